@@ -1,0 +1,38 @@
+"""The child process of a quantizer: ``python -m quantizers.job JOB.json RESULT.json``."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+from quantizers import quantizer
+from quantizers.protocol import Job, Output, Result
+from quantpress.files import write_text
+
+
+def peak_memory_bytes() -> int:
+    """Peak RSS of this process or of the largest program it ran (``ru_maxrss`` is in KiB on Linux)."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return max(own, children) * 1024
+
+
+def main(job_file: Path, result_file: Path) -> None:
+    job = Job.model_validate_json(job_file.read_bytes())
+    chosen = quantizer(job.variant.format)
+    started = time.monotonic()
+    output: Output | None = None
+    if job.step == "prepare":
+        job.prepared.mkdir(parents=True, exist_ok=True)
+        chosen.prepare(job)
+    else:
+        job.out.mkdir(parents=True, exist_ok=True)
+        output = chosen.quantize(job)
+    result = Result(output=output, seconds=time.monotonic() - started, peak_memory_bytes=peak_memory_bytes())
+    write_text(result_file, result.model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

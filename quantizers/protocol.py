@@ -1,0 +1,115 @@
+"""The one protocol behind which every format stands.
+
+A quantizer object is cheap: importing its module imports neither torch nor transformers. The methods
+``prepare`` and ``quantize`` run in a child process (``python -m quantizers.job``), which reads a
+:class:`Job` as JSON and writes a :class:`Result` as JSON; everything heavy is imported inside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+#: Parameters of a variant: JSON values that go into the recipe's fingerprint.
+Parameters = dict[str, Any]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Variant(Record):
+    """One quantized output of a format. ``branch`` is where it is published (``main`` or a branch's name)."""
+
+    format: str
+    name: str
+    branch: str = "main"
+    parameters: Parameters = {}
+
+
+class CalibrationText(Record):
+    """The text a quantizer calibrates on, and how much of it: ``samples`` windows of ``length`` tokens."""
+
+    name: str
+    path: Path
+    sha256: str
+    samples: int
+    length: int
+
+
+class Job(Record):
+    """What a child process is asked to do.
+
+    ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepared`` is the folder
+    that ``prepare`` fills once for all variants of a format (an F16 GGUF and its imatrix, say) and that
+    ``quantize`` only reads. ``out`` is an empty folder for the variant's files.
+    """
+
+    step: Literal["prepare", "quantize"]
+    variant: Variant
+    model_name: str
+    source: Path
+    prepared: Path
+    out: Path
+    calibration: CalibrationText
+    threads: int
+    device: Literal["cpu", "cuda"]
+
+
+class Output(Record):
+    """What ``quantize`` made: file names relative to ``job.out``, and what is really in them.
+
+    ``tensor_types`` counts weights (elements) per storage type; ``bits_per_weight`` is the size of all weight
+    data in bits over the number of weights of the unquantized model. ``details`` holds facts for the manifest
+    and card that only this format has.
+    """
+
+    files: list[str]
+    bits_per_weight: float
+    tensor_types: dict[str, int]
+    details: Parameters = {}
+
+
+class Result(Record):
+    """The child's answer: ``output`` of ``quantize`` (none for ``prepare``), wall seconds, peak bytes of RSS."""
+
+    output: Output | None
+    seconds: float
+    peak_memory_bytes: int
+
+
+class Quantizer(Protocol):
+    """A format. Stateless; all methods but ``prepare`` and ``quantize`` are cheap and import nothing heavy."""
+
+    format: str
+    #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
+    suffix: str
+    #: The evaluation engine that loads the format: ``llama.cpp`` or ``transformers``.
+    engine: Literal["llama.cpp", "transformers"]
+
+    def ladders(self) -> dict[str, list[str]]:
+        """Named lists of variants that a catalog may ask for by name."""
+
+    def default_variants(self, config: Parameters) -> list[str]:
+        """Names of the variants made when the catalog asks for none; ``config`` is the source's config.json."""
+
+    def variant(self, name: str, config: Parameters) -> Variant:
+        """Resolves a variant's name for a model.
+
+        Raises ``BadInput`` for a name that the format does not know (naming the nearest one), ``Refused``
+        for one that this model cannot have (a group size that does not divide its widths).
+        """
+
+    def check_name(self, name: str) -> None:
+        """Raises ``BadInput`` if no model can have a variant of this name; used before any model is known."""
+
+    def version(self) -> str:
+        """The quantizer and its version, as it goes into the recipe; cheap, and stable for the same tool."""
+
+    def prepare(self, job: Job) -> None:
+        """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
+
+    def quantize(self, job: Job) -> Output:
+        """Makes the files of ``job.variant`` in ``job.out``. Runs in a child process."""

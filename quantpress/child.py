@@ -1,0 +1,83 @@
+"""Heavy work runs in a child process: a JSON job in, a JSON result out.
+
+A crash, an OOM kill or a leak ends one job and not the run, the memory comes back, and the child's peak
+memory can be read from the kernel. Both files live in the job's folder; the child's output goes to a log
+beside them, whose last lines are quoted when the child fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from quantpress.errors import ChildFailed
+from quantpress.files import write_text
+
+#: Credentials and connections that no child needs.
+_WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "QUANTPRESS_TOKEN")
+_WITHHELD_PREFIXES = ("PREFECT_",)
+_QUOTED_LINES = 8
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def child_environment() -> dict[str, str]:
+    """The parent's environment without credentials, and with the Hub client offline."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in _WITHHELD and not key.startswith(_WITHHELD_PREFIXES)
+    }
+    return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def run_child(
+    module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None
+) -> R:
+    """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
+
+    ``timeout`` is in seconds. Raises :class:`ChildFailed` with the last lines of output when the child exits
+    non-zero, dies of a signal, runs out of time or writes no result. The child and all it started are killed
+    when this process is interrupted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    job_file, result_file, log_file = folder / "job.json", folder / "result.json", folder / "log.txt"
+    result_file.unlink(missing_ok=True)
+    write_text(job_file, job.model_dump_json(indent=1))
+    command = [sys.executable, "-m", module, str(job_file), str(result_file)]
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=child_environment(),
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ChildFailed(f"{module} ran longer than {timeout:.0f} s\n{last_lines(log_file)}") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if code < 0:
+        raise ChildFailed(
+            f"{module} was killed by {signal.Signals(-code).name} (log: {log_file})\n{last_lines(log_file)}"
+        )
+    if code != 0 or not result_file.exists():
+        raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
+    return result.model_validate_json(result_file.read_bytes())
+
+
+def last_lines(log_file: Path) -> str:
+    """The last lines of a log, as they are quoted in an error."""
+    lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(f"  | {line[-300:]}" for line in lines[-_QUOTED_LINES:])

@@ -1,0 +1,46 @@
+"""The child process of an evaluation: ``python -m quantpress.evaluation.job JOB.json RESULT.json``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from quantpress.evaluation.record import Evaluation, Protocol, Record
+from quantpress.files import write_text
+
+#: Engine to module; each has ``evaluate(job: EvaluationJob) -> Evaluation``.
+_ENGINES = {
+    "transformers": "quantpress.evaluation.engines.transformers",
+    "llama.cpp": "quantpress.evaluation.engines.llama_cpp",
+}
+
+
+class EvaluationJob(Record):
+    """What to measure.
+
+    ``model`` is a checkpoint folder (transformers) or a GGUF file (llama.cpp). With ``save_logits`` the
+    log-probabilities are written there in llama-perplexity's ``_logits_`` file format; with ``base_logits`` (such
+    a file of the unquantized model, by the same engine) the divergence from it is measured. At most one of the two is
+    given.
+    """
+
+    engine: Literal["transformers", "llama.cpp"]
+    model: Path
+    protocol: Protocol
+    text: Path
+    save_logits: Path | None = None
+    base_logits: Path | None = None
+    threads: int
+    device: Literal["cpu", "cuda"]
+
+
+def main(job_file: Path, result_file: Path) -> None:
+    job = EvaluationJob.model_validate_json(job_file.read_bytes())
+    evaluation: Evaluation = import_module(_ENGINES[job.engine]).evaluate(job)
+    write_text(result_file, evaluation.model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,67 @@
+"""What a measurement is: the protocol it followed and the figures it gave."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+#: Raised when anything that decides a figure changes; records of other versions are measured again.
+PROTOCOL_VERSION = 1
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Protocol(Record):
+    """llama-perplexity's procedure: non-overlapping windows, the second half of each scored.
+
+    ``text`` names the evaluation text (``wikitext-2-raw-test`` or ``pydoc-topics``), ``text_sha256`` is the
+    hash of its bytes. ``windows`` is the number of windows of ``n_ctx`` tokens, from the text's start.
+    Figures are compared only where all five fields are equal.
+    """
+
+    text: str
+    text_sha256: str
+    n_ctx: int = 512
+    windows: int
+    version: int = PROTOCOL_VERSION
+
+
+class Divergence(Record):
+    """Kullback-Leibler divergence from the unquantized model, in nats per token, and its relatives.
+
+    ``same_top`` is the share (0 to 1) of scored positions whose most likely token is the same.
+    """
+
+    mean: float
+    mean_error: float
+    median: float
+    p99: float
+    p999: float
+    maximum: float
+    same_top: float
+    same_top_error: float
+
+
+class Evaluation(Record):
+    """One model's figures under one protocol.
+
+    ``scored_tokens`` is ``windows * (n_ctx - 1 - n_ctx // 2)``; ``non_finite`` counts the scored positions
+    whose loss was not a finite number (0 for a sound model; never dropped silently). ``token_sha256`` is the
+    hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids, equal hash.
+    ``perplexity_error`` is one standard error, as llama-perplexity prints it.
+    ``peak_memory_bytes`` is the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating.
+    """
+
+    protocol: Protocol
+    engine: str
+    engine_version: str
+    perplexity: float
+    perplexity_error: float
+    scored_tokens: int
+    non_finite: int = 0
+    token_sha256: str
+    divergence: Divergence | None = None
+    seconds: float
+    peak_memory_bytes: int
+    tokens_per_second: float
