@@ -47,10 +47,10 @@ class Evaluation(Record):
     """One model's figures under one protocol.
 
     ``scored_tokens`` is ``windows * (n_ctx - 1 - n_ctx // 2)``; ``non_finite`` counts the scored positions
-    whose loss was not a finite number (0 for a sound model; never dropped silently). ``token_sha256`` is the
-    hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids, equal hash.
-    ``perplexity_error`` is one standard error, as llama-perplexity prints it.
-    ``peak_memory_bytes`` is the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating.
+    whose loss was not a finite number (0 for a sound model; never dropped silently). ``token_sha256`` is
+    the hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids, equal
+    hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it. ``peak_memory_bytes`` is
+    the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating.
     """
 
     protocol: Protocol

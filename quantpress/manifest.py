@@ -1,0 +1,124 @@
+"""The manifest, ``quantpress.json``: what a published revision says of itself.
+
+It is written in the same commit as the files it describes and read back at each run: the Hub is the memory.
+``main`` carries an entry for every variant of the repo; a branch carries the entry of its own variant.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from quantpress.errors import QuantpressError
+from quantpress.evaluation.record import Evaluation
+from quantpress.recipe import Recipe
+
+MANIFEST_FILE = "quantpress.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(_Record):
+    """A published file: path in the repo, size in bytes, hex SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Artifact(_Record):
+    """The files of one variant and what is really in them (see :class:`quantizers.protocol.Output`)."""
+
+    files: list[File]
+    bits_per_weight: float
+    tensor_types: dict[str, int]
+    details: dict[str, Any] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+class Verdict(_Record):
+    """What the gate said: ``passed``, and for each failed check the reason in words."""
+
+    passed: bool
+    reasons: list[str] = []
+
+
+class Entry(_Record):
+    """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``."""
+
+    recipe: Recipe
+    fingerprint: str
+    branch: str
+    status: Literal["published", "withheld"]
+    artifact: Artifact
+    evaluation: Evaluation
+    verdict: Verdict
+    seconds: float
+    peak_memory_bytes: int
+
+    @property
+    def variant(self) -> str:
+        return self.recipe.variant
+
+
+class SourceRecord(_Record):
+    """The upstream repo at one commit, with what the card inherits from it."""
+
+    repo: str
+    sha: str
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    language: list[str] = []
+    pipeline_tag: str | None = None
+    tags: list[str] = []
+
+
+class Manifest(_Record):
+    """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
+
+    ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
+    ``toolchain`` maps a tool's name to its version.
+    """
+
+    schema_version: Literal[1] = 1
+    format: str
+    model_name: str
+    source: SourceRecord
+    toolchain: dict[str, str]
+    baselines: list[Evaluation]
+    entries: list[Entry]
+    shared: list[File] = []
+
+    def entry(self, variant: str) -> Entry | None:
+        """The entry of a variant, if there is one."""
+        return next((entry for entry in self.entries if entry.variant == variant), None)
+
+    def published(self, branch: str | None = None) -> list[Entry]:
+        """Published entries, of one branch or of all."""
+        return [
+            entry for entry in self.entries if entry.status == "published" and branch in (None, entry.branch)
+        ]
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def parse_manifest(text: str | bytes, where: str) -> Manifest:
+    """Reads a manifest. ``where`` names the repo in the error. Raises :class:`QuantpressError` if it is not one."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise QuantpressError(
+            f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
+            "remove the file from the repo to press it anew"
+        ) from None
