@@ -1,0 +1,199 @@
+"""llama-perplexity's file of log-probabilities: read and written, so that every engine can be compared.
+
+The layout (llama.cpp, ``tools/perplexity/perplexity.cpp``), all little-endian:
+
+- 8 bytes ``_logits_``, then int32 ``n_ctx``, ``n_vocab`` and the number of windows;
+- int32 token ids ``[windows * n_ctx]``, as the tokenizer gave them (before BOS replaces a window's first);
+- per window, one row for each of its ``n_ctx - 1 - n_ctx // 2`` scored positions: float32 ``scale``, float32
+  ``min_log_prob``, then ``n_vocab`` uint16 (padded to an even number) that stand for
+  ``scale * value + min_log_prob``. What is more than 16 nats below a row's top is stored at that floor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from quantpress.errors import BadInput
+from quantpress.files import atomic
+
+MAGIC = b"_logits_"
+_PREFIX = struct.Struct("<8siii")
+#: The widest range, in nats, that a row keeps (``max_logit - 16`` in log_softmax of perplexity.cpp).
+_RANGE = 16.0
+_STEPS = 65535
+
+Tokens = npt.NDArray[np.int32]
+LogProbs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class LogitsHeader:
+    """What stands before the rows. ``tokens`` is int32 ``[windows, n_ctx]``."""
+
+    n_ctx: int
+    n_vocab: int
+    tokens: Tokens
+
+    @property
+    def windows(self) -> int:
+        return int(self.tokens.shape[0])
+
+    @property
+    def rows_per_window(self) -> int:
+        """Scored positions per window: from ``n_ctx // 2`` to the last but one."""
+        return scored_positions(self.n_ctx)
+
+    @property
+    def row_values(self) -> int:
+        """uint16 values per row: four for the two float32, then the vocabulary padded to an even number."""
+        return 2 * ((self.n_vocab + 1) // 2) + 4
+
+    @property
+    def header_bytes(self) -> int:
+        return _PREFIX.size + 4 * self.tokens.size
+
+    @property
+    def window_bytes(self) -> int:
+        return 2 * self.rows_per_window * self.row_values
+
+    @property
+    def file_bytes(self) -> int:
+        return self.header_bytes + self.windows * self.window_bytes
+
+
+def scored_positions(n_ctx: int) -> int:
+    """How many positions of a window of ``n_ctx`` tokens are scored."""
+    return n_ctx - 1 - n_ctx // 2
+
+
+def token_sha256(tokens: npt.ArrayLike) -> str:
+    """Hex SHA-256 of token ids as little-endian int32, in reading order."""
+    return hashlib.sha256(np.ascontiguousarray(tokens, dtype="<i4").tobytes()).hexdigest()
+
+
+def read_header(path: Path) -> LogitsHeader:
+    """Reads and checks a file's header.
+
+    Raises :class:`BadInput` when the file is no such file, or its size is not what its header promises.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        prefix = stream.read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
+            raise BadInput(
+                f"{path} is not a file of log-probabilities: it does not begin with {MAGIC.decode()!r}"
+            )
+        _, n_ctx, n_vocab, windows = _PREFIX.unpack(prefix)
+        if n_ctx < 1 or n_vocab < 1 or windows < 1:
+            raise BadInput(f"{path}: impossible header (n_ctx {n_ctx}, n_vocab {n_vocab}, windows {windows})")
+        if size < _PREFIX.size + 4 * n_ctx * windows:
+            raise BadInput(f"{path} is cut short within its token ids: make it again")
+        ids = np.frombuffer(stream.read(4 * n_ctx * windows), dtype="<i4").astype(np.int32)
+    header = LogitsHeader(n_ctx, n_vocab, ids.reshape(windows, n_ctx))
+    if size != header.file_bytes:
+        raise BadInput(
+            f"{path} has {size} bytes where its header promises {header.file_bytes}: make it again"
+        )
+    return header
+
+
+def _read_rows(path: Path, header: LogitsHeader) -> Iterator[npt.NDArray[np.uint16]]:
+    shape = (header.rows_per_window, header.row_values)
+    with path.open("rb") as stream:
+        stream.seek(header.header_bytes)
+        for _ in range(header.windows):
+            yield np.frombuffer(stream.read(header.window_bytes), dtype="<u2").reshape(shape)
+
+
+def _scales(rows: npt.NDArray[np.uint16]) -> tuple[LogProbs, LogProbs]:
+    pairs = np.ascontiguousarray(rows[:, :4]).view("<f4")
+    return pairs[:, :1].astype(np.float32), pairs[:, 1:].astype(np.float32)
+
+
+def read_windows(path: Path) -> Iterator[LogProbs]:
+    """Yields each window's log-probabilities, float32 ``[rows_per_window, n_vocab]``, in nats.
+
+    Row ``i`` is the prediction of the window's token ``n_ctx // 2 + 1 + i``. Rows of a non-finite prediction
+    come out as NaN. Raises as :func:`read_header` does.
+    """
+    header = read_header(path)
+    for rows in _read_rows(path, header):
+        scale, floor = _scales(rows)
+        yield rows[:, 4 : 4 + header.n_vocab].astype(np.float32) * scale + floor
+
+
+def count_non_finite(path: Path) -> int:
+    """How many scored positions of a file have a scale or floor that is not a finite number."""
+    count = 0
+    for rows in _read_rows(path, read_header(path)):
+        scale, floor = _scales(rows)
+        count += int(np.count_nonzero(~(np.isfinite(scale) & np.isfinite(floor))))
+    return count
+
+
+class LogitsWriter:
+    """Appends windows to a file that :func:`write_logits` opened."""
+
+    def __init__(self, stream: BinaryIO, header: LogitsHeader) -> None:
+        self._stream = stream
+        self._header = header
+        self.written = 0
+
+    def write_window(self, logits: LogProbs) -> None:
+        """Writes one window: float32 ``[rows_per_window, n_vocab]``, logits or log-probabilities alike.
+
+        Raises ``ValueError`` for another shape or one window too many.
+        """
+        expected = (self._header.rows_per_window, self._header.n_vocab)
+        if logits.shape != expected:
+            raise ValueError(f"a window's logits have shape {logits.shape}, not {expected}")
+        if self.written == self._header.windows:
+            raise ValueError(f"all {self.written} windows are written already")
+        self._stream.write(encode_rows(logits).tobytes())
+        self.written += 1
+
+
+def encode_rows(logits: LogProbs) -> npt.NDArray[np.uint16]:
+    """Rows as they are stored: uint16 ``[rows, row_values]`` from float32 logits ``[rows, n_vocab]``."""
+    rows, n_vocab = logits.shape
+    logits = logits.astype(np.float32, copy=False)
+    top = logits.max(axis=1, keepdims=True)
+    bottom = np.maximum(logits.min(axis=1, keepdims=True), top - np.float32(_RANGE))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # The sum is in double and its logarithm rounded to float, as in perplexity.cpp.
+        log_sum = np.log(np.exp(logits - top).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+        scale = (top - bottom) / np.float32(_STEPS)
+        steps = np.rint((logits - bottom) * (np.float32(1) / scale))
+    stored = np.zeros((rows, 2 * ((n_vocab + 1) // 2) + 4), dtype="<u2")
+    stored[:, :4] = np.concatenate([scale, bottom - top - log_sum], axis=1).astype("<f4").view("<u2")
+    # A row without a finite scale, or with none at all (all logits equal), keeps zeros.
+    sound = np.isfinite(steps) & (logits > bottom)
+    stored[:, 4 : 4 + n_vocab] = np.where(sound, steps, 0).clip(0, _STEPS).astype(np.uint16)
+    return stored
+
+
+@contextmanager
+def write_logits(path: Path, tokens: Tokens, n_vocab: int) -> Iterator[LogitsWriter]:
+    """Opens a file for the windows of ``tokens`` (int32 ``[windows, n_ctx]``); it appears only when whole.
+
+    Raises ``ValueError`` when the block ends before all windows are written.
+    """
+    windows, n_ctx = tokens.shape
+    header = LogitsHeader(n_ctx, n_vocab, tokens.astype(np.int32, copy=False))
+    with atomic(path) as temporary:
+        with temporary.open("wb") as stream:
+            stream.write(_PREFIX.pack(MAGIC, n_ctx, n_vocab, windows))
+            stream.write(header.tokens.astype("<i4").tobytes())
+            writer = LogitsWriter(stream, header)
+            yield writer
+        if writer.written != windows:
+            raise ValueError(f"{writer.written} of {windows} windows were written to {path}")
