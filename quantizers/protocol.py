@@ -21,12 +21,17 @@ class Record(BaseModel):
 
 
 class Variant(Record):
-    """One quantized output of a format. ``branch`` is where it is published (``main`` or a branch's name)."""
+    """One quantized output of a format.
+
+    ``branch`` is where it is published (``main`` or a branch's name). ``nominal_bits`` are the bits per weight
+    that the name promises; they serve the plan's estimates and are no part of the recipe.
+    """
 
     format: str
     name: str
     branch: str = "main"
     parameters: Parameters = {}
+    nominal_bits: float = 16.0
 
 
 class CalibrationText(Record):

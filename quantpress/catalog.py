@@ -1,0 +1,189 @@
+"""The catalog: ``catalog.yaml``, what should be published. One line per model is enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from quantizers import formats, quantizer
+from quantpress.errors import BadInput
+from quantpress.settings import Settings
+
+#: huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters a part.
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_REPO_ID = re.compile(rf"^{_PART}/{_PART}$")
+
+
+def _known_format(name: object) -> object:
+    if isinstance(name, str):
+        try:
+            quantizer(name)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+    return name
+
+
+def _repo_id(value: str) -> str:
+    if not _REPO_ID.match(value) or "--" in value or ".." in value or value.endswith(".git"):
+        raise ValueError(f"{value!r} is not a repo id: write namespace/name, as in the model's address on the Hub")
+    return value
+
+
+Format = Annotated[str, BeforeValidator(_known_format), Field(json_schema_extra={"enum": formats()})]
+RepoId = Annotated[str, AfterValidator(_repo_id), Field(json_schema_extra={"pattern": _REPO_ID.pattern})]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PositionedError(ValueError):
+    """A rule between several parts of the catalog is broken; ``place`` is the part to point at."""
+
+    def __init__(self, place: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class CalibrationLine(_Strict):
+    """How much calibration text to use, and which."""
+
+    text: str | None = Field(None, description="path of a UTF-8 text file; without it the offline text is used")
+    samples: int = Field(64, ge=1, le=4096, description="windows of calibration text")
+    length: int = Field(512, ge=64, le=8192, description="tokens in a window")
+
+
+class ModelLine(_Strict):
+    """One model of the catalog."""
+
+    repo: RepoId = Field(description="the model on the source Hub, namespace/name")
+    revision: str = Field("main", min_length=1, description="branch, tag or commit of the source to follow")
+    formats: list[Format] | None = Field(None, min_length=1, description="formats to make; default: all of `defaults`")
+    variants: dict[Format, list[str]] = Field({}, description="variants or named ladders per format")
+    calibration: CalibrationLine | None = None
+    priority: int = Field(0, description="models with a higher priority are pressed first")
+    skip: str | None = Field(None, min_length=1, description="reason not to press this model; a link is welcome")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """An editor accepts the bare name too."""
+        return {"anyOf": [{"type": "string", "pattern": _REPO_ID.pattern}, handler(schema)]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"repo": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _variants_are_known(self) -> ModelLine:
+        for format_name, names in self.variants.items():
+            if self.formats is not None and format_name not in self.formats:
+                raise ValueError(f"variants for {format_name!r}, which is not among this model's formats")
+            check_variant_names(format_name, names)
+        return self
+
+
+class Defaults(_Strict):
+    """What a model line that says nothing gets."""
+
+    formats: list[Format] = Field(default_factory=formats, min_length=1)
+    variants: dict[Format, list[str]] = {}
+    calibration: CalibrationLine = CalibrationLine()
+
+    @model_validator(mode="after")
+    def _variants_are_known(self) -> Defaults:
+        for format_name, names in self.variants.items():
+            check_variant_names(format_name, names)
+        return self
+
+
+class Catalog(_Strict):
+    """The whole file."""
+
+    settings: dict[str, Any] = Field(
+        {},
+        description="settings; the environment (QUANTPRESS_*) overrides them",
+        json_schema_extra={
+            "properties": Settings.model_json_schema()["properties"],
+            "additionalProperties": False,
+        },
+    )
+    defaults: Defaults = Defaults()
+    models: list[ModelLine]
+
+    @model_validator(mode="after")
+    def _settings_are_known(self) -> Catalog:
+        for key in self.settings:
+            if key not in Settings.model_fields:
+                raise PositionedError(("settings", key), f"unknown key {key!r}{nearest(key, Settings.model_fields)}")
+        return self
+
+    @model_validator(mode="after")
+    def _published_names_differ(self) -> Catalog:
+        """Two lines of one model, or two models of one name, would publish to the same repository."""
+        seen: dict[str, tuple[int, str]] = {}
+        for position, line in enumerate(self.models):
+            name = model_name(line.repo)
+            first, other = seen.setdefault(name.casefold(), (position, line.repo))
+            if first == position:
+                continue
+            if other.casefold() == line.repo.casefold():
+                raise PositionedError(("models", position), f"{line.repo!r} is listed twice: keep one line")
+            message = f"{line.repo!r} and {other!r} would both be published as {name}-…: keep one of them"
+            raise PositionedError(("models", position), message)
+        return self
+
+    def formats_of(self, line: ModelLine) -> list[str]:
+        """The formats of a model, in the registry's order."""
+        wanted = line.formats or self.defaults.formats
+        return [name for name in formats() if name in wanted]
+
+    def variants_of(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> list[str]:
+        """Variant names of a model in a format, ladders expanded; ``config`` is the source's config.json."""
+        chosen = quantizer(format_name)
+        asked = line.variants.get(format_name) or self.defaults.variants.get(format_name)
+        if not asked:
+            return chosen.default_variants(config)
+        ladders = chosen.ladders()
+        names = [name for item in asked for name in ladders.get(item, [item])]
+        return list(dict.fromkeys(names))
+
+    def calibration_of(self, line: ModelLine) -> CalibrationLine:
+        return line.calibration or self.defaults.calibration
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """``; did you mean 'X'?``, or the list of valid words where none is near."""
+    words = list(valid)
+    matches = get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; valid: {', '.join(words)}"
+
+
+def model_name(repo: str) -> str:
+    """The name under which a model is published: the repo id without its namespace."""
+    return repo.partition("/")[2]
+
+
+def check_variant_names(format_name: str, names: list[str]) -> None:
+    """Raises ``ValueError`` for the first name that is neither a variant nor a ladder of the format."""
+    chosen = quantizer(format_name)
+    for name in names:
+        if name not in chosen.ladders():
+            try:
+                chosen.check_name(name)
+            except BadInput as error:
+                raise ValueError(str(error)) from None

@@ -1,0 +1,43 @@
+"""What a step will cost, from sizes and measured speeds; estimates for a person, decisions for nobody else."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from quantizers.protocol import Variant
+from quantpress.source import Source
+
+#: Bytes per weight of the dtypes in which models are published.
+_DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
+#: Core-seconds per weight of the source for quantizing and evaluating one variant; measured on SmolLM2-135M
+#: on 2 cores (docs/benchmarks.md).
+_CORE_SECONDS_PER_WEIGHT = {"gguf": 2.5e-7, "gptq": 2.2e-6, "awq": 2.2e-6}
+
+
+class Estimate(BaseModel):
+    """Bytes to upload, bytes on disk while at work, bytes of memory, core-seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upload: int
+    disk: int
+    memory: int
+    core_seconds: float
+
+
+def weight_count(source: Source) -> int:
+    """Weights of the source model, from the size of its safetensors files and its dtype."""
+    dtype = source.config.get("dtype") or source.config.get("torch_dtype") or "float16"
+    return int(source.weight_bytes / _DTYPE_BYTES.get(str(dtype), 2.0))
+
+
+def estimate_variant(source: Source, variant: Variant) -> Estimate:
+    """The cost of one variant. An F16 intermediate is counted to its disk, float32 weights to its memory."""
+    weights = weight_count(source)
+    size = int(weights * variant.nominal_bits / 8)
+    return Estimate(
+        upload=size,
+        disk=size + 2 * weights,
+        memory=4 * weights,
+        core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, 2.5e-6),
+    )

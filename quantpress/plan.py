@@ -1,0 +1,188 @@
+"""The plan: catalog minus manifests, a list of steps each with its reason. No other state decides anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from quantizers import quantizer
+from quantizers.protocol import Variant
+from quantpress.catalog import Catalog, ModelLine, model_name
+from quantpress.errors import Refused
+from quantpress.estimate import Estimate, estimate_variant
+from quantpress.evaluation.text import Text, calibration_text
+from quantpress.published import Published, read_published
+from quantpress.recipe import Calibration, Recipe
+from quantpress.settings import Settings
+from quantpress.source import Source, look_up_source
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Action = Literal["press", "keep", "skip", "block"]
+
+
+class Step(BaseModel):
+    """One variant of one model, or a whole model that is skipped or blocked (``format`` and ``variant`` empty)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    format: str
+    variant: str
+    repo_id: str
+    action: Action
+    reason: str
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """A variant with its recipe and what is to be done with it."""
+
+    variant: Variant
+    recipe: Recipe
+    step: Step
+
+
+@dataclass(frozen=True)
+class FormatPlan:
+    """A format of a model: the target repo as it is now, its variants, and those that it cannot have."""
+
+    format: str
+    published: Published
+    variants: tuple[VariantPlan, ...]
+    blocked: tuple[Step, ...]
+
+    @property
+    def repo_id(self) -> str:
+        return self.published.repo_id
+
+    @property
+    def to_press(self) -> list[VariantPlan]:
+        return [variant for variant in self.variants if variant.step.action == "press"]
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A model: its source (none when skipped or blocked as a whole), formats, and steps that stand for no variant."""
+
+    line: ModelLine
+    source: Source | None
+    calibration: Text | None
+    formats: tuple[FormatPlan, ...]
+    other_steps: tuple[Step, ...]
+
+    @property
+    def steps(self) -> list[Step]:
+        return [
+            *self.other_steps,
+            *(variant.step for each in self.formats for variant in each.variants),
+            *(step for each in self.formats for step in each.blocked),
+        ]
+
+    @property
+    def has_work(self) -> bool:
+        return any(step.action == "press" for step in self.steps)
+
+
+def plan_catalog(
+    catalog: Catalog, settings: Settings, source_hub: HfApi, target_hub: HfApi, only: str | None = None
+) -> list[ModelPlan]:
+    """The plan of every model of the catalog (or of one), by priority, then in the catalog's order."""
+    lines = [line for line in catalog.models if only in (None, line.repo)]
+    lines.sort(key=lambda line: -line.priority)
+    return [plan_model(catalog, line, settings, source_hub, target_hub) for line in lines]
+
+
+def plan_model(
+    catalog: Catalog, line: ModelLine, settings: Settings, source_hub: HfApi, target_hub: HfApi
+) -> ModelPlan:
+    """What is to be done for one line of the catalog. Reads both Hubs; changes nothing."""
+
+    def whole(action: Action, reason: str) -> ModelPlan:
+        step = Step(model=line.repo, format="", variant="", repo_id="", action=action, reason=reason)
+        return ModelPlan(line, None, None, (), (step,))
+
+    if line.skip:
+        return whole("skip", f"skipped: {line.skip}")
+    try:
+        source = look_up_source(source_hub, line.repo, line.revision)
+    except Refused as refusal:
+        return whole("block", f"blocked: {refusal}")
+    amount = catalog.calibration_of(line)
+    text = calibration_text(amount.text, settings.home / "texts")
+    calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
+    plans = []
+    for format_name in catalog.formats_of(line):
+        repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
+        published = read_published(target_hub, repo_id)
+        try:
+            names = catalog.variants_of(line, format_name, source.config)
+        except Refused as refusal:
+            step = _blocked(line.repo, format_name, "", repo_id, refusal)
+            plans.append(FormatPlan(format_name, published, (), (step,)))
+            continue
+        plans.append(_plan_format(names, format_name, source, calibration, published))
+    return ModelPlan(line, source, text, tuple(plans), ())
+
+
+def _plan_format(
+    names: list[str], format_name: str, source: Source, calibration: Calibration, published: Published
+) -> FormatPlan:
+    chosen = quantizer(format_name)
+    repo, repo_id = source.record.repo, published.repo_id
+    variants, blocked = [], []
+    for name in names:
+        try:
+            variant = chosen.variant(name, source.config)
+        except Refused as refusal:
+            blocked.append(_blocked(repo, format_name, name, repo_id, refusal))
+            continue
+        recipe = Recipe(
+            format=format_name,
+            variant=variant.name,
+            source=repo,
+            source_sha=source.record.sha,
+            quantizer=chosen.version(),
+            parameters=variant.parameters,
+            calibration=calibration,
+        )
+        action, reason = _compare(recipe, variant, published)
+        step = Step(
+            model=repo,
+            format=format_name,
+            variant=variant.name,
+            repo_id=repo_id,
+            action=action,
+            reason=reason,
+            estimate=estimate_variant(source, variant) if action == "press" else None,
+        )
+        variants.append(VariantPlan(variant, recipe, step))
+    return FormatPlan(format_name, published, tuple(variants), tuple(blocked))
+
+
+def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: Refused) -> Step:
+    reason = f"blocked: {refusal}"
+    return Step(model=model, format=format_name, variant=variant, repo_id=repo_id, action="block", reason=reason)
+
+
+def _compare(recipe: Recipe, variant: Variant, published: Published) -> tuple[Action, str]:
+    """What a variant's published entry says of its recipe."""
+    entry = published.entry(variant.name, variant.branch)
+    if entry is None:
+        return "press", "new"
+    if entry.fingerprint == recipe.fingerprint:
+        if entry.status == "withheld":
+            return "keep", f"withheld: {'; '.join(entry.verdict.reasons)}"
+        return "keep", "up to date"
+    if entry.recipe.source_sha != recipe.source_sha:
+        return "press", f"source moved: {entry.recipe.source_sha[:8]} to {recipe.source_sha[:8]}"
+    return "press", f"recipe changed: {', '.join(_changed(entry.recipe, recipe))}"
+
+
+def _changed(old: Recipe, new: Recipe) -> list[str]:
+    before, after = old.model_dump(), new.model_dump()
+    return [key for key in after if before[key] != after[key]]

@@ -1,0 +1,59 @@
+"""What is published already, read back from the manifests on the target Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.hub import explain_hub_error
+from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+@dataclass(frozen=True)
+class Published:
+    """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest."""
+
+    repo_id: str
+    heads: dict[str, str]
+    manifests: dict[str, Manifest]
+
+    def entry(self, variant: str, branch: str) -> Entry | None:
+        """A variant's entry, from the branch on which its files are.
+
+        An entry of ``main`` for a variant on another branch is not trusted: the branch's own manifest was
+        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only.
+        """
+        own = self.manifests.get(branch)
+        found = own.entry(variant) if own else None
+        if found is None and (main := self.manifests.get("main")):
+            listed = main.entry(variant)
+            found = listed if listed and listed.status == "withheld" else None
+        return found
+
+
+def read_published(api: HfApi, repo_id: str) -> Published:
+    """Reads a repo's branches and their manifests. A repo that does not exist has none.
+
+    Raises :class:`~quantpress.errors.QuantpressError` when the Hub cannot be reached or a manifest is unreadable.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+
+    heads: dict[str, str] = {}
+    manifests: dict[str, Manifest] = {}
+    try:
+        for branch in api.list_repo_refs(repo_id).branches:
+            heads[branch.name] = branch.target_commit
+            try:
+                path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=branch.target_commit)
+            except EntryNotFoundError:
+                continue
+            manifests[branch.name] = parse_manifest(Path(path).read_bytes(), f"{repo_id}@{branch.name}")
+    except RepositoryNotFoundError:
+        return Published(repo_id, {}, {})
+    except (HfHubHTTPError, OSError) as error:
+        raise explain_hub_error(error, api.endpoint, f"reading {repo_id}") from None
+    return Published(repo_id, heads, manifests)

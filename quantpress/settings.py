@@ -1,0 +1,71 @@
+"""Settings: from the environment (``QUANTPRESS_*``), then the catalog's ``settings``, then the defaults here.
+
+Tokens are not settings: the Hub client finds them where ``hf auth login`` puts them, or in ``HF_TOKEN``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from quantpress.errors import BadInput
+
+#: The Hub that everybody means.
+HUGGING_FACE = "https://huggingface.co"
+
+
+class Settings(BaseSettings):
+    """How and where the press works; what it publishes is the catalog's ``models``."""
+
+    model_config = SettingsConfigDict(env_prefix="QUANTPRESS_", extra="forbid", frozen=True)
+
+    source_endpoint: str = Field(HUGGING_FACE, description="Hub that holds the unquantized models")
+    target_endpoint: str = Field(HUGGING_FACE, description="Hub on which to publish")
+    namespace: str = Field("", description="user or organization under which to publish")
+    home: Path = Field(Path(".quantpress"), description="folder for downloads and work in progress")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where quantizers and evaluations run")
+    threads: int = Field(0, ge=0, description="threads of a child process; 0: all cores")
+    windows: int = Field(64, ge=2, description="evaluation windows of 512 tokens, from the text's start")
+    evaluation_text: Path | None = Field(
+        None, description="local copy of the WikiText-2 raw test file; without it the offline text is used"
+    )
+    private: bool = Field(False, description="make new repositories private")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the catalog, whose values come as keyword arguments."""
+        return env_settings, init_settings
+
+    @field_validator("source_endpoint", "target_endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    def thread_count(self) -> int:
+        """Threads to use: the setting, or the cores this process may run on."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def load_settings(from_catalog: dict[str, Any]) -> Settings:
+    """Settings from the environment, then ``from_catalog``. Raises :class:`BadInput` naming the variable."""
+    try:
+        return Settings(**from_catalog)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        variable = f"QUANTPRESS_{name.upper()}"
+        where = f"environment variable {variable}" if variable in os.environ else f"setting {name}"
+        raise BadInput(f"{where}: {first['msg']}") from None

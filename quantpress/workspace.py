@@ -1,0 +1,55 @@
+"""Where work in progress lies under the home folder. Every name is derived from what it is made of."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantpress.errors import QuantpressError
+from quantpress.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders of one source (a repo at a sha) under ``home``."""
+
+    home: Path
+    repo: str
+    sha: str
+
+    @property
+    def _name(self) -> str:
+        return f"{self.repo.replace('/', '--')}-{self.sha[:12]}"
+
+    @property
+    def source(self) -> Path:
+        return self.home / "sources" / self._name
+
+    @property
+    def work(self) -> Path:
+        return self.home / "work" / self._name
+
+    def baseline(self, engine: str, protocol_key: str) -> Path:
+        return self.work / f"baseline-{engine}-{protocol_key[:12]}"
+
+    def prepared(self, recipe: Recipe) -> Path:
+        return self.work / recipe.format / f"prepared-{recipe.preparation_fingerprint[:12]}"
+
+    def variant(self, recipe: Recipe) -> Path:
+        return self.work / recipe.format / f"{recipe.variant}-{recipe.fingerprint[:12]}"
+
+    def remove_work(self) -> None:
+        """Removes work in progress; the source's download stays for the next run."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def require_disk(folder: Path, needed: int) -> None:
+    """Raises :class:`QuantpressError` if the file system of ``folder`` has fewer than ``needed`` bytes free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise QuantpressError(
+            f"{folder}: {needed / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB are free; "
+            "free some, or set QUANTPRESS_HOME to a larger disk"
+        )
