@@ -1,0 +1,1 @@
+"""The embedded Hub: the Hub's HTTP API over a folder and SQLite."""

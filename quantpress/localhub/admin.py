@@ -1,0 +1,64 @@
+"""What the Hub's owner does on the server itself, beside the HTTP API."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from quantpress.localhub import repos
+from quantpress.localhub.database import initialise, reading, writing
+from quantpress.localhub.names import check_user
+from quantpress.localhub.repos import Gated
+from quantpress.localhub.storage import ObjectStore
+
+# An upload is committed within this time; until then its object belongs to no tree.
+_UNCOMMITTED_SECONDS = 24 * 3600
+
+
+def set_gated(root: Path, repo_id: str, gated: Gated | None) -> None:
+    """Gate a repo's files, or open them (None). Raises HubError if there is no such repo."""
+    initialise(root)
+    with writing(root) as db:
+        repo = repos.get_repo(db, repo_id)
+        repos.update_repo(db, repo, private=repo.private, gated=gated)
+
+
+def set_private(root: Path, repo_id: str, private: bool) -> None:
+    """Hide a repo from those without a token, or show it. Raises HubError if there is no such repo."""
+    initialise(root)
+    with writing(root) as db:
+        repo = repos.get_repo(db, repo_id)
+        repos.update_repo(db, repo, private=private, gated=repo.gated)
+
+
+def grant_access(root: Path, repo_id: str, user: str) -> None:
+    """Let a user's tokens read the files of a gated repo."""
+    initialise(root)
+    with writing(root) as db:
+        repos.grant(db, repos.get_repo(db, repo_id), check_user(user))
+
+
+def revoke_access(root: Path, repo_id: str, user: str) -> None:
+    """Take back what grant_access gave."""
+    initialise(root)
+    with writing(root) as db:
+        repos.revoke(db, repos.get_repo(db, repo_id), check_user(user))
+
+
+def collect_garbage(root: Path) -> int:
+    """Delete trees that no commit has and objects that no tree has; returns the bytes set free.
+
+    Objects younger than a day stay: their commit may be on its way.
+    """
+    initialise(root)
+    with writing(root) as db:
+        db.execute("DELETE FROM trees WHERE id NOT IN (SELECT tree FROM commits)")
+    with reading(root) as db:
+        used = {row["sha256"] for row in db.execute("SELECT DISTINCT sha256 FROM tree_entries")}
+    freed = 0
+    for path in ObjectStore(root).stored():
+        status = path.stat()
+        if path.name not in used and status.st_mtime < time.time() - _UNCOMMITTED_SECONDS:
+            path.unlink()
+            freed += status.st_size
+    return freed

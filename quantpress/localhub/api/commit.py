@@ -1,0 +1,161 @@
+"""Preupload and commit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from quantpress.localhub import history
+from quantpress.localhub.commits import (
+    Add,
+    CommitRequest,
+    Copy,
+    DeleteFile,
+    DeleteFolder,
+    Operation,
+    commit,
+    lfs_entry,
+    regular_entry,
+)
+from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, text_field
+from quantpress.localhub.database import reading, writing
+from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.names import check_path
+from quantpress.localhub.storage import ObjectStore
+from quantpress.localhub.uploadmode import LARGE_FILE, is_lfs
+
+# One line carries one file in base64; beyond this size a file must be an LFS object.
+_MAX_LINE_BYTES = 4 * LARGE_FILE // 3 + 65536
+_MAX_OPERATIONS = 25_000
+
+
+def _file_size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise bad_request("'size' must be a number of bytes")
+    return value
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise bad_request("The content is not base64") from error
+
+
+def _preupload(call: Call) -> Response:
+    files = call.json().get("files")
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        raise bad_request("'files' must be a list of objects")
+    with reading(call.hub.root) as db:
+        repo = call.repo_to_write(db)
+        tree = history.read_tree(db, call.commit(db, repo).tree)
+    answers = []
+    for file in files:
+        path = check_path(text_field(file, "path"))
+        lfs = is_lfs(path, _file_size(file.get("size")), _decoded(text_field(file, "sample", "")))
+        answer: dict[str, Any] = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
+        present = tree.get(path)
+        if present is not None:
+            # The client skips the file when this equals its own id of it.
+            answer["oid"] = present.sha256 if present.lfs else present.blob_id
+        answers.append(answer)
+    return JSONResponse({"files": answers})
+
+
+def _operation(store: ObjectStore, key: str, value: dict[str, Any]) -> Operation:
+    match key:
+        case "file":
+            content = text_field(value, "content")
+            encoding = value.get("encoding", "utf-8")
+            data = _decoded(content) if encoding == "base64" else content.encode()
+            return Add(regular_entry(store, text_field(value, "path"), data))
+        case "lfsFile":
+            size = _file_size(value["size"]) if value.get("size") is not None else None
+            return Add(lfs_entry(store, text_field(value, "path"), text_field(value, "oid"), size))
+        case "deletedFile":
+            return DeleteFile(check_path(text_field(value, "path")))
+        case "deletedFolder":
+            return DeleteFolder(check_path(text_field(value, "path").removesuffix("/")))
+        case "copyFile":
+            revision = value.get("srcRevision")
+            return Copy(
+                check_path(text_field(value, "srcPath")),
+                check_path(text_field(value, "path")),
+                text_field(value, "srcRevision") if revision is not None else None,
+            )
+    raise bad_request(f"Unknown operation in commit: {key[:40]!r}")
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    """The lines of the body as they arrive. Raises HubError (413) for one that is too long."""
+    pending = bytearray()
+    async for chunk in request.stream():
+        pending += chunk
+        if b"\n" in chunk:
+            *complete, rest = pending.split(b"\n")
+            pending = bytearray(rest)
+            for line in complete:
+                if line.strip():
+                    yield bytes(line)
+        if len(pending) > _MAX_LINE_BYTES:
+            raise HubError(413, "A file in the commit is too large: it must be uploaded as an LFS object")
+    if pending.strip():
+        yield bytes(pending)
+
+
+async def _commit(request: Request) -> Response:
+    """The NDJSON commit: files are stored while the body arrives, then one transaction makes the commit."""
+    call = Call(hub_of(request), request, b"")
+    identity = await run_in_threadpool(call.require_write)
+    if call.flag("create_pr"):
+        raise bad_request("This Hub has no pull requests: commit to a branch")
+    header: dict[str, Any] | None = None
+    operations: list[Operation] = []
+    async for line in _lines(request):
+        item = parse_object(line)
+        key, value = text_field(item, "key"), item.get("value")
+        if not isinstance(value, dict):
+            raise bad_request("'value' must be an object")
+        if key == "header":
+            header = value
+        else:
+            operations.append(await run_in_threadpool(_operation, call.hub.store, key, value))
+        if len(operations) > _MAX_OPERATIONS:
+            raise HubError(413, f"A commit has at most {_MAX_OPERATIONS} operations")
+    if header is None:
+        raise bad_request("The commit has no header")
+    wanted = CommitRequest(
+        branch=call.param("revision"),
+        title=text_field(header, "summary"),
+        message=text_field(header, "description", ""),
+        author=identity.user,
+        operations=operations,
+        parent=text_field(header, "parentCommit") if header.get("parentCommit") is not None else None,
+    )
+
+    def apply() -> str:
+        with writing(call.hub.root) as db:
+            return commit(db, call.repo_to_write(db), wanted).oid
+
+    oid = await run_in_threadpool(apply)
+    return JSONResponse(
+        {
+            "success": True,
+            "commitOid": oid,
+            "commitUrl": f"{call.endpoint}/{call.repo_id}/commit/{oid}",
+            "hookOutput": "",
+        }
+    )
+
+
+ROUTES = [
+    Route("/api/models/{namespace}/{name}/preupload/{revision}", endpoint(_preupload), methods=["POST"]),
+    Route("/api/models/{namespace}/{name}/commit/{revision}", _commit, methods=["POST"]),
+]

@@ -1,0 +1,135 @@
+"""Git LFS: the batch endpoint, uploads in one piece or in parts, verification.
+
+The batch protocol is https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md; ``multipart`` is the
+Hub's own transfer (``_upload_multi_part`` in huggingface_hub/lfs.py): the upload's header carries
+``chunk_size`` and one address per part, its href takes the completion.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shutil
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, read_body, text_field
+from quantpress.localhub.database import reading
+from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.names import check_sha256
+
+_PART_BYTES = 8 * 1024 * 1024
+_MAX_PARTS = 1000
+_MAX_OBJECTS = 1000
+_MEDIA_TYPE = "application/vnd.git-lfs+json"
+
+
+def _wanted(value: object) -> tuple[str, int]:
+    if not isinstance(value, dict):
+        raise bad_request("'objects' must hold objects")
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise bad_request("'size' must be a number of bytes")
+    return check_sha256(text_field(value, "oid")), size
+
+
+def _signed(call: Call, path: str, fields: dict[str, str | int]) -> str:
+    return call.endpoint + call.hub.signer.sign(path, fields)
+
+
+def _upload_action(call: Call, oid: str, size: int, multipart: bool) -> dict[str, Any]:
+    upload = secrets.token_hex(16)
+    whole: dict[str, str | int] = {"upload": upload, "size": size}
+    if not multipart or size <= _PART_BYTES:
+        return {"href": _signed(call, f"/lfs/{oid}", {**whole, "offset": 0, "length": size})}
+    part = max(_PART_BYTES, math.ceil(size / _MAX_PARTS))
+    header = {"chunk_size": str(part)}
+    for number in range(math.ceil(size / part)):
+        offset = number * part
+        header[str(number + 1)] = _signed(
+            call, f"/lfs/{oid}/part", {**whole, "offset": offset, "length": min(part, size - offset)}
+        )
+    return {"href": _signed(call, f"/lfs/{oid}/complete", whole), "header": header}
+
+
+def _batch(call: Call) -> Response:
+    body = call.json()
+    if body.get("operation") != "upload":
+        raise bad_request("Only uploads go through LFS here; files are downloaded from /resolve/")
+    objects = body.get("objects")
+    if not isinstance(objects, list) or len(objects) > _MAX_OBJECTS:
+        raise bad_request(f"'objects' must be a list of at most {_MAX_OBJECTS}")
+    with reading(call.hub.root) as db:
+        repo = call.repo_to_write(db)
+    transfers = body.get("transfers")
+    multipart = isinstance(transfers, list) and "multipart" in transfers
+    free = shutil.disk_usage(call.hub.root).free
+    answers: list[dict[str, Any]] = []
+    for oid, size in map(_wanted, objects):
+        answer: dict[str, Any] = {"oid": oid, "size": size}
+        if call.hub.store.size(oid) == size:
+            call.hub.store.touch(oid)
+        elif size > free:
+            answer["error"] = {"code": 507, "message": f"No room: {size} bytes wanted, {free} free"}
+        else:
+            verify = f"{call.endpoint}/{repo.repo_id}.git/info/lfs/objects/verify"
+            answer["actions"] = {
+                "upload": _upload_action(call, oid, size, multipart),
+                "verify": {"href": verify, "header": {}},
+            }
+        answers.append(answer)
+    return JSONResponse({"transfer": "multipart" if multipart else "basic", "objects": answers}, media_type=_MEDIA_TYPE)
+
+
+def _verify(call: Call) -> Response:
+    with reading(call.hub.root) as db:
+        call.repo_to_write(db)
+    oid, size = _wanted(call.json())
+    if call.hub.store.size(oid) != size:
+        raise HubError(404, f"The object {oid} of {size} bytes is not here: upload it again")
+    return JSONResponse({}, media_type=_MEDIA_TYPE)
+
+
+async def _receive(request: Request) -> tuple[str, dict[str, str], str]:
+    """Check the signed address and take its bytes; returns object id, the address' fields, checksum."""
+    oid, fields = request.path_params["oid"], dict(request.query_params)
+    hub = hub_of(request)
+    hub.signer.check(request.scope["path"], fields)
+    checksum = await hub.uploads.receive_part(
+        fields["upload"], int(fields["size"]), request.stream(), int(fields["offset"]), int(fields["length"])
+    )
+    return oid, fields, checksum
+
+
+async def _put_part(request: Request) -> Response:
+    _, _, checksum = await _receive(request)
+    return Response(status_code=200, headers={"ETag": f'"{checksum}"'})
+
+
+async def _put_whole(request: Request) -> Response:
+    oid, fields, checksum = await _receive(request)
+    await run_in_threadpool(hub_of(request).uploads.finish, fields["upload"], oid, int(fields["size"]))
+    return Response(status_code=200, headers={"ETag": f'"{checksum}"'})
+
+
+async def _complete(request: Request) -> Response:
+    oid, fields = request.path_params["oid"], dict(request.query_params)
+    hub = hub_of(request)
+    hub.signer.check(request.scope["path"], fields)
+    if parse_object(await read_body(request)).get("oid") != oid:
+        raise bad_request("The completion names another object")
+    await run_in_threadpool(hub.uploads.finish, fields["upload"], oid, int(fields["size"]))
+    return JSONResponse({}, media_type=_MEDIA_TYPE)
+
+
+ROUTES = [
+    Route("/{namespace}/{name}.git/info/lfs/objects/batch", endpoint(_batch), methods=["POST"]),
+    Route("/{namespace}/{name}.git/info/lfs/objects/verify", endpoint(_verify), methods=["POST"]),
+    Route("/lfs/{oid}", _put_whole, methods=["PUT"]),
+    Route("/lfs/{oid}/part", _put_part, methods=["PUT"]),
+    Route("/lfs/{oid}/complete", _complete, methods=["POST"]),
+]

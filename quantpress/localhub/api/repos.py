@@ -1,0 +1,169 @@
+"""Create, list, describe, change, move and delete model repos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from quantpress.localhub import repos
+from quantpress.localhub.commits import found_repo
+from quantpress.localhub.context import Call, endpoint, text_field
+from quantpress.localhub.database import reading, writing
+from quantpress.localhub.description import describe, model_json
+from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.history import DEFAULT_BRANCH, resolve
+from quantpress.localhub.repos import Gated
+from quantpress.localhub.uploadmode import git_attributes
+
+_ALWAYS = ("_id", "id", "modelId")
+
+
+def _only_models(body: dict[str, Any]) -> None:
+    if body.get("type") not in (None, "model"):
+        raise bad_request(f"This Hub keeps models only, not a {str(body['type'])[:40]}")
+
+
+def _named_repo(body: dict[str, Any], user: str) -> str:
+    _only_models(body)
+    return f"{body.get('organization') or user}/{text_field(body, 'name')}"
+
+
+def _private(body: dict[str, Any], current: bool) -> bool:
+    match body.get("visibility"):
+        case "private":
+            return True
+        case "public":
+            return False
+        case None:
+            return bool(body.get("private", current))
+    raise bad_request("'visibility' must be 'public' or 'private'")
+
+
+def _create(call: Call) -> Response:
+    identity = call.require_write()
+    body = call.json()
+    repo_id = _named_repo(body, identity.user)
+    url = f"{call.endpoint}/{repo_id}"
+    with writing(call.hub.root) as db:
+        try:
+            repo = found_repo(
+                db,
+                call.hub.store,
+                repo_id,
+                private=_private(body, False),
+                author=identity.user,
+                attributes=git_attributes(),
+            )
+        except HubError as error:
+            if error.status == 409:
+                # The client reads the address of the repo out of the refusal (exist_ok=True).
+                error.body = {"url": url}
+            raise
+    return JSONResponse({"url": url, "name": repo.repo_id, "id": f"{repo.id:024x}"})
+
+
+def _delete(call: Call) -> Response:
+    identity = call.require_write()
+    with writing(call.hub.root) as db:
+        repos.delete_repo(db, repos.get_repo(db, _named_repo(call.json(), identity.user)))
+    return JSONResponse({})
+
+
+def _move(call: Call) -> Response:
+    call.require_write()
+    body = call.json()
+    _only_models(body)
+    with writing(call.hub.root) as db:
+        repos.move_repo(db, repos.get_repo(db, text_field(body, "fromRepo")), text_field(body, "toRepo"))
+    return JSONResponse({})
+
+
+def _gated(body: dict[str, Any], current: Gated | None) -> Gated | None:
+    match body.get("gated", current):
+        case "auto":
+            return "auto"
+        case "manual":
+            return "manual"
+        case None | False:
+            return None
+    raise bad_request("'gated' must be 'auto', 'manual' or false")
+
+
+def _settings(call: Call) -> Response:
+    body = call.json()
+    with writing(call.hub.root) as db:
+        repo = call.repo_to_write(db)
+        private, gated = _private(body, repo.private), _gated(body, repo.gated)
+        repos.update_repo(db, repo, private=private, gated=gated)
+    return JSONResponse({"private": private, "gated": gated or False})
+
+
+def _expanded(info: dict[str, Any], expand: list[str]) -> dict[str, Any]:
+    if not expand:
+        return info
+    return {key: value for key, value in info.items() if key in _ALWAYS or key in expand}
+
+
+def _expand(call: Call) -> list[str]:
+    return [*call.query("expand"), *call.query("expand[]")]
+
+
+def _info(call: Call) -> Response:
+    with reading(call.hub.root) as db:
+        repo = call.repo(db)
+        description = describe(db, call.hub.store, repo, call.commit(db, repo))
+    info = model_json(description, with_sizes=call.flag("blobs"))
+    return JSONResponse(_expanded(info, _expand(call)))
+
+
+def _matches(call: Call, info: dict[str, Any]) -> bool:
+    wanted = {tag for value in call.query("filter") for tag in value.split(",") if tag}
+    authors = call.query("author")
+    tasks = call.query("pipeline_tag")
+    gated = call.query("gated")
+    return (
+        (not authors or info["author"] in authors)
+        and all(text.lower() in info["id"].lower() for text in call.query("search"))
+        and wanted <= set(info["tags"])
+        and (not tasks or info["pipeline_tag"] in tasks)
+        and (not gated or (gated[0].lower() == "true") == bool(info["gated"]))
+    )
+
+
+def _list(call: Call) -> Response:
+    with reading(call.hub.root) as db:
+        identity = call.identity(db)
+        models = [
+            model_json(describe(db, call.hub.store, repo, resolve(db, repo, DEFAULT_BRANCH)), with_sizes=False)
+            for repo in repos.list_repos(db)
+            if identity is not None or not repo.private
+        ]
+    found = [info for info in models if _matches(call, info)]
+    key = next(iter(call.query("sort")), "lastModified")
+    if key not in ("lastModified", "createdAt"):
+        key = "lastModified"  # downloads, likes and trends are not counted here
+    found.sort(key=lambda info: str(info[key]), reverse=call.query("direction") != ["1"])
+    limit = next(iter(call.query("limit")), "")
+    if limit.isdecimal():
+        found = found[: int(limit)]
+    expand = _expand(call)
+    if not expand:
+        for info in found:
+            if not call.flag("full"):
+                del info["siblings"]
+            if not (call.flag("full") or call.flag("cardData")):
+                del info["cardData"]
+    return JSONResponse([_expanded(info, expand) for info in found])
+
+
+ROUTES = [
+    Route("/api/repos/create", endpoint(_create), methods=["POST"]),
+    Route("/api/repos/delete", endpoint(_delete), methods=["DELETE"]),
+    Route("/api/repos/move", endpoint(_move), methods=["POST"]),
+    Route("/api/models", endpoint(_list), methods=["GET"]),
+    Route("/api/models/{namespace}/{name}", endpoint(_info), methods=["GET"]),
+    Route("/api/models/{namespace}/{name}/revision/{revision}", endpoint(_info), methods=["GET"]),
+    Route("/api/models/{namespace}/{name}/settings", endpoint(_settings), methods=["PUT"]),
+]

@@ -1,0 +1,54 @@
+"""The embedded Hub as an ASGI application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from quantpress.localhub import views
+from quantpress.localhub.api import account, commit, files, lfs, refs, repos, trees
+from quantpress.localhub.context import Hub, error_response
+from quantpress.localhub.database import initialise
+from quantpress.localhub.errors import HubError
+
+
+class RawPath:
+    """Routes on the address as it was sent: a branch ``a/b`` arrives as ``a%2Fb`` and is one segment."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["path"] = scope["raw_path"].decode("ascii", "replace").partition("?")[0]
+        await self._app(scope, receive, send)
+
+
+def _not_found(request: Request, _: Exception) -> Response:
+    return error_response(request, HubError(404, "There is nothing at this address"))
+
+
+def create_app(root: Path) -> Starlette:
+    """The Hub over ``root``, which is made where it is not. Raises HubError."""
+    initialise(root)
+    app = Starlette(
+        routes=[
+            *account.ROUTES,
+            *repos.ROUTES,
+            *refs.ROUTES,
+            *trees.ROUTES,
+            *commit.ROUTES,
+            *lfs.ROUTES,
+            *files.ROUTES,
+            *views.ROUTES,
+        ],
+        middleware=[Middleware(RawPath)],
+        exception_handlers={HubError: error_response, 404: _not_found},
+    )
+    app.state.hub = Hub(root)
+    return app

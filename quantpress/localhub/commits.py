@@ -1,0 +1,181 @@
+"""Commits: operations on a tree, applied as one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from quantpress.localhub import gitobjects
+from quantpress.localhub.errors import HubError, bad_request, entry_not_found, revision_not_found
+from quantpress.localhub.history import (
+    DEFAULT_BRANCH,
+    Commit,
+    Entry,
+    create_ref,
+    find_ref,
+    get_commit,
+    read_tree,
+    resolve,
+    write_tree,
+)
+from quantpress.localhub.names import check_path
+from quantpress.localhub.repos import Repo, create_repo, now
+from quantpress.localhub.storage import ObjectStore
+
+
+@dataclass(frozen=True)
+class Add:
+    """Put a file whose object is already stored at its path, new or in place of another."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class DeleteFile:
+    path: str
+
+
+@dataclass(frozen=True)
+class DeleteFolder:
+    path: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy a file; ``source_revision`` None means the commit being built upon."""
+
+    source_path: str
+    path: str
+    source_revision: str | None = None
+
+
+Operation = Add | DeleteFile | DeleteFolder | Copy
+
+
+@dataclass(frozen=True)
+class CommitRequest:
+    """What a client wants done to a branch. ``parent``: the commit it believes to be the head."""
+
+    branch: str
+    title: str
+    message: str
+    author: str
+    operations: Sequence[Operation]
+    parent: str | None = None
+
+
+def regular_entry(store: ObjectStore, path: str, content: bytes) -> Entry:
+    """Store a small file's content; returns its entry."""
+    check_path(path)
+    return Entry(path, store.add(content), len(content), gitobjects.blob_id(content), lfs=False)
+
+
+def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> Entry:
+    """The entry of a large file that was uploaded before.
+
+    ``size`` in bytes is checked where given. Raises HubError (400) if the object is not there.
+    """
+    check_path(path)
+    stored = store.size(sha256)
+    if stored is None or (size is not None and size != stored):
+        raise bad_request(f"The LFS object of {path} is not uploaded: {sha256}; upload it, then commit")
+    store.touch(sha256)
+    return Entry(path, sha256, stored, gitobjects.blob_id(gitobjects.lfs_pointer(sha256, stored)), lfs=True)
+
+
+def _apply(
+    db: sqlite3.Connection, repo: Repo, tree: Mapping[str, Entry], operations: Sequence[Operation]
+) -> dict[str, Entry]:
+    result = dict(tree)
+    for operation in operations:
+        match operation:
+            case Add(entry):
+                result[entry.path] = entry
+            case DeleteFile(path):
+                if path not in result:
+                    raise entry_not_found(f"A file with this name doesn't exist: {path[:200]!r}")
+                del result[path]
+            case DeleteFolder(path):
+                inside = [p for p in result if p.startswith(f"{path}/")]
+                if not inside:
+                    raise entry_not_found(f"A folder with this name doesn't exist: {path[:200]!r}")
+                for p in inside:
+                    del result[p]
+            case Copy(source_path, path, source_revision):
+                source = (read_tree(db, resolve(db, repo, source_revision).tree) if source_revision else tree).get(
+                    source_path
+                )
+                if source is None:
+                    raise entry_not_found(f"Cannot copy: no file {source_path[:200]!r}")
+                result[check_path(path)] = replace(source, path=path)
+    _refuse_file_and_folder(result)
+    return result
+
+
+def _refuse_file_and_folder(tree: Mapping[str, Entry]) -> None:
+    """A path cannot be a file and a folder at once: no checkout could hold it."""
+    for path in tree:
+        parent = path.rpartition("/")[0]
+        while parent:
+            if parent in tree:
+                raise bad_request(f"{parent[:200]!r} cannot be a file and a folder")
+            parent = parent.rpartition("/")[0]
+
+
+def commit(db: sqlite3.Connection, repo: Repo, request: CommitRequest) -> Commit:
+    """Apply a request to a branch, inside the caller's transaction; returns the branch's head after it.
+
+    A commit that would not change the tree is not made: the head is returned.
+    Raises HubError: 404 for an unknown branch or file, 412 where ``parent`` is no longer the head.
+    """
+    ref = find_ref(db, repo, "branch", request.branch.removeprefix("refs/heads/"))
+    head = get_commit(db, repo, ref.target) if ref else None
+    if ref is None or head is None:
+        resolve(db, repo, request.branch)  # raises unless it is a tag or a commit
+        raise bad_request(f"Commits go to a branch, and {request.branch} is none")
+    if request.parent is not None and request.parent != head.oid:
+        if get_commit(db, repo, request.parent) is None:
+            raise revision_not_found(request.parent)
+        raise HubError(412, f"A commit has happened since. The head of {ref.name} is now {head.oid}")
+    return _write(db, repo, ref.name, head, request)
+
+
+def _write(db: sqlite3.Connection, repo: Repo, branch: str, head: Commit | None, request: CommitRequest) -> Commit:
+    entries = _apply(db, repo, read_tree(db, head.tree) if head else {}, request.operations)
+    tree = write_tree(db, entries)
+    if head is not None and tree == head.tree:
+        return head
+    created_at = now()
+    oid = gitobjects.commit_id(
+        tree=tree,
+        parent=head.oid if head else None,
+        author=request.author,
+        seconds=int(datetime.fromisoformat(created_at).astimezone(UTC).timestamp()),
+        message=f"{request.title}\n\n{request.message}".strip(),
+    )
+    made = Commit(oid, tree, head.oid if head else None, request.author, request.title, request.message, created_at)
+    # Two branches can make the very same commit within a second: it is then one commit.
+    db.execute(
+        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (repo.id, made.oid, made.tree, made.parent, made.author, made.title, made.message, made.created_at),
+    )
+    db.execute(
+        "UPDATE refs SET target = ? WHERE repo = ? AND kind = 'branch' AND name = ?",
+        (made.oid, repo.id, branch),
+    )
+    return made
+
+
+def found_repo(
+    db: sqlite3.Connection, store: ObjectStore, repo_id: str, *, private: bool, author: str, attributes: bytes
+) -> Repo:
+    """Make a repo with its first commit, which holds ``.gitattributes`` as on the public Hub."""
+    repo = create_repo(db, repo_id, private=private)
+    entry = regular_entry(store, ".gitattributes", attributes)
+    first = _write(
+        db, repo, DEFAULT_BRANCH, None, CommitRequest(DEFAULT_BRANCH, "initial commit", "", author, [Add(entry)])
+    )
+    create_ref(db, repo, "branch", DEFAULT_BRANCH, first.oid)
+    return repo

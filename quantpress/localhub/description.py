@@ -1,0 +1,95 @@
+"""A model repo as the API and the pages describe it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantpress.localhub import modelcard
+from quantpress.localhub.history import Commit, Entry, read_tree
+from quantpress.localhub.modelcard import Card
+from quantpress.localhub.repos import Repo
+from quantpress.localhub.storage import ObjectStore
+
+CARD_PATH = "README.md"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A repo at one commit: its files by path, its card."""
+
+    repo: Repo
+    commit: Commit
+    files: Mapping[str, Entry]
+    card: Card
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.card.data or {}
+
+    @property
+    def tags(self) -> list[str]:
+        return modelcard.tags(self.data, self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files.values())
+
+    def _word(self, key: str) -> str | None:
+        value = self.data.get(key)
+        return value if isinstance(value, str) else None
+
+    @property
+    def library(self) -> str | None:
+        return self._word("library_name")
+
+    @property
+    def task(self) -> str | None:
+        return self._word("pipeline_tag")
+
+
+def describe(db: sqlite3.Connection, store: ObjectStore, repo: Repo, commit: Commit) -> Description:
+    files = read_tree(db, commit.tree)
+    entry = files.get(CARD_PATH)
+    card = Card(None, "")
+    if entry is not None and entry.size <= modelcard.MAX_CARD_BYTES:
+        card = modelcard.read_card(store.path(entry.sha256).read_bytes())
+    return Description(repo, commit, files, card)
+
+
+def _sibling(entry: Entry, with_sizes: bool) -> dict[str, Any]:
+    if not with_sizes:
+        return {"rfilename": entry.path}
+    sibling: dict[str, Any] = {"rfilename": entry.path, "size": entry.size, "blobId": entry.blob_id}
+    if entry.lfs:
+        sibling["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
+    return sibling
+
+
+def model_json(description: Description, *, with_sizes: bool) -> dict[str, Any]:
+    """What ``/api/models/…`` answers; ``with_sizes`` is the client's ``files_metadata``."""
+    repo, commit = description.repo, description.commit
+    return {
+        "_id": f"{repo.id:024x}",
+        "id": repo.repo_id,
+        "modelId": repo.repo_id,
+        "author": repo.namespace,
+        "sha": commit.oid,
+        "lastModified": commit.created_at,
+        "createdAt": repo.created_at,
+        "private": repo.private,
+        "gated": repo.gated or False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": description.tags,
+        "pipeline_tag": description.task,
+        "library_name": description.library,
+        "cardData": description.data,
+        "siblings": [_sibling(entry, with_sizes) for entry in description.files.values()],
+        "spaces": [],
+        "usedStorage": description.size,
+    }

@@ -1,0 +1,53 @@
+"""Errors of the embedded Hub, as the Hub's clients understand them.
+
+``huggingface_hub`` maps responses to exceptions by the header ``X-Error-Code`` (``RepoNotFound``,
+``RevisionNotFound``, ``EntryNotFound``, ``GatedRepo``) before it looks at the status
+(``hf_raise_for_status`` in ``huggingface_hub/utils/_http.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quantpress.errors import QuantpressError
+
+
+class HubError(QuantpressError):
+    """A request that the Hub refuses: an HTTP status, one line of explanation, the client's error code."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = dict(headers or {})
+        self.body = dict(body or {})
+
+
+class HubInUse(QuantpressError):
+    """Another server already serves the same folder."""
+
+
+def bad_request(message: str) -> HubError:
+    return HubError(400, message, code="BadRequest")
+
+
+def repo_not_found(repo_id: str) -> HubError:
+    return HubError(404, f"Repository not found: {repo_id}", code="RepoNotFound")
+
+
+def revision_not_found(revision: str) -> HubError:
+    return HubError(404, f"Invalid rev id: {revision}", code="RevisionNotFound")
+
+
+def entry_not_found(message: str, commit: str | None = None) -> HubError:
+    """A path that is not in the tree. The commit travels along, so that clients cache the absence."""
+    return HubError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit} if commit else None)

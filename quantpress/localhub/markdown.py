@@ -1,0 +1,55 @@
+"""A model card's Markdown as HTML that can be shown on the Hub's own pages.
+
+Raw HTML in the card is shown as text, and what the renderer makes is sanitized once more: a card is
+somebody's text, and must not run in the reader's browser.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+_TAGS = {
+    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li", "ol", "p",
+    "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+}  # fmt: skip
+_ATTRIBUTES = {
+    "a": {"href", "title"},
+    "img": {"src", "alt", "title"},
+    "ol": {"start"},
+    "td": {"style"},
+    "th": {"style"},
+}
+
+
+def render_card(text: str, files_address: str) -> str:
+    """HTML of a card. Relative links and images are looked up under ``files_address``, which ends in "/"."""
+    import nh3
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    tokens = parser.parse(text)
+    for token in tokens:
+        for child in token.children or []:
+            for attribute in ("src", "href"):
+                target = child.attrs.get(attribute)
+                if isinstance(target, str):
+                    child.attrs[attribute] = _absolute(target, files_address)
+    html = parser.renderer.render(tokens, parser.options, {})
+    return nh3.clean(
+        html,
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        url_schemes={"http", "https", "mailto"},
+        filter_style_properties={"text-align"},
+    )
+
+
+def _absolute(target: str, files_address: str) -> str:
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return "#"
+    if parts.scheme or parts.netloc or target.startswith(("#", "/")):
+        return target
+    path = parts.path.removeprefix("./")
+    return files_address + quote(path, safe="/%") + (f"#{parts.fragment}" if parts.fragment else "")

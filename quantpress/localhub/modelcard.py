@@ -1,0 +1,121 @@
+"""The YAML front matter of a model card, and what the Hub makes of it: tags and card data."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import yaml
+
+# Like huggingface_hub's REGEX_YAML_BLOCK (constants.py): the block between the first two "---" lines.
+_FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+MAX_CARD_BYTES = 2 * 1024 * 1024
+
+# YAML's anchors let a few lines stand for billions of values; no real card has this many.
+_MAX_VALUES = 20_000
+
+_RELATIONS = ("adapter", "merge", "quantized", "finetune")
+
+
+class CardInvalid(ValueError):
+    """The front matter is not what the Hub takes as metadata."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """``data`` is None where the card has no front matter; ``text`` is the Markdown after it."""
+
+    data: dict[str, Any] | None
+    text: str
+
+
+def _plain(value: object, budget: list[int]) -> Any:
+    """The value in JSON's types only."""
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise CardInvalid(f"the metadata holds more than {_MAX_VALUES} values")
+    match value:
+        case dict():
+            return {str(key): _plain(item, budget) for key, item in value.items()}
+        case list() | tuple() | set():
+            return [_plain(item, budget) for item in value]
+        case datetime() | date():
+            return value.isoformat()
+        case float() if not math.isfinite(value):
+            return str(value)
+        case None | bool() | int() | float() | str():
+            return value
+    return str(value)
+
+
+def parse_card(content: str) -> Card:
+    """Split a card into metadata and text. Raises CardInvalid."""
+    match = _FRONT_MATTER.match(content)
+    if match is None:
+        return Card(None, content)
+    try:
+        loaded = yaml.safe_load(match.group(1))
+        data = _plain(loaded, [_MAX_VALUES])
+        json.dumps(data).encode()
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, CardInvalid):
+            raise
+        raise CardInvalid(" ".join(str(error).split())) from error
+    if data is None:
+        return Card({}, content[match.end() :])
+    if not isinstance(data, dict):
+        raise CardInvalid("the metadata is not a mapping")
+    return Card(data, content[match.end() :])
+
+
+def read_card(content: bytes) -> Card:
+    """Like parse_card, for a card that is already published: invalid metadata counts as none."""
+    text = content.decode(errors="replace")
+    try:
+        return parse_card(text)
+    except CardInvalid:
+        return Card(None, _FRONT_MATTER.sub("", text, count=1))
+
+
+def texts(value: object) -> list[str]:
+    """A string or a list of strings, as a list."""
+    if isinstance(value, str):
+        return [value]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def faults(data: Mapping[str, Any]) -> list[str]:
+    """What the Hub would refuse in a card's metadata, one line each."""
+    found = []
+    for key in ("license", "language", "tags", "base_model", "datasets", "metrics"):
+        value = data.get(key)
+        if value is not None and len(texts(value)) != (len(value) if isinstance(value, list) else 1):
+            found.append(f'"{key}" must be a string or a list of strings')
+    for key in ("pipeline_tag", "library_name", "base_model_relation", "license_name", "license_link"):
+        if data.get(key) is not None and not isinstance(data[key], str):
+            found.append(f'"{key}" must be a string')
+    relation = data.get("base_model_relation")
+    if isinstance(relation, str) and relation not in _RELATIONS:
+        found.append(f'"base_model_relation" must be one of {", ".join(_RELATIONS)}')
+    return found
+
+
+def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
+    """The tags by which a repo is found, as the Hub derives them from card and files."""
+    endings = {path.rpartition(".")[2].lower() for path in paths}
+    result = [*texts(data.get("library_name")), *(end for end in ("gguf", "safetensors") if end in endings)]
+    result += [*texts(data.get("pipeline_tag")), *texts(data.get("tags")), *texts(data.get("language"))]
+    result += [f"dataset:{name}" for name in texts(data.get("datasets"))]
+    relation = data.get("base_model_relation")
+    for base in texts(data.get("base_model")):
+        result.append(f"base_model:{base}")
+        if isinstance(relation, str):
+            result.append(f"base_model:{relation}:{base}")
+    result += [f"license:{name}" for name in texts(data.get("license"))]
+    return list(dict.fromkeys(result))

@@ -1,0 +1,127 @@
+"""Names that come from clients: repo ids, revisions, paths in a repo, object ids.
+
+Everything here is data from outside. A name that is accepted cannot leave its folder, cannot be
+mistaken for another name, and fits into a git tree and into the client's own cache folders.
+"""
+
+from __future__ import annotations
+
+import re
+
+from quantpress.localhub.errors import HubError, bad_request, entry_not_found, repo_not_found
+
+# huggingface_hub/utils/_validators.py: 1 to 96 of [A-Za-z0-9._-], word characters at both ends.
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# git help check-ref-format: what a ref's name may not hold.
+_NOT_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+
+# First segments that are the server's own addresses.
+RESERVED_NAMESPACES = frozenset({"api", "datasets", "lfs", "models", "spaces", "v2"})
+
+MAX_PATH_BYTES = 1024
+MAX_SEGMENT_BYTES = 255  # NAME_MAX of the file systems that clients download to
+MAX_REF_BYTES = 200
+
+
+def _is_name(text: str) -> bool:
+    return (
+        _NAME.fullmatch(text) is not None
+        and "--" not in text  # the client's cache joins namespace and name by "--"
+        and ".." not in text
+        and not text.endswith(".git")
+    )
+
+
+def check_repo_id(repo_id: str) -> tuple[str, str]:
+    """``namespace/name`` split in two. Raises HubError (400) for anything else."""
+    parts = repo_id.split("/")
+    if len(parts) != 2 or not all(_is_name(part) for part in parts) or parts[0] in RESERVED_NAMESPACES:
+        raise bad_request(f"Repo id must be 'namespace/name' of letters, digits, '-', '_' and '.': {repo_id[:200]!r}")
+    return parts[0], parts[1]
+
+
+def look_up_repo_id(namespace: str, name: str) -> tuple[str, str]:
+    """Like check_repo_id, for an address: what cannot be a repo is simply not found (404)."""
+    try:
+        return check_repo_id(f"{namespace}/{name}")
+    except HubError as error:
+        raise repo_not_found(f"{namespace}/{name}"[:200]) from error
+
+
+def check_user(user: str) -> str:
+    """A user's or organization's name. Raises HubError (400)."""
+    if not _is_name(user) or user in RESERVED_NAMESPACES:
+        raise bad_request(f"Not a user name: {user[:200]!r}")
+    return user
+
+
+def _path_fault(path: str) -> str | None:
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    if size > MAX_PATH_BYTES:
+        return f"is longer than {MAX_PATH_BYTES} bytes"
+    if "\\" in path or _CONTROL.search(path):
+        return "holds a backslash or a control character"
+    return next((fault for segment in path.split("/") if (fault := _segment_fault(segment))), None)
+
+
+def _segment_fault(segment: str) -> str | None:
+    if segment in ("", ".", ".."):
+        return "holds an empty, '.' or '..' segment"
+    if segment.lower() == ".git":
+        return "holds a '.git' segment"
+    if len(segment.encode()) > MAX_SEGMENT_BYTES:
+        return f"holds a segment longer than {MAX_SEGMENT_BYTES} bytes"
+    return None
+
+
+def check_path(path: str) -> str:
+    """A file's or folder's path inside a repo, unchanged. Raises HubError (400)."""
+    fault = _path_fault(path)
+    if fault is not None:
+        raise bad_request(f"Path {path[:200]!r} {fault}")
+    return path
+
+
+def look_up_path(path: str, commit: str) -> str:
+    """Like check_path, for an address: what cannot be a path is simply not in the tree (404)."""
+    if _path_fault(path) is not None:
+        raise entry_not_found(f"Entry not found: {path[:200]!r}", commit)
+    return path
+
+
+def check_ref_name(name: str) -> str:
+    """The name of a branch or tag. Raises HubError (400)."""
+    try:
+        too_long = len(name.encode()) > MAX_REF_BYTES
+    except UnicodeEncodeError:
+        too_long = True
+    segments = name.split("/")
+    if (
+        too_long
+        or name == "@"
+        or name.startswith("-")
+        or segments[0] == "refs"
+        or is_commit(name)  # it would hide a commit
+        or _NOT_IN_REF.search(name)
+        or any(s == "" or s.startswith(".") or s.endswith((".", ".lock")) for s in segments)
+    ):
+        raise bad_request(f"Not a valid name for a branch or tag: {name[:200]!r}")
+    return name
+
+
+def is_commit(revision: str) -> bool:
+    """Whether this is a whole commit id (40 lower-case hexadecimal digits)."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def check_sha256(oid: str) -> str:
+    """An object's id: 64 lower-case hexadecimal digits. Raises HubError (400)."""
+    if not isinstance(oid, str) or _SHA256.fullmatch(oid) is None:
+        raise bad_request(f"Not a SHA-256: {str(oid)[:100]!r}")
+    return oid

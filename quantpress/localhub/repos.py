@@ -1,0 +1,95 @@
+"""Repositories: make, find, list, change, move, delete."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from quantpress.localhub.errors import HubError, repo_not_found
+from quantpress.localhub.names import check_repo_id
+
+Gated = Literal["auto", "manual"]
+
+
+@dataclass(frozen=True)
+class Repo:
+    id: int
+    namespace: str
+    name: str
+    private: bool
+    gated: Gated | None
+    created_at: str
+
+    @property
+    def repo_id(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def now() -> str:
+    """The time in UTC as the Hub writes it: ``2024-01-31T12:00:00.000Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _repo(row: sqlite3.Row) -> Repo:
+    return Repo(row["id"], row["namespace"], row["name"], bool(row["private"]), row["gated"], row["created_at"])
+
+
+def find_repo(db: sqlite3.Connection, namespace: str, name: str) -> Repo | None:
+    row = db.execute("SELECT * FROM repos WHERE namespace = ? AND name = ?", (namespace, name)).fetchone()
+    return _repo(row) if row else None
+
+
+def get_repo(db: sqlite3.Connection, repo_id: str) -> Repo:
+    """Raises HubError (404, RepoNotFound)."""
+    repo = find_repo(db, *check_repo_id(repo_id))
+    if repo is None:
+        raise repo_not_found(repo_id)
+    return repo
+
+
+def list_repos(db: sqlite3.Connection) -> list[Repo]:
+    return [_repo(row) for row in db.execute("SELECT * FROM repos ORDER BY namespace, name")]
+
+
+def create_repo(db: sqlite3.Connection, repo_id: str, *, private: bool) -> Repo:
+    """A repo without any commit. Raises HubError: 400 for a bad id, 409 where it exists."""
+    namespace, name = check_repo_id(repo_id)
+    if find_repo(db, namespace, name) is not None:
+        raise HubError(409, f"You already created this model repo: {repo_id}")
+    db.execute(
+        "INSERT INTO repos (namespace, name, private, created_at) VALUES (?, ?, ?, ?)",
+        (namespace, name, private, now()),
+    )
+    return get_repo(db, repo_id)
+
+
+def update_repo(db: sqlite3.Connection, repo: Repo, *, private: bool, gated: Gated | None) -> None:
+    db.execute("UPDATE repos SET private = ?, gated = ? WHERE id = ?", (private, gated, repo.id))
+
+
+def move_repo(db: sqlite3.Connection, repo: Repo, new_id: str) -> None:
+    """Raises HubError: 400 for a bad id, 409 where the new name is taken."""
+    namespace, name = check_repo_id(new_id)
+    if find_repo(db, namespace, name) is not None:
+        raise HubError(409, f"Cannot move {repo.repo_id}: {new_id} exists")
+    db.execute("UPDATE repos SET namespace = ?, name = ? WHERE id = ?", (namespace, name, repo.id))
+
+
+def delete_repo(db: sqlite3.Connection, repo: Repo) -> None:
+    """Delete the repo with all its refs and commits; its objects stay until collect_garbage."""
+    db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
+
+
+def grant(db: sqlite3.Connection, repo: Repo, user: str) -> None:
+    """Let a user read the files of a gated repo."""
+    db.execute("INSERT OR IGNORE INTO grants VALUES (?, ?)", (repo.id, user))
+
+
+def revoke(db: sqlite3.Connection, repo: Repo, user: str) -> None:
+    db.execute("DELETE FROM grants WHERE repo = ? AND user = ?", (repo.id, user))
+
+
+def has_grant(db: sqlite3.Connection, repo: Repo, user: str) -> bool:
+    return db.execute("SELECT 1 FROM grants WHERE repo = ? AND user = ?", (repo.id, user)).fetchone() is not None

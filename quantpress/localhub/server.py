@@ -1,0 +1,149 @@
+"""Run the embedded Hub: here until a signal, or as a child process for as long as a ``with`` block lasts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from quantpress.localhub.auth import Role, create_token
+from quantpress.localhub.database import connect, initialise
+from quantpress.localhub.errors import HubInUse
+
+_ADDRESS_PREFIX = "Hub at "
+_STOP_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class RunningHub:
+    """A Hub in a child process."""
+
+    endpoint: str
+    root: Path
+    pid: int
+
+    def create_token(self, user: str, role: Role) -> str:
+        """A new token for this Hub."""
+        return create_token(self.root, user, role)
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM ends the block as SIGINT does, and neither is an error."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass  # uvicorn raises the signal again after it has shut down in order
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _only_server(root: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(root / "serve.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise HubInUse(f"{root}: another Hub is serving this folder; stop it, or use its address") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise HubInUse(f"{host}:{port}: cannot listen there ({error.strerror}); use another --port") from error
+    return listener
+
+
+def serve(root: Path, host: str, port: int) -> None:
+    """Serve the Hub in ``root`` until SIGINT or SIGTERM; port 0 takes a free one. Prints the address.
+
+    To be called in the main thread, where signals arrive.
+
+    Raises HubInUse if the folder or the port is taken, HubError if the folder holds another version's data.
+    """
+    import uvicorn
+
+    from quantpress.localhub.app import create_app
+
+    initialise(root)
+    with (
+        _terminate_like_interrupt(),
+        _only_server(root),
+        closing(_listen(host, port)) as listener,
+        closing(connect(root)) as keeper,
+    ):
+        # While one connection is open, SQLite does not fold the log into the database after every request.
+        keeper.execute("PRAGMA user_version")
+        config = uvicorn.Config(
+            create_app(root), log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="off"
+        )
+        shown = f"[{host}]" if ":" in host else host
+        print(f"{_ADDRESS_PREFIX}http://{shown}:{listener.getsockname()[1]}", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def stop_with_parent() -> None:
+    """End this process in order when its standard input closes, as it does when its parent dies."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def running_hub(root: Path, port: int = 0) -> Iterator[RunningHub]:
+    """Serve the Hub in ``root`` on 127.0.0.1 from a child process, which ends with the block or this process.
+
+    Raises HubInUse with the child's last words if it does not start.
+    """
+    environment = {key: value for key, value in os.environ.items() if "TOKEN" not in key}
+    command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", str(root), "--port", str(port)]
+    child = subprocess.Popen(
+        [*command, "--stop-with-parent"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=None,
+        env=environment,
+        text=True,
+    )
+    assert child.stdout is not None and child.stdin is not None
+    try:
+        first = child.stdout.readline().strip()
+        if not first.startswith(_ADDRESS_PREFIX):
+            child.wait()
+            raise HubInUse(f"{root}: the Hub did not start (exit status {child.returncode}): {first}")
+        yield RunningHub(first.removeprefix(_ADDRESS_PREFIX), root, child.pid)
+    finally:
+        child.stdin.close()
+        try:
+            child.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        child.stdout.close()

@@ -1,0 +1,136 @@
+"""Large files on their way in: written to disk as they arrive, hashed on the way, never whole in memory.
+
+A file sent in parts is written straight to its place in one file. Parts that arrive in order, as
+huggingface_hub sends them, are hashed as they come, so that completion need not read the file again.
+After a restart the hash of what came before is lost, and completion reads the file once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.storage import ObjectStore
+
+_BLOCK = 1 << 20  # bytes handed to a thread at once
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+def _fault(sha256: str, found: str) -> HubError:
+    return HubError(422, f"The bytes received have SHA-256 {found}, not {sha256}: send them again")
+
+
+async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """The stream in larger blocks. Raises HubError (413) as soon as it exceeds ``limit`` bytes."""
+    pending: list[bytes] = []
+    waiting = total = 0
+    async for chunk in stream:
+        total += len(chunk)
+        if total > limit:
+            raise HubError(413, f"More bytes than the {limit} announced")
+        pending.append(chunk)
+        waiting += len(chunk)
+        if waiting >= _BLOCK:
+            yield b"".join(pending)
+            pending, waiting = [], 0
+    if pending:
+        yield b"".join(pending)
+    if total != limit:
+        raise bad_request(f"{total} bytes arrived, {limit} were announced: send them again")
+
+
+class PartialFile:
+    """A file of ``size`` bytes being received, in order or in parts."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        self._hash: Any = hashlib.sha256()  # of the first _hashed bytes
+        self._hashed = 0
+        self._lock = threading.Lock()
+
+    async def receive(self, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
+        """Write ``length`` bytes at ``offset``; returns their CRC-32 in hexadecimal."""
+        await run_in_threadpool(self.path.touch)
+        with self._lock:
+            running = self._hash.copy() if offset == self._hashed else None
+        checksum = 0
+        with self.path.open("r+b") as file:
+            file.seek(offset)
+            async for block in _blocks(stream, length):
+                await run_in_threadpool(file.write, block)
+                if running is not None:
+                    await run_in_threadpool(running.update, block)
+                checksum = zlib.crc32(block, checksum)
+        with self._lock:
+            if running is not None and offset == self._hashed:
+                self._hash, self._hashed = running, offset + length
+            elif offset < self._hashed:
+                # A part was sent again: what was hashed may no longer be what is on disk.
+                self._hash, self._hashed = hashlib.sha256(), 0
+        return f"{checksum:08x}"
+
+    def digest(self) -> str:
+        """SHA-256 of the whole file, read from disk only where it is not known yet."""
+        with self._lock:
+            if self._hashed == self.size:
+                return str(self._hash.hexdigest())
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Uploads:
+    """All uploads of one server."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._partial: dict[str, PartialFile] = {}
+        self._lock = threading.Lock()
+
+    def _file(self, upload: str, size: int) -> PartialFile:
+        if _UPLOAD_ID.fullmatch(upload) is None:
+            raise bad_request("Not an upload id")
+        with self._lock:
+            return self._partial.setdefault(upload, PartialFile(self._store.incoming / f"large-{upload}", size))
+
+    async def receive_part(self, upload: str, size: int, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
+        """Take one part (or all) of a file of ``size`` bytes; returns the part's CRC-32."""
+        return await self._file(upload, size).receive(stream, offset, length)
+
+    def finish(self, upload: str, sha256: str, size: int) -> None:
+        """Make the received file an object; doing it twice is doing it once.
+
+        Raises HubError: 400 where bytes are missing, 422 where they are not those of ``sha256``.
+        """
+        if self._store.size(sha256) == size:
+            self._forget(upload)
+            return
+        file = self._file(upload, size)
+        received = file.path.stat().st_size if file.path.exists() else 0
+        if received != size:
+            raise bad_request(f"{received} of {size} bytes of {sha256} arrived: send them again")
+        found = file.digest()
+        if found != sha256:
+            self._forget(upload)
+            raise _fault(sha256, found)
+        try:
+            self._store.adopt(file.path, sha256)
+        except FileNotFoundError:
+            # The client repeated its request while the first was still at work.
+            if self._store.size(sha256) != size:
+                raise
+        self._forget(upload)
+
+    def _forget(self, upload: str) -> None:
+        with self._lock:
+            file = self._partial.pop(upload, None)
+        if file is not None:
+            file.path.unlink(missing_ok=True)
