@@ -1,0 +1,33 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need.
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: setup demo test lint bench schema clean
+
+setup: .venv/complete
+
+# The environment is cached outside the checkout; see quantpress/toolchain/environment.py.
+.venv/complete: pyproject.toml constraints.txt quantpress/toolchain/environment.py
+	$(PYTHON) -m quantpress.toolchain.environment
+	touch $@
+
+demo: setup
+	$(RUN) -m quantpress.demo
+
+test: setup
+	$(RUN) -m quantpress toolchain install llama.cpp
+	$(RUN) -m pytest
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: setup
+	$(RUN) -m pytest tests/bench -o addopts= -q
+
+schema: setup
+	$(RUN) -m quantpress schema
+
+clean:
+	rm -rf .venv .quantpress

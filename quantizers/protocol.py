@@ -113,6 +113,15 @@ class Quantizer(Protocol):
     def version(self) -> str:
         """The quantizer and its version, as it goes into the recipe; cheap, and stable for the same tool."""
 
+    def tools(self) -> dict[str, str]:
+        """Name and version of everything that :meth:`version` stands for, for the manifest's toolchain."""
+
+    def unquantized(self, job: Job) -> Path:
+        """The unquantized model as this format's engine loads it; exists once ``prepare`` has run."""
+
+    def shared_files(self, job: Job) -> list[Path]:
+        """Files that ``prepare`` made and that are published beside the variants (an imatrix)."""
+
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
 

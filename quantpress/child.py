@@ -37,9 +37,7 @@ def child_environment() -> dict[str, str]:
     return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def run_child(
-    module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None
-) -> R:
+def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None) -> R:
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
     ``timeout`` is in seconds. Raises :class:`ChildFailed` with the last lines of output when the child exits
@@ -74,6 +72,14 @@ def run_child(
         )
     if code != 0 or not result_file.exists():
         raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
+    return result.model_validate_json(result_file.read_bytes())
+
+
+def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
+    """The result of an equal job that ``folder`` holds from before, or None."""
+    job_file, result_file = folder / "job.json", folder / "result.json"
+    if not result_file.exists() or job_file.read_text(encoding="utf-8") != job.model_dump_json(indent=1):
+        return None
     return result.model_validate_json(result_file.read_bytes())
 
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from quantizers import quantizer
 from quantizers.protocol import Variant
-from quantpress.catalog import Catalog, ModelLine, model_name
-from quantpress.errors import Refused
+from quantpress.catalog import CalibrationLine, Catalog, ModelLine, model_name, nearest
+from quantpress.errors import BadInput, Refused
 from quantpress.estimate import Estimate, estimate_variant
-from quantpress.evaluation.text import Text, calibration_text
+from quantpress.evaluation.text import EvaluationText, calibration_text
 from quantpress.published import Published, read_published
 from quantpress.recipe import Calibration, Recipe
 from quantpress.settings import Settings
@@ -71,7 +71,8 @@ class ModelPlan:
 
     line: ModelLine
     source: Source | None
-    calibration: Text | None
+    calibration: EvaluationText | None
+    amount: CalibrationLine
     formats: tuple[FormatPlan, ...]
     other_steps: tuple[Step, ...]
 
@@ -84,27 +85,57 @@ class ModelPlan:
         ]
 
     @property
+    def blocked(self) -> list[Step]:
+        return [step for step in self.steps if step.action == "block"]
+
+    @property
+    def disk_needed(self) -> int:
+        """Bytes of disk for all variants to be made, the unquantized model and its log-probabilities."""
+        estimates = [step.estimate for step in self.steps if step.estimate is not None]
+        return sum(estimate.upload for estimate in estimates) + max((each.disk for each in estimates), default=0)
+
+    @property
     def has_work(self) -> bool:
         return any(step.action == "press" for step in self.steps)
 
 
 def plan_catalog(
-    catalog: Catalog, settings: Settings, source_hub: HfApi, target_hub: HfApi, only: str | None = None
+    catalog: Catalog,
+    settings: Settings,
+    source_hub: HfApi,
+    target_hub: HfApi,
+    *,
+    only: str | None = None,
+    formats: list[str] | None = None,
 ) -> list[ModelPlan]:
-    """The plan of every model of the catalog (or of one), by priority, then in the catalog's order."""
+    """The plan of the catalog's models (or of one, or in some formats), by priority, then in the catalog's order.
+
+    Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog.
+    """
+    if not settings.namespace:
+        raise BadInput("no namespace to publish under: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
+    if only is not None and all(line.repo != only for line in catalog.models):
+        raise BadInput(f"{only} is not in the catalog{nearest(only, [line.repo for line in catalog.models])}")
     lines = [line for line in catalog.models if only in (None, line.repo)]
     lines.sort(key=lambda line: -line.priority)
-    return [plan_model(catalog, line, settings, source_hub, target_hub) for line in lines]
+    return [plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines]
 
 
 def plan_model(
-    catalog: Catalog, line: ModelLine, settings: Settings, source_hub: HfApi, target_hub: HfApi
+    catalog: Catalog,
+    line: ModelLine,
+    settings: Settings,
+    source_hub: HfApi,
+    target_hub: HfApi,
+    formats: list[str] | None,
 ) -> ModelPlan:
     """What is to be done for one line of the catalog. Reads both Hubs; changes nothing."""
 
+    amount = catalog.calibration_of(line)
+
     def whole(action: Action, reason: str) -> ModelPlan:
         step = Step(model=line.repo, format="", variant="", repo_id="", action=action, reason=reason)
-        return ModelPlan(line, None, None, (), (step,))
+        return ModelPlan(line, None, None, amount, (), (step,))
 
     if line.skip:
         return whole("skip", f"skipped: {line.skip}")
@@ -112,11 +143,12 @@ def plan_model(
         source = look_up_source(source_hub, line.repo, line.revision)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
-    amount = catalog.calibration_of(line)
     text = calibration_text(amount.text, settings.home / "texts")
     calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
     plans = []
     for format_name in catalog.formats_of(line):
+        if formats is not None and format_name not in formats:
+            continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
         published = read_published(target_hub, repo_id)
         try:
@@ -126,7 +158,7 @@ def plan_model(
             plans.append(FormatPlan(format_name, published, (), (step,)))
             continue
         plans.append(_plan_format(names, format_name, source, calibration, published))
-    return ModelPlan(line, source, text, tuple(plans), ())
+    return ModelPlan(line, source, text, amount, tuple(plans), ())
 
 
 def _plan_format(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantpress.hub import explain_hub_error
+from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -40,20 +40,20 @@ def read_published(api: HfApi, repo_id: str) -> Published:
 
     Raises :class:`~quantpress.errors.QuantpressError` when the Hub cannot be reached or a manifest is unreadable.
     """
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 
     heads: dict[str, str] = {}
     manifests: dict[str, Manifest] = {}
-    try:
-        for branch in api.list_repo_refs(repo_id).branches:
+    with explained(api.endpoint, f"reading {repo_id}"):
+        try:
+            refs = api.list_repo_refs(repo_id)
+        except RepositoryNotFoundError:
+            return Published(repo_id, {}, {})
+        for branch in refs.branches:
             heads[branch.name] = branch.target_commit
             try:
                 path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=branch.target_commit)
-            except EntryNotFoundError:
+            except RemoteEntryNotFoundError:
                 continue
             manifests[branch.name] = parse_manifest(Path(path).read_bytes(), f"{repo_id}@{branch.name}")
-    except RepositoryNotFoundError:
-        return Published(repo_id, {}, {})
-    except (HfHubHTTPError, OSError) as error:
-        raise explain_hub_error(error, api.endpoint, f"reading {repo_id}") from None
     return Published(repo_id, heads, manifests)

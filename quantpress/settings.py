@@ -54,6 +54,12 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
+    def compute_device(self) -> Literal["cpu", "cuda"]:
+        """The device to use: the setting, or CUDA where the NVIDIA driver's control device is."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+
     def thread_count(self) -> int:
         """Threads to use: the setting, or the cores this process may run on."""
         return self.threads or len(os.sched_getaffinity(0))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import sha256_of
-from quantpress.hub import explain_hub_error
+from quantpress.hub import explained
 from quantpress.manifest import SourceRecord
 
 if TYPE_CHECKING:
@@ -54,31 +54,22 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
     Raises :class:`Refused`, whose text is the reason in the plan (``gated``, ``not found``, …), and
     :class:`QuantpressError` when the Hub cannot be reached.
     """
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     endpoint = api.endpoint
-    try:
-        info = api.model_info(repo, revision=revision, files_metadata=True)
-        files = tuple(_wanted_files(info))
-        if not any(file.path == "config.json" for file in files):
-            raise Refused("no config.json: not a transformers model")
-        config = _read_config(api, repo, info.sha or revision)
-    except GatedRepoError:
-        raise Refused(f"gated: accept the terms at {endpoint}/{repo} and give a token (hf auth login)") from None
-    except RevisionNotFoundError:
-        raise Refused(f"not found: {repo} has no revision {revision!r}") from None
-    except RepositoryNotFoundError:
-        raise Refused(f"not found: {endpoint} has no model {repo} (or it is private and needs a token)") from None
-    except EntryNotFoundError:
-        raise Refused("no config.json: not a transformers model") from None
-    except (HfHubHTTPError, OSError) as error:
-        raise explain_hub_error(error, endpoint, f"looking up {repo}") from None
+    with explained(endpoint, f"looking up {repo}"):
+        try:
+            info = api.model_info(repo, revision=revision, files_metadata=True)
+            files = tuple(_wanted_files(info))
+            if not any(file.path == "config.json" for file in files):
+                raise Refused("no config.json: not a transformers model")
+            config = _read_config(api, repo, info.sha or revision)
+        except GatedRepoError:
+            raise Refused(f"gated: accept the terms at {endpoint}/{repo} and give a token (hf auth login)") from None
+        except RevisionNotFoundError:
+            raise Refused(f"not found: {repo} has no revision {revision!r}") from None
+        except RepositoryNotFoundError:
+            raise Refused(f"not found: {endpoint} has no model {repo} (or it is private and needs a token)") from None
     if not any(file.path.endswith(".safetensors") for file in files):
         raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
     if "auto_map" in config:
@@ -109,7 +100,7 @@ def _read_config(api: HfApi, repo: str, sha: str) -> dict[str, Any]:
 
 
 def _record(repo: str, info: ModelInfo) -> SourceRecord:
-    card = info.card_data.to_dict() if info.card_data else {}
+    card: dict[str, Any] = vars(info.card_data) if info.card_data else {}
 
     def text(key: str) -> str | None:
         value = card.get(key)
@@ -135,17 +126,25 @@ def fetch(api: HfApi, source: Source, folder: Path) -> Path:
     Files that are there already are not downloaded again (the client compares their hashes). Raises
     :class:`QuantpressError` for a failed download or a file that is not what the Hub says it is.
     """
-    from huggingface_hub.errors import HfHubHTTPError
-
     repo = source.record.repo
-    try:
+    with explained(api.endpoint, f"downloading {repo}"):
         for file in source.files:
             api.hf_hub_download(repo, file.path, revision=source.record.sha, local_dir=folder)
-    except (HfHubHTTPError, OSError) as error:
-        raise explain_hub_error(error, api.endpoint, f"downloading {repo}") from None
     for file in source.files:
         local = folder / file.path
         if local.stat().st_size != file.size or (file.sha256 and sha256_of(local) != file.sha256):
             local.unlink()
             raise QuantpressError(f"{repo}: the download of {file.path} is damaged; it was removed, run again")
     return folder
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template of a fetched source: ``chat_template.jinja``, or the tokenizer configuration's."""
+    own = folder / "chat_template.jinja"
+    if own.exists():
+        return own.read_text(encoding="utf-8", errors="replace")
+    configuration = folder / "tokenizer_config.json"
+    if not configuration.exists():
+        return None
+    template = json.loads(configuration.read_text(encoding="utf-8")).get("chat_template")
+    return template if isinstance(template, str) else None

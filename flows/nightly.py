@@ -1,0 +1,64 @@
+"""The flow ``nightly``: plan the whole catalog, press each model that has work, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+
+from flows.press_model import press_model
+from flows.stage import StageFailed, stage
+from quantpress.catalog_file import load_catalog
+from quantpress.hub import hub_client
+from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.report import ModelReport
+from quantpress.settings import load_settings
+
+
+@flow(name="nightly")
+def nightly(
+    catalog: str = "catalog.yaml", only: str | None = None, formats: list[str] | None = None
+) -> list[ModelReport] | State[list[ModelReport]]:
+    """Does everything that the catalog asks for and the Hub does not have yet."""
+    log = get_run_logger()
+    try:
+        plans = plan(catalog, only, formats)
+    except StageFailed as error:
+        return Failed(message=str(error), data=[])
+    steps = [step for each in plans for step in each.steps]
+    create_table_artifact(
+        key="plan", table=[step.model_dump(exclude={"estimate"}) for step in steps], description="What is to be done"
+    )
+    reports = []
+    for each in plans:
+        blocked = [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in each.blocked]
+        if each.has_work:
+            state = press_model(each.line.repo, catalog, formats, return_state=True)
+            outcome = state.result(raise_on_failure=False)
+            report = (
+                outcome
+                if isinstance(outcome, ModelReport)
+                else ModelReport(model=each.line.repo, failures=[state.message or "crashed"])
+            )
+        else:
+            report = ModelReport(model=each.line.repo)
+        reports.append(report.model_copy(update={"failures": [*report.failures, *blocked]}))
+    rows = [row.model_dump() for report in reports for row in report.variants]
+    create_table_artifact(key="results", table=rows, description="What was made and published")
+    log.info("%d variants made", len(rows))
+    failures = [failure for report in reports for failure in report.failures]
+    if failures:
+        return Failed(message="\n".join(failures), data=reports)
+    return reports
+
+
+@stage("plan {catalog}")
+def plan(catalog: str, only: str | None, formats: list[str] | None) -> list[ModelPlan]:
+    """Catalog minus manifests."""
+    loaded = load_catalog(Path(catalog))
+    settings = load_settings(loaded.settings)
+    source_hub, target_hub = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
+    return plan_catalog(loaded, settings, source_hub, target_hub, only=only, formats=formats)

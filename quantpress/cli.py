@@ -1,0 +1,207 @@
+"""The command line. Exit 0 done, 1 failed, 2 bad input; each error is a clear line that says what to do.
+
+Everything heavy is imported inside the commands: ``quantpress --help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quantpress.errors import BadInput, QuantpressError
+
+if TYPE_CHECKING:
+    from quantpress.catalog import Catalog
+    from quantpress.settings import Settings
+
+app = typer.Typer(
+    help="Quantize, measure and publish every model of a catalog.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+toolchain = typer.Typer(help="What quantizers run on.", no_args_is_help=True)
+app.add_typer(toolchain, name="toolchain")
+
+CatalogOption = Annotated[Path, typer.Option("--catalog", help="the catalog file", envvar="QUANTPRESS_CATALOG")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+OnlyOption = Annotated[str | None, typer.Option("--only", metavar="REPO", help="one model of the catalog")]
+FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", help="some formats, by comma")]
+DEFAULT_CATALOG = Path("catalog.yaml")
+
+
+def main() -> None:
+    """Runs the command line and turns expected errors into their line and exit code."""
+    try:
+        app()
+    except QuantpressError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"quantpress: {line}" if not line.startswith("  ") else line, err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("quantpress: interrupted", err=True)
+        sys.exit(130)
+
+
+@app.command()
+def check(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False) -> None:
+    """Validates the catalog: file, line, what is wrong."""
+    loaded, _ = _load(catalog)
+    if as_json:
+        typer.echo(json.dumps({"catalog": str(catalog), "models": [line.repo for line in loaded.models]}))
+    else:
+        typer.echo(f"{catalog}: {len(loaded.models)} models, no mistakes")
+
+
+@app.command()
+def schema(out: Annotated[Path, typer.Option(help="file to write")] = Path("catalog.schema.json")) -> None:
+    """Writes the catalog's JSON schema, for editors."""
+    from quantpress.catalog_file import schema as catalog_schema
+    from quantpress.files import write_text
+
+    write_text(out, json.dumps(catalog_schema(), indent=2) + "\n")
+    typer.echo(f"{out} written")
+
+
+@app.command()
+def plan(
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    only: OnlyOption = None,
+    formats: FormatsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prints steps, reasons and estimates; changes nothing."""
+    from quantpress.hub import hub_client
+    from quantpress.plan import plan_catalog
+    from quantpress.tables import print_plan
+
+    loaded, settings = _load(catalog)
+    hubs = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
+    plans = plan_catalog(loaded, settings, *hubs, only=only, formats=_split(formats))
+    if as_json:
+        typer.echo(json.dumps([step.model_dump(mode="json") for each in plans for step in each.steps], indent=2))
+    else:
+        print_plan(plans, settings)
+
+
+@app.command()
+def run(
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    only: OnlyOption = None,
+    formats: FormatsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carries the plan out here and now, through the Prefect flow."""
+    from quantpress.hub import prepare_hub_client
+    from quantpress.tables import print_results
+
+    _, settings = _load(catalog)
+    prepare_hub_client(settings.target_endpoint)
+    prepare_prefect()
+    from flows.nightly import nightly
+    from quantpress.report import ModelReport
+
+    state = nightly(str(catalog), only, _split(formats), return_state=True)
+    reports = state.result(raise_on_failure=False)
+    if not isinstance(reports, list):
+        raise QuantpressError(f"the nightly flow ended as {state.name}: {state.message}")
+    done: list[ModelReport] = reports
+    if as_json:
+        typer.echo(json.dumps([report.model_dump(mode="json") for report in done], indent=2))
+    else:
+        print_results(done, settings)
+    if state.is_failed():
+        raise QuantpressError(state.message or "the nightly flow failed")
+
+
+@app.command()
+def verify(
+    repo: Annotated[str, typer.Argument(help="published repository")],
+    revision: Annotated[str, typer.Option(help="branch, tag or commit")] = "main",
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    as_json: JsonOption = False,
+) -> None:
+    """Downloads a published repo afresh and compares every file with its manifest."""
+    from quantpress.hub import hub_client
+    from quantpress.tables import print_checked
+    from quantpress.verify import verify as download_and_check
+
+    _, settings = _load(catalog)
+    checked = download_and_check(hub_client(settings.target_endpoint), repo, revision)
+    if as_json:
+        typer.echo(json.dumps([vars(file) for file in checked], indent=2))
+    else:
+        print_checked(checked)
+    bad = [file for file in checked if file.problem]
+    if bad:
+        raise QuantpressError(f"{repo}@{revision}: {len(bad)} of {len(checked)} files are not what the manifest says")
+
+
+@app.command()
+def hub(
+    root: Annotated[Path, typer.Option(help="folder that holds the Hub's data")] = Path(".quantpress/hub"),
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port; 0: any free one")] = 7860,
+) -> None:
+    """Starts the embedded Hub."""
+    from quantpress.localhub.server import serve
+
+    serve(root, host, port)
+
+
+@toolchain.command("list")
+def toolchain_list(as_json: JsonOption = False) -> None:
+    """What is there."""
+    from quantpress.toolchain.llama_cpp import find
+
+    found = find()
+    row = {
+        "name": "llama.cpp",
+        "version": found.version if found else None,
+        "folder": str(found.source) if found else None,
+    }
+    typer.echo(
+        json.dumps([row]) if as_json else f"llama.cpp  {row['version'] or 'not installed'}  {row['folder'] or ''}"
+    )
+
+
+@toolchain.command("install")
+def toolchain_install(name: Annotated[str, typer.Argument(help="llama.cpp")]) -> None:
+    """Builds a toolchain into the user's cache, once."""
+    from quantpress.toolchain.llama_cpp import install
+
+    if name != "llama.cpp":
+        raise BadInput(f"unknown toolchain {name!r}: use llama.cpp")
+    typer.echo(install().version)
+
+
+def prepare_prefect() -> None:
+    """Defaults for the embedded (ephemeral) API; what the environment says wins.
+
+    The ephemeral server may take long to start on two busy cores; telemetry stays off.
+    """
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _load(path: Path) -> tuple[Catalog, Settings]:
+    from quantpress.catalog_file import load_catalog
+    from quantpress.settings import load_settings
+
+    catalog = load_catalog(path)
+    return catalog, load_settings(catalog.settings)
+
+
+def _split(formats: str | None) -> list[str] | None:
+    if formats is None:
+        return None
+    from quantizers import quantizer
+
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    return [quantizer(name).format for name in names]

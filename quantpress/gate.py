@@ -1,0 +1,49 @@
+"""The gate: what a variant must pass to be published. What fails is withheld, with the reason."""
+
+from __future__ import annotations
+
+import math
+
+from quantpress.errors import QuantpressError
+from quantpress.evaluation.record import Evaluation
+from quantpress.manifest import Verdict
+
+#: Two engines on the unquantized model may differ by their arithmetic (F16 products against float32), not more;
+#: measured 0.01 to 0.1 % on SmolLM2-135M (docs/benchmarks.md).
+ENGINE_AGREEMENT = 0.005
+#: Beyond this ratio to the unquantized perplexity the text that a model writes has come apart. The worst rung
+#: that people still use (Q2_K of a small model) lies between 1.5 and 3.
+RUINED = 10.0
+
+
+def judge(evaluation: Evaluation, baseline: Evaluation) -> Verdict:
+    """Compares a variant's figures with the unquantized model's by the same engine."""
+    reasons = []
+    if evaluation.protocol != baseline.protocol:
+        reasons.append("measured under another protocol than the unquantized model")
+    if evaluation.token_sha256 != baseline.token_sha256:
+        reasons.append("its tokenizer gives other token ids than the unquantized model's")
+    if evaluation.non_finite:
+        reasons.append(f"{evaluation.non_finite} of {evaluation.scored_tokens} scored positions are not finite numbers")
+    elif not math.isfinite(evaluation.perplexity) or evaluation.perplexity > RUINED * baseline.perplexity:
+        reasons.append(
+            f"perplexity {evaluation.perplexity:.2f} is more than {RUINED:.0f} times the unquantized model's "
+            f"{baseline.perplexity:.2f}"
+        )
+    return Verdict(passed=not reasons, reasons=reasons)
+
+
+def require_agreement(reference: Evaluation, other: Evaluation) -> None:
+    """The unquantized model must measure the same in two engines, with equal token ids.
+
+    Raises :class:`QuantpressError` otherwise: such a difference is a conversion bug.
+    """
+    pair = f"{reference.engine} and {other.engine}"
+    if reference.token_sha256 != other.token_sha256:
+        raise QuantpressError(f"{pair} tokenize the evaluation text differently: the conversion is wrong")
+    apart = abs(other.perplexity / reference.perplexity - 1)
+    if not apart <= ENGINE_AGREEMENT:
+        raise QuantpressError(
+            f"{pair} disagree on the unquantized model: perplexity {reference.perplexity:.4f} and "
+            f"{other.perplexity:.4f}, {apart:.2%} apart (at most {ENGINE_AGREEMENT:.1%}): the conversion is wrong"
+        )

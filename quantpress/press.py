@@ -1,0 +1,183 @@
+"""The stages between fetch and publish, each a function from typed input to typed output.
+
+Heavy work runs in child processes (:mod:`quantpress.child`). A step that was finished before, by a run that
+died later perhaps, is found by its job file and result and is not done again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from quantizers import quantizer
+from quantizers.protocol import CalibrationText, Job, Result, Variant
+from quantpress.catalog import CalibrationLine, model_name
+from quantpress.child import finished, run_child
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.evaluation.text import EvaluationText, evaluation_text
+from quantpress.files import sha256_of
+from quantpress.gate import judge
+from quantpress.manifest import Artifact, Entry, File
+from quantpress.plan import ModelPlan, VariantPlan
+from quantpress.recipe import Recipe, canonical_json
+from quantpress.settings import Settings
+from quantpress.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the stages of one model share: where they work, on what device, and how they measure."""
+
+    workspace: Workspace
+    calibration: EvaluationText
+    amount: CalibrationLine
+    text: EvaluationText
+    protocol: Protocol
+    device: Literal["cpu", "cuda"]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The unquantized model's figures by one engine, and its log-probabilities to measure divergence from."""
+
+    evaluation: Evaluation
+    logits: Path
+
+
+@dataclass(frozen=True)
+class Made:
+    """A quantized variant on disk: ``files`` is the folder that holds ``result.output.files``."""
+
+    files: Path
+    result: Result
+
+
+def bench(plan: ModelPlan, settings: Settings) -> Bench:
+    """The bench for a planned model that has work."""
+    assert plan.source is not None
+    assert plan.calibration is not None
+    text = evaluation_text(settings.evaluation_text, settings.home / "texts")
+    return Bench(
+        workspace=Workspace(settings.home, plan.source.record.repo, plan.source.record.sha),
+        calibration=plan.calibration,
+        amount=plan.amount,
+        text=text,
+        protocol=Protocol(text=text.name, text_sha256=text.sha256, windows=settings.windows),
+        device=settings.compute_device(),
+        threads=settings.thread_count(),
+    )
+
+
+def evaluate_unquantized(bench: Bench, engine: Literal["llama.cpp", "transformers"], model: Path) -> Baseline:
+    """Measures the unquantized model and keeps its log-probabilities."""
+    key = canonical_json(bench.protocol.model_dump(mode="json"))
+    folder = bench.workspace.baseline(engine, key)
+    logits = folder / "logits.bin"
+    job = EvaluationJob(
+        engine=engine,
+        model=model.resolve(),
+        protocol=bench.protocol,
+        text=bench.text.path.resolve(),
+        save_logits=logits.resolve(),
+        threads=bench.threads,
+        device=bench.device,
+    )
+    evaluation = finished(job, Evaluation, folder) if logits.exists() else None
+    if evaluation is None:
+        evaluation = run_child("quantpress.evaluation.job", job, Evaluation, folder)
+    return Baseline(evaluation, logits)
+
+
+def prepare(bench: Bench, variant: Variant, recipe: Recipe) -> Job:
+    """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled."""
+    job = _job(bench, "prepare", variant, recipe)
+    folder = bench.workspace.prepared(recipe).with_suffix(".job")
+    if finished(job, Result, folder) is None:
+        shutil.rmtree(job.prepared, ignore_errors=True)
+        run_child("quantizers.job", job, Result, folder)
+    return job
+
+
+def quantize(bench: Bench, planned: VariantPlan) -> Made:
+    """Makes one variant's files."""
+    job = _job(bench, "quantize", planned.variant, planned.recipe)
+    folder = bench.workspace.variant(planned.recipe)
+    result = finished(job, Result, folder)
+    if result is None or not _all_there(job.out, result):
+        shutil.rmtree(job.out, ignore_errors=True)
+        result = run_child("quantizers.job", job, Result, folder)
+    return Made(job.out, result)
+
+
+def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
+    """Measures one variant: perplexity, and divergence from the unquantized model by the same engine."""
+    assert made.result.output is not None
+    engine = quantizer(planned.variant.format).engine
+    model = made.files / made.result.output.files[0] if engine == "llama.cpp" else made.files
+    job = EvaluationJob(
+        engine=engine,
+        model=model.resolve(),
+        protocol=bench.protocol,
+        text=bench.text.path.resolve(),
+        base_logits=baseline.logits.resolve(),
+        threads=bench.threads,
+        device=bench.device,
+    )
+    folder = bench.workspace.variant(planned.recipe) / "evaluation"
+    return finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
+
+
+def gate(planned: VariantPlan, made: Made, evaluation: Evaluation, baseline: Baseline) -> Entry:
+    """Judges a variant's figures and writes its entry for the manifest."""
+    output = made.result.output
+    assert output is not None
+    verdict = judge(evaluation, baseline.evaluation)
+    return Entry(
+        recipe=planned.recipe,
+        fingerprint=planned.recipe.fingerprint,
+        branch=planned.variant.branch,
+        status="published" if verdict.passed else "withheld",
+        artifact=Artifact(
+            files=[describe(made.files / name) for name in output.files],
+            bits_per_weight=output.bits_per_weight,
+            tensor_types=output.tensor_types,
+            details=output.details,
+        ),
+        evaluation=evaluation,
+        verdict=verdict,
+        seconds=made.result.seconds,
+        peak_memory_bytes=made.result.peak_memory_bytes,
+    )
+
+
+def describe(path: Path) -> File:
+    """A file as the manifest lists it, under its own name."""
+    return File(path=path.name, size=path.stat().st_size, sha256=sha256_of(path))
+
+
+def _all_there(folder: Path, result: Result) -> bool:
+    return result.output is not None and all((folder / name).is_file() for name in result.output.files)
+
+
+def _job(bench: Bench, step: Literal["prepare", "quantize"], variant: Variant, recipe: Recipe) -> Job:
+    return Job(
+        step=step,
+        variant=variant,
+        model_name=model_name(recipe.source),
+        source=bench.workspace.source.resolve(),
+        prepared=bench.workspace.prepared(recipe).resolve(),
+        out=(bench.workspace.variant(recipe) / "files").resolve(),
+        calibration=CalibrationText(
+            name=bench.calibration.name,
+            path=bench.calibration.path.resolve(),
+            sha256=bench.calibration.sha256,
+            samples=bench.amount.samples,
+            length=bench.amount.length,
+        ),
+        threads=bench.threads,
+        device=bench.device,
+    )

@@ -1,0 +1,83 @@
+"""Publishes one revision of a repo: files, card, manifest and SHA256SUMS in one commit with a parent.
+
+The parent makes commits of two presses exclude each other: the Hub refuses (412) a commit whose parent is no
+longer the branch's head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.errors import QuantpressError
+from quantpress.hub import explained
+from quantpress.manifest import File
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+SUMS_FILE = "SHA256SUMS"
+#: Made by the Hub itself; decides what it stores as LFS.
+_HUB_OWN = {".gitattributes"}
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What a branch shall hold: ``uploads`` maps path to a local file or to bytes, ``keep`` stays as it is."""
+
+    branch: str
+    uploads: Mapping[str, Path | bytes]
+    keep: frozenset[str] = frozenset()
+
+
+def sha256sums(files: list[File]) -> str:
+    """The text that ``sha256sum -c`` checks, sorted by path."""
+    return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
+
+
+def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
+    """Makes the repo if there is none. Returns its branches: name to head commit sha."""
+    with explained(api.endpoint, f"making {repo_id}"):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return {branch.name: branch.target_commit for branch in api.list_repo_refs(repo_id).branches}
+
+
+def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, str], message: str) -> str:
+    """Commits a revision and returns the branch's new head (the old one if nothing changed).
+
+    ``heads`` are the branches as they were when the plan was made; a new branch starts from the repo's first
+    commit. Files on the branch that are neither uploaded nor kept are deleted in the same commit. Raises
+    :class:`QuantpressError` when another press was faster or the Hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.errors import HfHubHTTPError
+
+    branch = revision.branch
+    with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
+        parent = heads.get(branch) or _new_branch(api, repo_id, branch)
+        there = set(api.list_repo_files(repo_id, revision=parent))
+        wanted = set(revision.uploads) | revision.keep | _HUB_OWN
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(path, content) for path, content in revision.uploads.items()
+        ]
+        operations += [CommitOperationDelete(path) for path in sorted(there - wanted)]
+        try:
+            commit = api.create_commit(
+                repo_id, operations, commit_message=message, revision=branch, parent_commit=parent
+            )
+        except HfHubHTTPError as error:
+            if error.response is None or error.response.status_code != 412:
+                raise
+            raise QuantpressError(
+                f"{repo_id}@{branch}: another commit came first; nothing was published, run again"
+            ) from None
+    return commit.oid
+
+
+def _new_branch(api: HfApi, repo_id: str, branch: str) -> str:
+    """Starts a branch at the repo's first commit, so that nothing of ``main`` shows on it."""
+    first = api.list_repo_commits(repo_id)[-1].commit_id
+    api.create_branch(repo_id, branch=branch, revision=first, exist_ok=True)
+    return first

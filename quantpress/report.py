@@ -1,0 +1,53 @@
+"""What a run did: repositories published, variants with their figures, and failures."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from quantpress.manifest import Entry
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VariantReport(_Record):
+    """A variant that was made: size in bytes, figures, and whether it was published."""
+
+    model: str
+    repo_id: str
+    variant: str
+    branch: str
+    status: str
+    size: int
+    bits_per_weight: float
+    perplexity: float
+    perplexity_error: float
+    divergence: float | None
+    seconds: float
+
+
+class ModelReport(_Record):
+    """What became of one model. ``failures`` are errors of stages; an empty list means all went well."""
+
+    model: str
+    variants: list[VariantReport] = []
+    failures: list[str] = []
+
+
+def report_entry(model: str, repo_id: str, entry: Entry) -> VariantReport:
+    """The row of one manifest entry."""
+    divergence = entry.evaluation.divergence
+    return VariantReport(
+        model=model,
+        repo_id=repo_id,
+        variant=entry.variant,
+        branch=entry.branch,
+        status=entry.status,
+        size=entry.artifact.size,
+        bits_per_weight=entry.artifact.bits_per_weight,
+        perplexity=entry.evaluation.perplexity,
+        perplexity_error=entry.evaluation.perplexity_error,
+        divergence=divergence.mean if divergence else None,
+        seconds=entry.seconds,
+    )

@@ -1,0 +1,75 @@
+"""Tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from quantpress.plan import ModelPlan
+from quantpress.report import ModelReport
+from quantpress.settings import Settings
+from quantpress.verify import Checked
+
+
+def megabytes(size: int) -> str:
+    """Decimal megabytes, as download pages show them."""
+    return f"{size / 1e6:,.1f} MB"
+
+
+def print_plan(plans: list[ModelPlan], settings: Settings) -> None:
+    """One row per step, then what carrying it out will cost."""
+    table = Table(title="Plan", title_justify="left")
+    for column in ("model", "format", "variant", "reason"):
+        table.add_column(column, overflow="fold")
+    steps = [step for plan in plans for step in plan.steps]
+    for step in steps:
+        table.add_row(step.model, step.format, step.variant, step.reason)
+    console = Console(markup=False)
+    console.print(table)
+    estimates = [step.estimate for step in steps if step.estimate is not None]
+    if not estimates:
+        console.print("Nothing to do.")
+        return
+    minutes = sum(estimate.core_seconds for estimate in estimates) / settings.thread_count() / 60
+    console.print(
+        f"{len(estimates)} variants to make: about {minutes:.0f} min on {settings.thread_count()} cores, "
+        f"upload {megabytes(sum(estimate.upload for estimate in estimates))}, "
+        f"disk {megabytes(max(plan.disk_needed for plan in plans))}, "
+        f"memory {megabytes(max(estimate.memory for estimate in estimates))}."
+    )
+
+
+def print_results(reports: list[ModelReport], settings: Settings) -> None:
+    """One row per variant that was made, then where to look."""
+    rows = [row for report in reports for row in report.variants]
+    console = Console(markup=False)
+    if not rows:
+        console.print("Nothing to do." if not any(report.failures for report in reports) else "Nothing was made.")
+        return
+    table = Table(title="Made", title_justify="left")
+    for column in ("repository", "variant", "status"):
+        table.add_column(column, overflow="fold")
+    for column in ("size", "bits/weight", "perplexity", "mean KLD"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        divergence = "" if row.divergence is None else f"{row.divergence:.4f}"
+        table.add_row(
+            row.repo_id,
+            row.variant,
+            row.status,
+            megabytes(row.size),
+            f"{row.bits_per_weight:.2f}",
+            f"{row.perplexity:.3f} ± {row.perplexity_error:.3f}",
+            divergence,
+        )
+    console.print(table)
+    for repo_id in dict.fromkeys(row.repo_id for row in rows):
+        console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
+
+
+def print_checked(checked: list[Checked]) -> None:
+    """One line per verified file."""
+    console = Console(markup=False)
+    for file in checked:
+        style = "red" if file.problem else "green"
+        console.print(f"{file.path}  {megabytes(file.size)}  {file.problem or 'ok'}", style=style, soft_wrap=True)

@@ -1,0 +1,109 @@
+"""Python environments in the user's cache, keyed by what they are made of.
+
+Installing the press's own requirements takes minutes; a second checkout with the same pins must not do it again.
+The environment is therefore built once under the cache folder, and a checkout's ``.venv`` is a thin one
+whose path file points there. Standard library only: ``make setup`` runs it before anything is installed,
+as ``python3 -m quantpress.toolchain.environment``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SELF = re.compile(r"^quantpress\[(?P<extras>[^\]]+)\]$")
+#: Written last: an environment without it is unfinished and is built anew.
+_COMPLETE = "complete"
+
+
+def requirements_of(pyproject: Path, extra: str) -> list[str]:
+    """The project's requirements with those of ``extra``, references to its own extras resolved."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+
+    def expand(name: str) -> Iterator[str]:
+        for requirement in extras[name]:
+            own = _SELF.match(requirement)
+            if own is None:
+                yield requirement
+            else:
+                for inner in own["extras"].split(","):
+                    yield from expand(inner.strip())
+
+    return list(dict.fromkeys([*project["dependencies"], *expand(extra)]))
+
+
+def environment_key(requirements: list[str], constraints: str) -> str:
+    """Hash of everything that decides what an environment holds."""
+    parts = [platform.python_version(), platform.machine(), sys.platform, *requirements, constraints]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def build_environment(name: str, requirements: list[str], constraints: Path, cache: Path) -> Path:
+    """Builds (once, under a lock) and returns an environment that holds ``requirements``.
+
+    Raises :class:`subprocess.CalledProcessError` when pip fails; its output is on the terminal.
+    """
+    key = environment_key(requirements, constraints.read_text(encoding="utf-8"))
+    folder = cache / "environments" / f"{name}-{key}"
+    with _locked(folder.with_suffix(".lock")):
+        if not (folder / _COMPLETE).exists():
+            print(f"Installing {len(requirements)} requirements into {folder} (minutes, once)", flush=True)
+            venv.create(folder, with_pip=True, clear=True)
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, "-c", str(constraints), *requirements], check=True)
+            (folder / _COMPLETE).touch()
+    return folder
+
+
+def site_packages(environment: Path) -> Path:
+    """The folder in which an environment of this Python version keeps its packages."""
+    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+def link_checkout(checkout: Path, environment: Path) -> None:
+    """Makes ``checkout/.venv``: a thin environment on top of a cached one, with the checkout importable."""
+    thin = checkout / ".venv"
+    if not (thin / "bin" / "python").exists():
+        venv.create(thin, with_pip=False, clear=True)
+    packages = site_packages(thin)
+    (packages / "quantpress-environment.pth").write_text(f"{site_packages(environment)}\n", encoding="utf-8")
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "--python", str(thin / "bin" / "python")]
+    install = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, *install, "--editable", str(checkout)], check=True)
+    for program in ("hf", "ninja", "cmake"):
+        link = thin / "bin" / program
+        link.unlink(missing_ok=True)
+        link.symlink_to(environment / "bin" / program)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """``make setup``: the environment with everything, and the checkout's ``.venv`` on top of it."""
+    checkout = Path(__file__).resolve().parents[2]
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantpress"
+    cache = Path(os.environ.get("QUANTPRESS_CACHE") or default)
+    requirements = [*requirements_of(checkout / "pyproject.toml", "dev"), "setuptools"]
+    environment = build_environment("press", requirements, checkout / "constraints.txt", cache)
+    link_checkout(checkout, environment)
+
+
+if __name__ == "__main__":
+    main()
