@@ -80,41 +80,59 @@ def token_sha256(tokens: npt.ArrayLike) -> str:
     return hashlib.sha256(np.ascontiguousarray(tokens, dtype="<i4").tobytes()).hexdigest()
 
 
+def parse_header(stream: BinaryIO, name: str) -> LogitsHeader:
+    """Reads the header from a stream's start; what follows are the rows.
+
+    Raises :class:`BadInput`, with ``name``, when it is no such header or ends early.
+    """
+    prefix = _read_exactly(stream, _PREFIX.size)
+    if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
+        raise BadInput(f"{name} is not a file of log-probabilities: it does not begin with {MAGIC.decode()!r}")
+    _, n_ctx, n_vocab, windows = _PREFIX.unpack(prefix)
+    if n_ctx < 1 or n_vocab < 1 or windows < 1:
+        raise BadInput(f"{name}: impossible header (n_ctx {n_ctx}, n_vocab {n_vocab}, windows {windows})")
+    ids = _read_exactly(stream, 4 * n_ctx * windows)
+    if len(ids) < 4 * n_ctx * windows:
+        raise BadInput(f"{name} is cut short within its token ids: make it again")
+    return LogitsHeader(n_ctx, n_vocab, np.frombuffer(ids, dtype="<i4").astype(np.int32).reshape(windows, n_ctx))
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    """Up to ``size`` bytes, fewer only at the end; in pieces, for a header may promise more than memory holds."""
+    pieces = []
+    while size > 0 and (piece := stream.read(min(size, 1 << 24))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
 def read_header(path: Path) -> LogitsHeader:
     """Reads and checks a file's header.
 
     Raises :class:`BadInput` when the file is no such file, or its size is not what its header promises.
     """
-    size = path.stat().st_size
     with path.open("rb") as stream:
-        prefix = stream.read(_PREFIX.size)
-        if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
-            raise BadInput(
-                f"{path} is not a file of log-probabilities: it does not begin with {MAGIC.decode()!r}"
-            )
-        _, n_ctx, n_vocab, windows = _PREFIX.unpack(prefix)
-        if n_ctx < 1 or n_vocab < 1 or windows < 1:
-            raise BadInput(f"{path}: impossible header (n_ctx {n_ctx}, n_vocab {n_vocab}, windows {windows})")
-        if size < _PREFIX.size + 4 * n_ctx * windows:
-            raise BadInput(f"{path} is cut short within its token ids: make it again")
-        ids = np.frombuffer(stream.read(4 * n_ctx * windows), dtype="<i4").astype(np.int32)
-    header = LogitsHeader(n_ctx, n_vocab, ids.reshape(windows, n_ctx))
+        header = parse_header(stream, str(path))
+    size = path.stat().st_size
     if size != header.file_bytes:
-        raise BadInput(
-            f"{path} has {size} bytes where its header promises {header.file_bytes}: make it again"
-        )
+        raise BadInput(f"{path} has {size} bytes where its header promises {header.file_bytes}: make it again")
     return header
 
 
-def _read_rows(path: Path, header: LogitsHeader) -> Iterator[npt.NDArray[np.uint16]]:
-    shape = (header.rows_per_window, header.row_values)
-    with path.open("rb") as stream:
-        stream.seek(header.header_bytes)
-        for _ in range(header.windows):
-            yield np.frombuffer(stream.read(header.window_bytes), dtype="<u2").reshape(shape)
+def raw_windows(stream: BinaryIO, header: LogitsHeader, name: str) -> Iterator[npt.NDArray[np.uint16]]:
+    """Yields each window's rows as stored, uint16 ``[rows_per_window, row_values]``, from after the header.
+
+    Raises :class:`BadInput`, with ``name``, when the stream ends within the windows.
+    """
+    for window in range(header.windows):
+        data = _read_exactly(stream, header.window_bytes)
+        if len(data) < header.window_bytes:
+            raise BadInput(f"{name} ends within window {window + 1} of {header.windows}: make it again")
+        yield np.frombuffer(data, dtype="<u2").reshape(header.rows_per_window, header.row_values)
 
 
-def _scales(rows: npt.NDArray[np.uint16]) -> tuple[LogProbs, LogProbs]:
+def scales_of(rows: npt.NDArray[np.uint16]) -> tuple[LogProbs, LogProbs]:
+    """Each row's ``scale`` and ``min_log_prob``, float32 ``[rows, 1]``; not finite where the prediction is not."""
     pairs = np.ascontiguousarray(rows[:, :4]).view("<f4")
     return pairs[:, :1].astype(np.float32), pairs[:, 1:].astype(np.float32)
 
@@ -126,18 +144,11 @@ def read_windows(path: Path) -> Iterator[LogProbs]:
     come out as NaN. Raises as :func:`read_header` does.
     """
     header = read_header(path)
-    for rows in _read_rows(path, header):
-        scale, floor = _scales(rows)
-        yield rows[:, 4 : 4 + header.n_vocab].astype(np.float32) * scale + floor
-
-
-def count_non_finite(path: Path) -> int:
-    """How many scored positions of a file have a scale or floor that is not a finite number."""
-    count = 0
-    for rows in _read_rows(path, read_header(path)):
-        scale, floor = _scales(rows)
-        count += int(np.count_nonzero(~(np.isfinite(scale) & np.isfinite(floor))))
-    return count
+    with path.open("rb") as stream:
+        stream.seek(header.header_bytes)
+        for rows in raw_windows(stream, header, str(path)):
+            scale, floor = scales_of(rows)
+            yield rows[:, 4 : 4 + header.n_vocab].astype(np.float32) * scale + floor
 
 
 class LogitsWriter:
