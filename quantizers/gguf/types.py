@@ -1,0 +1,36 @@
+"""What is really in a GGUF file: weights and bytes per storage type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Contents:
+    """``weights`` counts elements per tensor type (``Q4_K``, ``F32``, …), most frequent first; ``data_bytes`` is
+    the size of all tensors' data, without metadata and padding."""
+
+    weights: dict[str, int]
+    data_bytes: int
+
+    @property
+    def total_weights(self) -> int:
+        return sum(self.weights.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.data_bytes / self.total_weights
+
+
+def contents(file: Path) -> Contents:
+    """Reads a GGUF file's tensor table. Raises ``ValueError`` when it is not a GGUF file."""
+    from gguf import GGUFReader
+
+    weights: Counter[str] = Counter()
+    data_bytes = 0
+    for tensor in GGUFReader(file).tensors:
+        weights[tensor.tensor_type.name] += int(tensor.n_elements)
+        data_bytes += int(tensor.n_bytes)
+    return Contents(dict(weights.most_common()), data_bytes)

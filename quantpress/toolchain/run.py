@@ -1,0 +1,81 @@
+"""Runs one tool: output line by line into the log, credentials and defaults of the user's shell kept out."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from quantpress.child import child_environment
+from quantpress.errors import ChildFailed
+
+#: llama.cpp reads option defaults from these; a recipe must not depend on them.
+_TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")
+_QUOTED_LINES = 8
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+#: Lines end in a newline, or in the carriage return of a progress bar.
+_LINE_END = re.compile(rb"[\r\n]")
+
+
+def run_tool(
+    command: list[str | Path],
+    folder: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Runs ``command`` in ``folder`` and returns all it wrote to both its outputs.
+
+    Each line is printed (into this process's log) and given to ``on_line``, whose exception ends the tool. The
+    tool dies with this process. Raises :class:`ChildFailed`, with the last lines, when it exits non-zero or is
+    killed.
+    """
+    name = Path(command[0]).name
+    kept = {key: value for key, value in child_environment().items() if not key.startswith(_TOOL_DEFAULTS)}
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=kept | dict(environment or {}),
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        with process.stdout as stream:
+            rest = b""
+            while piece := os.read(stream.fileno(), 1 << 16):
+                *whole, rest = _LINE_END.split(rest + piece)
+                for raw in whole:
+                    _take(raw, lines, on_line)
+            _take(rest, lines, on_line)
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if code != 0:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        quoted = "\n".join(f"  | {line[-300:]}" for line in deque(filter(str.strip, lines), _QUOTED_LINES))
+        raise ChildFailed(f"{name} {how}\n{quoted}")
+    return "\n".join(lines)
+
+
+def _take(raw: bytes, lines: list[str], on_line: Callable[[str], None]) -> None:
+    line = raw.decode(errors="replace")
+    if line:
+        print(line, flush=True)
+    lines.append(line)
+    on_line(line)
+
+
+def _die_with_parent() -> None:
+    # Runs in the new process before the tool: the kernel kills it when its parent is gone, even by SIGKILL.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

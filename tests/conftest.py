@@ -1,0 +1,40 @@
+"""What several test modules share: real tools and a real model, made once per user outside the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quantpress.demo import demo_model as make_demo_model
+from quantpress.demo import tiny_model as make_tiny_model
+from quantpress.toolchain.llama_cpp import LlamaCpp, install
+from quantpress.toolchain.progress import plain_lines
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> LlamaCpp:
+    """The llama.cpp tools; the first run on a machine builds them."""
+    return install(plain_lines(print))
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The demo's source model, SmolLM2-135M-Instruct: a folder as on the Hub."""
+    return make_demo_model(plain_lines(print))
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """The demo's source model cut to its first two layers."""
+    return make_tiny_model(plain_lines(print))
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some 700 kB of English: the standard library's own documentation."""
+    from pydoc_data.topics import topics
+
+    file = tmp_path_factory.mktemp("text") / "english.txt"
+    file.write_text("\n\n".join(topics[name] for name in sorted(topics)), encoding="utf-8")
+    return file
