@@ -1,0 +1,210 @@
+"""The model card: README.md of a published revision, front matter and Markdown, made from the manifest alone.
+
+Every sentence with a figure follows from the manifest. The templates in ``templates/`` are ours; text from the
+source (names, licence, chat template) only ever is a value in them, and :mod:`quantpress.card_markdown` escapes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from quantpress import card_figures as figures
+from quantpress import card_markdown as markdown
+from quantpress.card_front_matter import front_matter, license_url
+from quantpress.card_markdown import Markdown
+from quantpress.errors import QuantpressError
+from quantpress.evaluation.comparison import compare
+from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
+from quantpress.manifest import MANIFEST_FILE, Entry, Manifest
+
+#: Where repos live unless an endpoint says otherwise.
+HUGGING_FACE = "https://huggingface.co"
+#: Longer chat templates are cut on the card. Templates with tool calls reach some 10,000 characters.
+LONGEST_CHAT_TEMPLATE = 16_000
+
+_T = TypeVar("_T")
+
+_PLOTS = {
+    PERPLEXITY_PLOT: "Perplexity against size of the variants",
+    DIVERGENCE_PLOT: "Divergence from the unquantized model against size of the variants",
+}
+
+
+class CardContext(BaseModel):
+    """What a card needs beside the manifest.
+
+    ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of
+    the same model. ``target_endpoint`` and ``source_endpoint`` are None for huggingface.co. ``source_bytes`` is
+    the size of the unquantized weights, if known. ``templates`` is the folder of the Jinja templates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo_id: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
+    branch: str = "main"
+    quantized_by: str
+    chat_template: str | None = None
+    siblings: dict[str, str] = {}
+    target_endpoint: str | None = None
+    source_endpoint: str | None = None
+    source_bytes: int | None = None
+    templates: Path = Path(__file__).parents[1] / "templates"
+
+    @field_validator("target_endpoint", "source_endpoint")
+    @classmethod
+    def _without_slash(cls, endpoint: str | None) -> str | None:
+        """None for huggingface.co; else the address without a slash at its end."""
+        if endpoint is None or endpoint.rstrip("/") == HUGGING_FACE:
+            return None
+        if not markdown.is_web_address(endpoint) or "@" in endpoint:
+            raise ValueError("an endpoint is an http or https address without credentials")
+        return endpoint.rstrip("/")
+
+
+class _Places:
+    """Addresses within the Hub at ``base``."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    @classmethod
+    def at(cls, endpoint: str | None, seen_from: str | None) -> _Places:
+        """Places of one Hub in a card on another. Within a Hub other than huggingface.co, addresses start with
+        a slash: they hold under any host name by which it is reached."""
+        if endpoint is None:
+            return cls(HUGGING_FACE)
+        return cls("" if endpoint == seen_from else endpoint)
+
+    def repo(self, repo_id: str) -> str:
+        return f"{self._base}/{markdown.path(repo_id)}"
+
+    def tree(self, repo_id: str, revision: str) -> str:
+        return f"{self.repo(repo_id)}/tree/{markdown.segment(revision)}"
+
+    def file(self, repo_id: str, revision: str, name: str) -> str:
+        return f"{self.repo(repo_id)}/resolve/{markdown.segment(revision)}/{markdown.path(name)}"
+
+
+def render_card(manifest: Manifest, context: CardContext) -> str:
+    """The whole README.md. Raises :class:`QuantpressError` where there is no template for the format."""
+    name = f"{manifest.format}.md.jinja"
+    if not (context.templates / name).is_file():
+        raise QuantpressError(f"no card template {name} in {context.templates}: add one for the format")
+    text = _environment(context.templates).get_template(name).render(_view(manifest, context))
+    return text.strip() + "\n"
+
+
+def _environment(templates: Path) -> ImmutableSandboxedEnvironment:
+    """Sandboxed, strict about missing values; every value that is not Markdown yet is escaped."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(templates),
+        undefined=StrictUndefined,
+        finalize=markdown.finished,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
+    )
+    environment.filters.update(
+        code=markdown.code,
+        fence=markdown.fence,
+        link=markdown.link,
+        image=markdown.image,
+        shell=markdown.shell,
+        literal=markdown.literal,
+    )
+    return environment
+
+
+def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
+    """The names that templates may use; docs/cards.md describes them."""
+    comparison = compare(manifest)
+    here = _Places.at(context.target_endpoint, seen_from=context.target_endpoint)
+    there = _Places.at(context.source_endpoint, seen_from=context.target_endpoint)
+    source = manifest.source
+    license_base = there.repo(source.repo) + f"/blob/{markdown.segment(source.sha)}"
+    shown = manifest.published(None if context.branch == "main" else context.branch)
+    shown.sort(key=lambda entry: (-entry.artifact.size, entry.variant))
+    withheld = [entry for entry in manifest.entries if entry.status == "withheld"]
+    rows = figures.rows(shown, comparison)
+    everyday = figures.everyday(comparison) if context.branch == "main" else next(iter(shown), None)
+
+    def make_front_matter(library_name: str, tags: list[str]) -> Markdown:
+        return Markdown(
+            front_matter(
+                source,
+                quantized_by=context.quantized_by,
+                library_name=library_name,
+                tags=[*tags, *(["conversational"] if context.chat_template else [])],
+                license_base=license_base,
+            )
+        )
+
+    return {
+        "manifest": manifest,
+        "context": context,
+        "source": source,
+        "entries": shown,
+        "rows": rows,
+        "reference": comparison.reference,
+        "comparison": comparison,
+        "advice": figures.advice(comparison) if context.branch == "main" else [],
+        "everyday": next((row for row in rows if everyday and row.variant == everyday.variant), None),
+        "withheld": [
+            (row, entry.verdict) for row, entry in zip(figures.rows(withheld, comparison), withheld, strict=True)
+        ],
+        "stand_ins": [found for found in map(figures.stand_in, shown) if found],
+        "plots": _plots(manifest, context, here),
+        "settings": lambda labels: _settings(shown, labels),
+        "calibrations": _unique(entry.recipe.calibration for entry in shown),
+        "quantizers": _unique(entry.recipe.quantizer for entry in shown),
+        "imatrix_files": [file.path for file in manifest.shared if "imatrix" in file.path.lower()],
+        "hashes": "\n".join(
+            f"{file.sha256}  {markdown.one_line(file.path)}" for entry in shown for file in entry.artifact.files
+        ),
+        "fingerprints": "\n".join(f"{entry.fingerprint}  {markdown.one_line(entry.variant)}" for entry in shown),
+        "license_url": license_url(source, license_base),
+        "front_matter": make_front_matter,
+        "figures": figures,
+        "here": here,
+        "there": there,
+        "chat_template": (context.chat_template or "")[:LONGEST_CHAT_TEMPLATE],
+        "longest_chat_template": LONGEST_CHAT_TEMPLATE,
+        "manifest_file": MANIFEST_FILE,
+    }
+
+
+def _unique(values: Iterable[_T]) -> list[_T]:
+    """The values without repetition, in the order in which they come."""
+    return list(dict.fromkeys(values))
+
+
+def _plots(manifest: Manifest, context: CardContext, here: _Places) -> list[tuple[str, str]]:
+    """Description and address of the plots that are among the manifest's shared files."""
+    shared = {file.path for file in manifest.shared}
+    return [
+        (description, here.file(context.repo_id, context.branch, name))
+        for name, description in _PLOTS.items()
+        if name in shared
+    ]
+
+
+def _settings(entries: list[Entry], labels: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Columns of parameters: label and one value per entry. First those with a label, then the rest by name."""
+    keys = {key for entry in entries for key in entry.recipe.parameters}
+    ordered = [key for key in labels if key in keys] + sorted(keys - set(labels))
+    return [
+        (labels.get(key, key), [_setting_text(entry.recipe.parameters.get(key)) for entry in entries])
+        for key in ordered
+    ]
+
+
+def _setting_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return figures.MISSING if value is None else str(value)

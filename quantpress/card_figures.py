@@ -1,0 +1,231 @@
+"""The card's figures in words: rows of its tables and the advice that follows from what was measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quantpress.evaluation.comparison import Comparison, dominating, frontier
+from quantpress.evaluation.record import Evaluation
+from quantpress.manifest import Entry
+
+#: What stands for a figure that there is not.
+MISSING = "\N{EN DASH}"
+
+#: Mean divergences, in nats per token, for which the card names the smallest variant. For orientation,
+#: Llama-3-8B on llama.cpp's scoreboard: Q6_K 0.0055, Q4_K_M 0.031 (tools/quantize/README.md of llama.cpp).
+DIVERGENCE_STEPS = (0.01, 0.05, 0.2)
+#: The same for perplexity, as a rise over the unquantized model, where no divergence was measured.
+PERPLEXITY_STEPS = (0.01, 0.03, 0.1)
+#: The step whose variant the card's commands use: the smallest with a small loss.
+_EVERYDAY_STEP = 1
+
+#: What llama.cpp stores a tensor as whose width 256 does not divide, in place of K- and IQ-types
+#: (``tensor_type_fallback`` in llama-quant.cpp).
+_STAND_INS = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
+#: Variants of K- and IQ-types, which come in blocks of 256; IQ4_NL has blocks of 32.
+_BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
+#: Below this share of the weights stand-ins are not worth a word: some mixes put single tensors into Q8_0.
+_STAND_INS_FROM = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of a table, every figure as text."""
+
+    variant: str
+    branch: str
+    file: str
+    parts: int
+    bits: str
+    size: str
+    perplexity: str
+    divergence: str
+    same_top: str
+    types: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A variant with a ``share`` of its weights in other types than its name says."""
+
+    variant: str
+    bits: str
+    share: str
+    types: list[str]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A variant worth taking, and the measured ``reasons``."""
+
+    entry: Entry
+    reasons: list[str]
+
+
+def size_text(size: int) -> str:
+    """Decimal units with three digits, as the Hub lists sizes."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= scale * 0.9995:
+            return f"{_three_digits(size / scale)}\u00a0{unit}"
+    return f"{_three_digits(size / 1e3)}\u00a0kB"
+
+
+def perplexity_text(evaluation: Evaluation) -> str:
+    """Perplexity and its standard error, both to two decimals."""
+    return f"{evaluation.perplexity:.2f}\u00a0±\u00a0{evaluation.perplexity_error:.2f}"
+
+
+def divergence_text(evaluation: Evaluation) -> str:
+    """Mean divergence to four decimals."""
+    return f"{evaluation.divergence.mean:.4f}" if evaluation.divergence else MISSING
+
+
+def share_text(share: float) -> str:
+    """A share of 0 to 1 in percent, to one decimal."""
+    return f"{share * 100:.1f}\u00a0%"
+
+
+def same_top_text(evaluation: Evaluation) -> str:
+    return share_text(evaluation.divergence.same_top) if evaluation.divergence else MISSING
+
+
+def rows(entries: Sequence[Entry], comparison: Comparison) -> list[Row]:
+    """Rows in the order of the entries. Figures of another protocol are not shown beside the others."""
+    return [_row(entry, comparison) for entry in entries]
+
+
+def _row(entry: Entry, comparison: Comparison) -> Row:
+    evaluation = entry.evaluation
+    comparable = comparison.protocol in (None, evaluation.protocol)
+    return Row(
+        variant=entry.variant,
+        branch=entry.branch,
+        file=entry.artifact.files[0].path,
+        parts=len(entry.artifact.files),
+        bits=f"{entry.artifact.bits_per_weight:.2f}",
+        size=size_text(entry.artifact.size),
+        perplexity=perplexity_text(evaluation) if comparable else MISSING,
+        divergence=divergence_text(evaluation) if comparable else MISSING,
+        same_top=same_top_text(evaluation) if comparable else MISSING,
+        types=_types_text(entry),
+        notes=_notes(entry, comparison),
+    )
+
+
+def _types_text(entry: Entry) -> str:
+    """The storage types of the weights, largest share first; shares below half a percent are left out."""
+    total = sum(entry.artifact.tensor_types.values())
+    shares = sorted(entry.artifact.tensor_types.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{name} {count / total * 100:.0f}\u00a0%" for name, count in shares if total and count / total >= 0.005]
+    return ", ".join(named) or MISSING
+
+
+def _notes(entry: Entry, comparison: Comparison) -> list[str]:
+    notes = []
+    evaluation = entry.evaluation
+    found = stand_in(entry)
+    if found:
+        notes.append(f"{found.share} stored as {', '.join(found.types)}")
+    if comparison.protocol not in (None, evaluation.protocol):
+        protocol = evaluation.protocol
+        notes.append(f"measured on {protocol.windows} windows of {protocol.text}: not comparable with the others")
+    elif entry in comparison.entries:
+        other = dominating(entry, comparison.entries, comparison.distance)
+        if other is not None:
+            closer = comparison.distance(other) < comparison.distance(entry)
+            notes.append(
+                f"{other.variant} is no larger and measures closer"
+                if closer
+                else f"{other.variant} is smaller and measures as close"
+            )
+    if evaluation.non_finite:
+        notes.append(f"{evaluation.non_finite} of {evaluation.scored_tokens} positions gave no finite number")
+    return notes
+
+
+def stand_in(entry: Entry) -> StandIn | None:
+    """What a GGUF rung stores otherwise than its name says, because 256 does not divide the tensors' widths.
+
+    Types that the recipe asks for by name (say for the embeddings) are not counted. Where llama-quantize's own
+    count of fallbacks is known and 0, there are none.
+    """
+    none_fell_back = entry.artifact.details.get("fallbacks") == 0
+    if none_fell_back or not _BLOCKS_OF_256.match(entry.variant):
+        return None
+    asked_for = {str(value).upper() for value in entry.recipe.parameters.values()}
+    types = entry.artifact.tensor_types
+    found = [name for name in _STAND_INS if types.get(name) and name not in asked_for]
+    share = sum(types[name] for name in found) / sum(types.values()) if found else 0.0
+    if share < _STAND_INS_FROM:
+        return None
+    found.sort(key=lambda name: -types[name])
+    return StandIn(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", f"{share * 100:.0f}\u00a0%", found)
+
+
+def advice(comparison: Comparison) -> list[Advice]:
+    """Whom each worthwhile variant is for, largest first. Every one of them is on the efficient frontier."""
+    worth = frontier(comparison.entries, comparison.distance)
+    if len(comparison.entries) < 2:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for entry, reason in [
+        (min(worth, key=comparison.distance), "closest to the unquantized model"),
+        *((entry, f"smallest within {limit}") for limit, entry in _smallest_within(comparison, worth)),
+        (worth[0], "smallest of all"),
+    ]:
+        reasons.setdefault(entry.variant, []).append(reason)
+    return [Advice(entry, reasons[entry.variant]) for entry in reversed(worth) if entry.variant in reasons]
+
+
+def everyday(comparison: Comparison) -> Entry | None:
+    """The variant that the card's commands use: the smallest within the middle step, or within the next one;
+    else the closest of all."""
+    worth = frontier(comparison.entries, comparison.distance)
+    for _, limit in _limits(comparison)[_EVERYDAY_STEP:]:
+        for entry in worth:
+            if comparison.distance(entry) <= limit:
+                return entry
+    if worth:
+        return min(worth, key=comparison.distance)
+    return comparison.others[0] if comparison.others else None
+
+
+def _limits(comparison: Comparison) -> list[tuple[str, float]]:
+    """The steps in words and as distances."""
+    if comparison.has_divergence:
+        return [(f"a mean KLD of {step:g}", step) for step in DIVERGENCE_STEPS]
+    if comparison.reference is None:
+        return []
+    return [
+        (f"{step:.0%} of the unquantized model's perplexity", comparison.reference.perplexity * (1 + step))
+        for step in PERPLEXITY_STEPS
+    ]
+
+
+def _smallest_within(comparison: Comparison, worth: Sequence[Entry]) -> list[tuple[str, Entry]]:
+    """Per variant the tightest step that it is the smallest within; ``worth`` is smallest first."""
+    found: dict[str, tuple[str, Entry]] = {}
+    for words, limit in _limits(comparison):
+        within = [entry for entry in worth if comparison.distance(entry) <= limit]
+        if within:
+            found.setdefault(within[0].variant, (words, within[0]))
+    return list(found.values())
+
+
+def figures_text(entry: Entry) -> str:
+    """The measured figures of one variant as a sentence without its full stop."""
+    evaluation = entry.evaluation
+    if evaluation.divergence is None:
+        return f"Perplexity {evaluation.perplexity:.2f}"
+    return (
+        f"Mean KLD {divergence_text(evaluation)}, the unquantized model's most likely token at "
+        f"{same_top_text(evaluation)} of the positions"
+    )
+
+
+def _three_digits(value: float) -> str:
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}"

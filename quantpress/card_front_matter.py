@@ -1,0 +1,79 @@
+"""The YAML front matter of a model card: what the Hub reads of it (https://huggingface.co/docs/hub/model-cards)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from quantpress.card_markdown import is_web_address, one_line
+from quantpress.manifest import SourceRecord
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
+#: Tags that the Hub derives from a repo's files or hosting; they were true of the source's repo only.
+_DERIVED = frozenset({
+    "autotrain_compatible", "endpoints_compatible", "text-generation-inference", "custom_code", "has_space",
+    "deploy", "transformers", "pytorch", "tf", "jax", "safetensors", "onnx", "gguf", "gptq", "awq", "exl2",
+    "exl3", "bitsandbytes", "compressed-tensors", "transformers.js", "mlx", "openvino", "4-bit", "8-bit",
+    "conversational", "imatrix",
+})  # fmt: skip
+
+
+def front_matter(
+    source: SourceRecord,
+    *,
+    quantized_by: str,
+    library_name: str,
+    tags: Sequence[str],
+    license_base: str,
+) -> str:
+    """The block with its ``---`` lines.
+
+    ``license_base`` is the address that a relative ``license_link`` of the source is relative to: in the
+    quantized repo the same link would lead nowhere. Values that the Hub would refuse (a pipeline tag with a
+    line break in it) are left out; the rest is YAML's own quoting, one line per value.
+    """
+    values: dict[str, Any] = {
+        "base_model": one_line(source.repo),
+        "base_model_relation": "quantized",
+        "quantized_by": one_line(quantized_by),
+        "license": _line(source.license),
+        "license_name": _line(source.license_name),
+        "license_link": license_url(source, license_base),
+        "language": [one_line(language) for language in source.language],
+        "pipeline_tag": _identifier(source.pipeline_tag),
+        "library_name": library_name,
+        "tags": [*tags, *_inherited_tags(source, tags)],
+    }
+    block = yaml.safe_dump(
+        {key: value for key, value in values.items() if value},
+        sort_keys=False,
+        allow_unicode=True,
+        width=float("inf"),
+    )
+    return f"---\n{block}---"
+
+
+def license_url(source: SourceRecord, base: str) -> str | None:
+    """Where the licence's text is: an address, or a file of the source's repo under ``base``."""
+    target = _line(source.license_link)
+    if target is None or is_web_address(target):
+        return target
+    name = target.removeprefix("./")
+    return f"{base}/{name}" if _IDENTIFIER.fullmatch(name) else None
+
+
+def _line(text: str | None) -> str | None:
+    return one_line(text) or None if text else None
+
+
+def _identifier(text: str | None) -> str | None:
+    return text if text and _IDENTIFIER.fullmatch(text) else None
+
+
+def _inherited_tags(source: SourceRecord, own: Sequence[str]) -> list[str]:
+    """Tags that describe the model itself; not what the Hub derives, nor language, licence and task again."""
+    known = {*own, *source.language, *_DERIVED, source.pipeline_tag, source.license}
+    return [tag for tag in dict.fromkeys(source.tags) if _IDENTIFIER.fullmatch(tag) and tag not in known]

@@ -1,0 +1,85 @@
+"""Which of a manifest's figures may stand side by side, and which variants are worth having.
+
+Figures are compared only within one protocol. A variant is *dominated* where another one is no larger and
+measures no farther from the unquantized model, and is better in one of the two: nobody should take it. What
+is left is the efficient frontier.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.manifest import Entry, Manifest
+
+#: How far a variant is from the unquantized model, on some scale; smaller is better.
+Distance = Callable[[Entry], float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``entries`` are the published variants measured under ``protocol``, largest first; ``others`` were measured
+    under another one. ``reference`` is the unquantized model under the same protocol, by the same engine if
+    it was measured by it."""
+
+    protocol: Protocol | None
+    reference: Evaluation | None
+    entries: list[Entry]
+    others: list[Entry]
+
+    @property
+    def has_divergence(self) -> bool:
+        """Whether every comparable variant has its divergence measured (and there is at least one)."""
+        return bool(self.entries) and all(entry.evaluation.divergence for entry in self.entries)
+
+    @property
+    def distance(self) -> Distance:
+        """Mean divergence where every variant has it, else perplexity."""
+        return mean_divergence if self.has_divergence else perplexity
+
+
+def perplexity(entry: Entry) -> float:
+    return entry.evaluation.perplexity
+
+
+def mean_divergence(entry: Entry) -> float:
+    """Mean KL divergence in nats per token; infinite where it was not measured."""
+    divergence = entry.evaluation.divergence
+    return divergence.mean if divergence else float("inf")
+
+
+def compare(manifest: Manifest) -> Comparison:
+    """The published variants under the protocol that most of them share."""
+    published = sorted(manifest.published(), key=lambda entry: (-entry.artifact.size, entry.variant))
+    if not published:
+        return Comparison(protocol=None, reference=None, entries=[], others=[])
+    kinds = Counter((entry.evaluation.protocol, entry.evaluation.engine) for entry in published)
+    protocol, engine = kinds.most_common(1)[0][0]
+    references = [baseline for baseline in manifest.baselines if baseline.protocol == protocol]
+    references.sort(key=lambda baseline: baseline.engine != engine)
+    return Comparison(
+        protocol=protocol,
+        reference=references[0] if references else None,
+        entries=[entry for entry in published if entry.evaluation.protocol == protocol],
+        others=[entry for entry in published if entry.evaluation.protocol != protocol],
+    )
+
+
+def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance) -> Entry | None:
+    """The variant to take instead of this one: no larger and no farther, better in one; the nearest of these."""
+    better = [
+        other
+        for other in entries
+        if other.artifact.size <= entry.artifact.size
+        and distance(other) <= distance(entry)
+        and (other.artifact.size, distance(other)) != (entry.artifact.size, distance(entry))
+    ]
+    return min(better, key=lambda other: (distance(other), other.artifact.size), default=None)
+
+
+def frontier(entries: Sequence[Entry], distance: Distance) -> list[Entry]:
+    """The variants that none dominates, smallest first."""
+    kept = [entry for entry in entries if dominating(entry, entries, distance) is None]
+    return sorted(kept, key=lambda entry: (entry.artifact.size, distance(entry), entry.variant))

@@ -1,0 +1,163 @@
+"""Places text labels beside points so that they cover neither each other nor anything drawn.
+
+Each label tries places around its point, near ones first. Labels are placed one after the other, each
+where it costs least, and then again until none finds a better place: coordinate descent, which is deterministic
+and enough for some forty labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+#: Pixels between a point and its label at first, then farther out.
+_DISTANCES = (11.0, 22.0, 38.0, 58.0, 82.0, 110.0, 145.0, 185.0)
+_DIRECTIONS = 16
+_ROUNDS = 12
+#: Cost of one square pixel of overlap against one pixel of distance.
+_OVERLAP = 5.0
+#: Cost of a line from label to point that crosses another label's box.
+_CROSSING = 400.0
+#: Cost of covering a piece of a drawn line.
+_STRUCK = 25.0
+#: Space kept free around each label, in pixels.
+_PADDING = 3.0
+
+#: A segment by its two ends, in pixels.
+Line = tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright rectangle in pixels, the origin at the bottom left."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: Box) -> float:
+        """The common area in square pixels."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return width * height if width > 0 and height > 0 else 0.0
+
+    def padded(self, by: float) -> Box:
+        return Box(self.left - by, self.bottom - by, self.right + by, self.top + by)
+
+    def nearest(self, x: float, y: float) -> tuple[float, float]:
+        """The point of the rectangle that is nearest to a point."""
+        return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
+
+    def outside(self, frame: Box) -> float:
+        """The area that lies outside a frame."""
+        return (self.right - self.left) * (self.top - self.bottom) - self.overlap(frame)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text of ``width`` x ``height`` pixels that belongs to the point ``anchor``."""
+
+    anchor: tuple[float, float]
+    width: float
+    height: float
+
+
+def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Sequence[Line], frame: Box) -> list[Box]:
+    """Where each label goes, in the order of ``labels``.
+
+    ``obstacles`` must not be covered, ``lines`` should not be; ``frame`` is to be kept to. All in pixels.
+    """
+    places = [_ranked_places(label, obstacles, lines, frame) for label in labels]
+    chosen: list[Box | None] = [None] * len(labels)
+    for _ in range(_ROUNDS):
+        before = list(chosen)
+        for index, label in enumerate(labels):
+            taken = [
+                (box, (box.nearest(*labels[other].anchor), labels[other].anchor))
+                for other, box in enumerate(chosen)
+                if box is not None and other != index
+            ]
+            chosen[index] = _cheapest(places[index], label.anchor, taken)
+        if chosen == before:
+            break
+    return [box for box in chosen if box is not None]
+
+
+def _ranked_places(
+    label: Label, obstacles: Sequence[Box], lines: Sequence[Line], frame: Box
+) -> list[tuple[float, Box]]:
+    """All places of one label with what each costs whatever the other labels do, cheapest first."""
+    places = []
+    for box, cost in _candidates(label):
+        room = box.padded(_PADDING)
+        covered = box.outside(frame) * 4 + sum(room.overlap(obstacle) for obstacle in obstacles)
+        struck = sum(_passes(line, room) for line in lines)
+        to_point = (box.nearest(*label.anchor), label.anchor)
+        foreign = (other for other in obstacles if other.nearest(*label.anchor) != label.anchor)
+        struck += sum(4 * _passes(to_point, other) for other in foreign)
+        places.append((cost + _OVERLAP * covered + _STRUCK * struck, box))
+    return sorted(places, key=lambda place: place[0])
+
+
+def _cheapest(
+    places: Sequence[tuple[float, Box]], anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]
+) -> Box:
+    """The best place beside the labels already placed; ``places`` is sorted, so the search can stop early."""
+    lowest, best = math.inf, places[0][1]
+    for own_cost, box in places:
+        if own_cost >= lowest:
+            break
+        cost = own_cost + _cost_beside(box, anchor, taken)
+        if cost < lowest:
+            lowest, best = cost, box
+    return best
+
+
+def _candidates(label: Label) -> Iterator[tuple[Box, float]]:
+    """Rectangles around the point, with what each place costs by itself: the distance, and a little for being
+    elsewhere than to the upper right, where a reader looks first."""
+    x, y = label.anchor
+    for distance in _DISTANCES:
+        for step in range(_DIRECTIONS):
+            angle = 2 * math.pi * step / _DIRECTIONS
+            across, up = math.cos(angle), math.sin(angle)
+            centre_x = x + across * (distance + label.width / 2)
+            centre_y = y + up * (distance + label.height / 2)
+            box = Box(
+                centre_x - label.width / 2,
+                centre_y - label.height / 2,
+                centre_x + label.width / 2,
+                centre_y + label.height / 2,
+            )
+            yield box, math.dist(box.nearest(x, y), (x, y)) * 3 + (1 - across) * 2 + (1 - up) * 2
+
+
+def _cost_beside(box: Box, anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]) -> float:
+    """Overlap with the labels already placed, and crossings of lines from labels to their points."""
+    padded = box.padded(_PADDING)
+    line = (box.nearest(*anchor), anchor)
+    cost = 0.0
+    for other, other_line in taken:
+        cost += _OVERLAP * 4 * padded.overlap(other)
+        if _cross(line, other_line) or _passes(line, other) or _passes(other_line, box):
+            cost += _CROSSING
+    return cost
+
+
+def _passes(line: Line, box: Box) -> bool:
+    """Whether a line enters a rectangle: it crosses one of its diagonals."""
+    return _cross(line, ((box.left, box.bottom), (box.right, box.top))) or _cross(
+        line, ((box.left, box.top), (box.right, box.bottom))
+    )
+
+
+def _cross(one: Line, two: Line) -> bool:
+    """Whether two segments cross."""
+    return _side(one, two[0]) * _side(one, two[1]) < 0 and _side(two, one[0]) * _side(two, one[1]) < 0
+
+
+def _side(line: Line, point: tuple[float, float]) -> float:
+    (x0, y0), (x1, y1) = line
+    return (x1 - x0) * (point[1] - y0) - (y1 - y0) * (point[0] - x0)
