@@ -182,10 +182,11 @@ def encode_rows(logits: LogProbs) -> npt.NDArray[np.uint16]:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         # The sum is in double and its logarithm rounded to float, as in perplexity.cpp.
         log_sum = np.log(np.exp(logits - top).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+        floor = bottom - top - log_sum
         scale = (top - bottom) / np.float32(_STEPS)
         steps = np.rint((logits - bottom) * (np.float32(1) / scale))
     stored = np.zeros((rows, 2 * ((n_vocab + 1) // 2) + 4), dtype="<u2")
-    stored[:, :4] = np.concatenate([scale, bottom - top - log_sum], axis=1).astype("<f4").view("<u2")
+    stored[:, :4] = np.concatenate([scale, floor], axis=1).astype("<f4").view("<u2")
     # A row without a finite scale, or with none at all (all logits equal), keeps zeros.
     sound = np.isfinite(steps) & (logits > bottom)
     stored[:, 4 : 4 + n_vocab] = np.where(sound, steps, 0).clip(0, _STEPS).astype(np.uint16)
