@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
+from flows.artifacts import show_plan, show_results
 from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog_file import load_catalog
@@ -28,10 +28,7 @@ def nightly(
         plans = plan(catalog, only, formats)
     except StageFailed as error:
         return Failed(message=str(error), data=[])
-    steps = [step for each in plans for step in each.steps]
-    create_table_artifact(
-        key="plan", table=[step.model_dump(exclude={"estimate"}) for step in steps], description="What is to be done"
-    )
+    show_plan(plans)
     reports = []
     for each in plans:
         blocked = [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in each.blocked]
@@ -46,9 +43,8 @@ def nightly(
         else:
             report = ModelReport(model=each.line.repo)
         reports.append(report.model_copy(update={"failures": [*report.failures, *blocked]}))
-    rows = [row.model_dump() for report in reports for row in report.variants]
-    create_table_artifact(key="results", table=rows, description="What was made and published")
-    log.info("%d variants made", len(rows))
+    show_results(reports)
+    log.info("%d variants made", sum(len(report.variants) for report in reports))
     failures = [failure for report in reports for failure in report.failures]
     if failures:
         return Failed(message="\n".join(failures), data=reports)

@@ -14,6 +14,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
+from flows.artifacts import show_plot
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantizers.protocol import Job
@@ -125,7 +126,6 @@ class Composed:
     plan: FormatPlan
     revisions: list[Revision]
     rows: list[VariantReport]
-    plots: list[Path]
 
 
 @stage("{plan.format}: card")
@@ -145,7 +145,7 @@ def card(plan: FormatPlan, source: Source, bench: press.Bench, pressed: Pressed,
         target_endpoint=None if settings.target_endpoint == HUGGING_FACE else settings.target_endpoint,
     )
     revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
-    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries], plots)
+    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries])
 
 
 @stage("{composed.plan.format}: publish {composed.plan.repo_id}")
@@ -214,6 +214,8 @@ def _press_format(
     baselines = [reference.evaluation] if base is reference else [reference.evaluation, base.evaluation]
     pressed = Pressed(entries, folders, chosen.shared_files(job), baselines, chosen.tools())
     composed = card(plan, source, bench, pressed, settings)
-    for branch in publish(composed, source, settings):
+    heads = publish(composed, source, settings)
+    for branch in heads:
         verify(plan.repo_id, branch, settings)
+    show_plot(settings.target_endpoint, plan.repo_id, heads["main"])
     return composed.rows

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
-from prefect import Task, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
@@ -36,15 +36,15 @@ def stage(run_name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             except QuantpressError as error:
                 return Failed(message=str(error))
 
-        runner: Task[..., Any] = task(
-            guarded, name=function.__name__, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False
+        runner = task(name=function.__name__, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)(
+            guarded
         )
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             state = cast("State[R]", runner(*args, return_state=True, **kwargs))
             if state.is_completed():
-                return cast("R", state.result())
+                return state.result()
             raise StageFailed(state.message or f"{function.__name__} ended as {state.name}")
 
         return call

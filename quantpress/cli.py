@@ -174,10 +174,13 @@ def toolchain_list(as_json: JsonOption = False) -> None:
 def toolchain_install(name: Annotated[str, typer.Argument(help="llama.cpp")]) -> None:
     """Builds a toolchain into the user's cache, once."""
     from quantpress.toolchain.llama_cpp import install
+    from quantpress.toolchain.progress import shown
 
     if name != "llama.cpp":
         raise BadInput(f"unknown toolchain {name!r}: use llama.cpp")
-    typer.echo(install().version)
+    with shown() as progress:
+        installed = install(progress)
+    typer.echo(f"{installed.version} in {installed.source.parent}")
 
 
 def prepare_prefect() -> None:

@@ -60,7 +60,7 @@ def build_environment(name: str, requirements: list[str], constraints: Path, cac
         if not (folder / _COMPLETE).exists():
             print(f"Installing {len(requirements)} requirements into {folder} (minutes, once)", flush=True)
             venv.create(folder, with_pip=True, clear=True)
-            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
             subprocess.run([*pip, "-c", str(constraints), *requirements], check=True)
             (folder / _COMPLETE).touch()
     return folder
@@ -79,7 +79,7 @@ def link_checkout(checkout: Path, environment: Path) -> None:
     packages = site_packages(thin)
     (packages / "quantpress-environment.pth").write_text(f"{site_packages(environment)}\n", encoding="utf-8")
     pip = [str(environment / "bin" / "python"), "-m", "pip", "--python", str(thin / "bin" / "python")]
-    install = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    install = ["install", "-qq", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, *install, "--editable", str(checkout)], check=True)
     for program in ("hf", "ninja", "cmake"):
         link = thin / "bin" / program

@@ -1,0 +1,32 @@
+"""What a run leaves in Prefect's interface: the plan, the results, the plots. History, never truth."""
+
+from __future__ import annotations
+
+import re
+
+from prefect.artifacts import create_image_artifact, create_table_artifact
+
+from quantpress.plan import ModelPlan
+from quantpress.publication import PERPLEXITY_PLOT
+from quantpress.report import ModelReport
+
+
+def show_plan(plans: list[ModelPlan]) -> None:
+    """Table artifact ``plan``: one row per step, with its reason."""
+    rows = [step.model_dump(exclude={"estimate"}) for each in plans for step in each.steps]
+    create_table_artifact(key="plan", table=rows, description="What is to be done, and why")
+
+
+def show_results(reports: list[ModelReport]) -> None:
+    """Table artifact ``results``: one row per variant that was made, with its figures."""
+    rows = [row.model_dump() for report in reports for row in report.variants]
+    create_table_artifact(key="results", table=rows, description="What was made and published")
+
+
+def show_plot(endpoint: str, repo_id: str, commit: str) -> None:
+    """Image artifact ``plot-…``: the published plot of perplexity against size, at the commit's address."""
+    create_image_artifact(
+        image_url=f"{endpoint}/{repo_id}/resolve/{commit}/{PERPLEXITY_PLOT}",
+        key="plot-" + re.sub(r"[^a-z0-9]+", "-", repo_id.lower()).strip("-"),
+        description=f"Perplexity against size: {repo_id}",
+    )

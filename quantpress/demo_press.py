@@ -1,0 +1,76 @@
+"""``make demo``: the main job, offline. One catalog line becomes three repositories on an embedded Hub.
+
+Finds or builds the tools, makes the demo's source model, starts the embedded Hub with it, and runs the
+nightly flow over ``catalog.demo.yaml`` as an operator would: through ``quantpress run``, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from quantpress.catalog import model_name
+from quantpress.catalog_file import load_catalog
+from quantpress.demo import demo_model
+from quantpress.hub import hub_client
+from quantpress.localhub.auth import revoke_tokens
+from quantpress.localhub.server import RunningHub, running_hub
+from quantpress.toolchain.llama_cpp import install
+from quantpress.toolchain.progress import shown
+
+CATALOG = Path("catalog.demo.yaml")
+HOME = Path(".quantpress")
+#: The port of ``quantpress hub``, so that addresses on the cards lead somewhere afterwards.
+PORT = 7860
+
+
+def main() -> int:
+    """Returns the exit code of ``quantpress run``."""
+    started = time.monotonic()
+    with shown() as progress:
+        install(progress)
+        model = demo_model(progress)
+    source = load_catalog(CATALOG).models[0].repo
+    with running_hub(HOME / "hub", PORT if _is_free(PORT) else 0) as hub:
+        revoke_tokens(hub.root, "press")
+        token = hub.create_token("press", "write")
+        upload_source(hub, token, model, source)
+        print(f"Embedded Hub at {hub.endpoint} with {source}; pressing {CATALOG}", flush=True)
+        command = [sys.executable, "-m", "quantpress", "run", "--catalog", str(CATALOG)]
+        code = subprocess.run(command, env=_environment(hub, token), check=False).returncode
+    if code == 0:
+        print(f"\n{model_name(source)} is published. It took {(time.monotonic() - started) / 60:.1f} minutes.")
+        print(f"Look at it: .venv/bin/quantpress hub --root {HOME / 'hub'} --port {PORT}")
+        print(f"then open http://127.0.0.1:{PORT}")
+    return code
+
+
+def upload_source(hub: RunningHub, token: str, model: Path, repo_id: str) -> None:
+    """Puts the source model on the embedded Hub; the client uploads nothing that is there already."""
+    api = hub_client(hub.endpoint)
+    api.create_repo(repo_id, exist_ok=True, token=token)
+    api.upload_folder(repo_id=repo_id, folder_path=model, commit_message="The demo's source model", token=token)
+
+
+def _environment(hub: RunningHub, token: str) -> dict[str, str]:
+    return os.environ | {
+        "QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint,
+        "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint,
+        "QUANTPRESS_HOME": str(HOME),
+        "HF_TOKEN": token,
+        "HF_HOME": str((HOME / "huggingface").resolve()),
+        "PREFECT_HOME": str((HOME / "prefect").resolve()),
+    }
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

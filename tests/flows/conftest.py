@@ -1,0 +1,19 @@
+"""An operator with an embedded Hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from quantpress.localhub.server import running_hub
+from tests.flows.operating import Operator
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    folder = tmp_path_factory.mktemp("operator")
+    os.environ["HF_HUB_DISABLE_XET"] = "1"
+    with running_hub(folder / "hub") as hub:
+        yield Operator(folder, hub, hub.create_token("press", "write"))

@@ -1,0 +1,78 @@
+"""The command line as an operator calls it, against an embedded Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+
+from quantpress.localhub.server import RunningHub
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A folder with a catalog, an embedded Hub, and ``quantpress`` called as a program."""
+
+    folder: Path
+    hub: RunningHub
+    token: str
+
+    @property
+    def api(self) -> HfApi:
+        return HfApi(endpoint=self.hub.endpoint, token=self.token)
+
+    @property
+    def catalog(self) -> Path:
+        return self.folder / "catalog.yaml"
+
+    def write_catalog(self, models: list[Any], **defaults: Any) -> None:
+        settings = {"namespace": "press", "windows": 2}
+        self.catalog.write_text(json.dumps({"settings": settings, "defaults": defaults, "models": models}))
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return os.environ | {
+            "QUANTPRESS_SOURCE_ENDPOINT": self.hub.endpoint,
+            "QUANTPRESS_TARGET_ENDPOINT": self.hub.endpoint,
+            "QUANTPRESS_HOME": str(self.folder / "home"),
+            "HF_TOKEN": self.token,
+            "HF_HOME": str(self.folder / "huggingface"),
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "COLUMNS": "80",
+            **more,
+        }
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "quantpress", *arguments],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=800)
+        return process.returncode, out, err
+
+    def plan(self) -> list[dict[str, Any]]:
+        code, out, err = self.call("plan", "--json")
+        assert code == 0, err
+        steps: list[dict[str, Any]] = json.loads(out)
+        return steps
+
+    def upload_source(self, repo_id: str, folder: Path) -> str:
+        """Puts a model on the Hub and returns its commit sha."""
+        self.api.create_repo(repo_id, exist_ok=True)
+        return self.api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="source").oid
+
+    def commits(self, repo_id: str, branch: str = "main") -> list[str]:
+        return [commit.commit_id for commit in self.api.list_repo_commits(repo_id, revision=branch)]

@@ -1,0 +1,90 @@
+"""Child processes: what an operator reads when one fails, and what it never gets to see."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from quantpress.child import finished, run_child
+from quantpress.errors import ChildFailed
+
+
+class Question(BaseModel):
+    number: int
+
+
+class Answer(BaseModel):
+    number: int
+    environment: list[str] = []
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A child that answers, crashes, is killed or hangs, as the number asks."""
+    (tmp_path / "asked.py").write_text(
+        textwrap.dedent("""
+        import json, os, pathlib, signal, sys, time
+        number = json.loads(pathlib.Path(sys.argv[1]).read_text())["number"]
+        print("line one")
+        print("working on", number)
+        if number == 1: raise RuntimeError("no such luck")
+        if number == 2: os.kill(os.getpid(), signal.SIGKILL)
+        if number == 3: time.sleep(600)
+        if number != 4:
+            answer = {"number": number + 1, "environment": sorted(os.environ)}
+            pathlib.Path(sys.argv[2]).write_text(json.dumps(answer))
+        """)
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "asked"
+
+
+def test_an_answer_comes_back_and_is_found_again(module: str, tmp_path: Path) -> None:
+    job = Question(number=41)
+    assert finished(job, Answer, tmp_path / "job") is None
+    assert run_child(module, job, Answer, tmp_path / "job").number == 42
+    again = finished(job, Answer, tmp_path / "job")
+    assert again is not None and again.number == 42
+    assert finished(Question(number=40), Answer, tmp_path / "job") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "asked failed with exit code 1"),
+        (2, "asked was killed by SIGKILL"),
+        (4, "asked failed with exit code 0"),
+    ],
+)
+def test_a_failure_quotes_the_last_lines(module: str, tmp_path: Path, number: int, said: str) -> None:
+    with pytest.raises(ChildFailed) as caught:
+        run_child(module, Question(number=number), Answer, tmp_path / "job")
+    assert str(caught.value).startswith(said)
+    assert f"| working on {number}" in str(caught.value)
+    assert finished(Question(number=number), Answer, tmp_path / "job") is None
+
+
+def test_a_child_that_hangs_is_ended(module: str, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed, match="ran longer than 1 s"):
+        run_child(module, Question(number=3), Answer, tmp_path / "job", timeout=1)
+
+
+def test_no_token_reaches_a_child(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
+    answer = run_child(module, Question(number=10), Answer, tmp_path / "job")
+    assert "PATH" in answer.environment
+    assert not {"HF_TOKEN", "PREFECT_API_KEY"} & set(answer.environment)
+    written = "".join(path.read_text() for path in (tmp_path / "job").iterdir() if path.name != "result.json")
+    assert "secret" not in written
+
+
+def test_importing_the_parent_side_is_light() -> None:
+    code = "import sys, quantizers, quantpress.cli; print({'torch', 'transformers', 'prefect'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
