@@ -50,5 +50,7 @@ def create_app(root: Path) -> Starlette:
         middleware=[Middleware(RawPath)],
         exception_handlers={HubError: error_response, 404: _not_found},
     )
+    # An address means one thing: none is corrected into another.
+    app.router.redirect_slashes = False
     app.state.hub = Hub(root)
     return app

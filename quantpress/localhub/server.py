@@ -89,6 +89,13 @@ def serve(root: Path, host: str, port: int) -> None:
 
     from quantpress.localhub.app import create_app
 
+    class AnnouncedServer(uvicorn.Server):
+        """Prints the address once it is being listened to and signals are in order."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"{_ADDRESS_PREFIX}{address}", flush=True)
+
     initialise(root)
     with (
         _terminate_like_interrupt(),
@@ -101,9 +108,8 @@ def serve(root: Path, host: str, port: int) -> None:
         config = uvicorn.Config(
             create_app(root), log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="off"
         )
-        shown = f"[{host}]" if ":" in host else host
-        print(f"{_ADDRESS_PREFIX}http://{shown}:{listener.getsockname()[1]}", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        AnnouncedServer(config).run(sockets=[listener])
 
 
 def stop_with_parent() -> None:

@@ -1,0 +1,107 @@
+"""Tokens, private and gated repos."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.localhub import admin, auth
+
+if TYPE_CHECKING:
+    from conftest import LiveHub
+
+
+def test_a_token_is_one_that_llama_cpp_takes_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    token = auth.create_token(tmp_path, "press", "write")
+    assert token.startswith("hf_") and len(token) >= 40
+    with sqlite3.connect(tmp_path / "hub.sqlite3") as db:
+        assert db.execute("SELECT user, role FROM tokens").fetchall() == [("press", "write")]
+    assert not any(token.encode() in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_the_command_makes_a_token_that_works_at_once(live_hub: LiveHub) -> None:
+    command = [sys.executable, "-m", "quantpress.localhub", "token", "--user", "ann", "--role", "read"]
+    made = subprocess.run(
+        [*command, "--root", live_hub.hub.root], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    who = live_hub.send("GET", "/api/whoami-v2", token=made)
+    assert who.status == 200 and who.json()["name"] == "ann"
+    assert auth.revoke_tokens(live_hub.hub.root, "ann") == 1
+    assert live_hub.send("GET", "/api/whoami-v2", token=made).status == 401
+
+
+def test_a_wrong_token_is_refused_even_where_none_is_needed(live_hub: LiveHub) -> None:
+    answer = live_hub.send("GET", "/api/models/press/m", token="hf_" + "x" * 40)
+    assert answer.status == 401
+    assert answer.headers["X-Error-Message"] == "Invalid credentials in Authorization header"
+
+
+def test_a_gated_repo_opens_to_whom_it_is_granted(live_hub: LiveHub) -> None:
+    live_hub.create("gated")
+    live_hub.add_text("a.txt", "one", "press/gated")
+    address = "/press/gated/resolve/main/a.txt"
+    admin.set_gated(live_hub.hub.root, "press/gated", "manual")
+    for token in (None, live_hub.read_token):
+        answer = live_hub.send("GET", address, token=token)
+        assert (answer.status, answer.headers["X-Error-Code"]) == (403, "GatedRepo")
+    assert live_hub.send("GET", "/api/models/press/gated").json()["gated"] == "manual"
+    admin.grant_access(live_hub.hub.root, "press/gated", "reader")
+    assert live_hub.send("GET", address, token=live_hub.read_token).body == b"one"
+    assert live_hub.send("GET", address).status == 403
+    admin.revoke_access(live_hub.hub.root, "press/gated", "reader")
+    assert live_hub.send("GET", address, token=live_hub.read_token).status == 403
+    admin.set_gated(live_hub.hub.root, "press/gated", None)
+    assert live_hub.send("GET", address).body == b"one"
+
+
+def test_a_private_repo_does_not_exist_without_a_token(live_hub: LiveHub) -> None:
+    live_hub.create("secret")
+    live_hub.add_text("a.txt", "one", "press/secret")
+    admin.set_private(live_hub.hub.root, "press/secret", True)
+    for address in (
+        "/api/models/press/secret",
+        "/api/models/press/secret/refs",
+        "/api/models/press/secret/tree/main",
+        "/press/secret/resolve/main/a.txt",
+        "/press/secret",
+        "/press/secret/tree/main",
+    ):
+        absent = live_hub.send("GET", address.replace("secret", "absent"))
+        hidden = live_hub.send("GET", address)
+        assert hidden.status == 404
+        assert hidden.body == absent.body.replace(b"absent", b"secret")
+        assert live_hub.send("GET", address, token=live_hub.read_token).status == 200
+    assert b"press/secret" not in live_hub.send("GET", "/").body
+    assert b"press/secret" not in live_hub.send("GET", "/api/models").body
+
+
+def test_an_upload_address_is_given_to_writers_only(live_hub: LiveHub) -> None:
+    for token, status in ((None, 401), (live_hub.read_token, 403)):
+        answer = live_hub.send(
+            "POST", "/press/m.git/info/lfs/objects/batch", token=token, operation="upload", objects=[]
+        )
+        assert answer.status == status
+
+
+def test_garbage_is_what_no_commit_needs(tmp_path: Path) -> None:
+    import os
+
+    from quantpress.localhub.commits import found_repo
+    from quantpress.localhub.database import initialise, writing
+    from quantpress.localhub.storage import ObjectStore
+
+    initialise(tmp_path)
+    store = ObjectStore(tmp_path)
+    with writing(tmp_path) as db:
+        repo = found_repo(db, store, "press/m", private=False, author="press", attributes=b"kept\n")
+    old, young = store.add(b"old garbage"), store.add(b"young garbage")
+    for path in store.stored():
+        if path.name != young:
+            os.utime(path, (0, 0))
+    assert admin.collect_garbage(tmp_path) == len(b"old garbage")
+    assert store.size(old) is None and store.size(young) == len(b"young garbage")
+    assert len(store.stored()) == 2
+    assert repo.repo_id == "press/m"
