@@ -1,0 +1,181 @@
+"""Measures a checkpoint folder with transformers, by llama-perplexity's procedure.
+
+The whole text is tokenized once, without reading special tokens out of it; each window is a sequence of its
+own whose first token is replaced by BOS where the tokenizer adds one; the predictions of positions
+``n_ctx // 2`` to ``n_ctx - 2`` are scored.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from quantpress.errors import BadInput
+from quantpress.evaluation.divergence import summary, token_divergences
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.logits import LogitsWriter, read_header, read_windows, token_sha256, write_logits
+from quantpress.evaluation.perplexity import (
+    Logits,
+    Tokens,
+    cut_windows,
+    first_scored,
+    perplexity,
+    token_losses,
+)
+from quantpress.evaluation.record import Evaluation
+
+#: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
+_WINDOWS_PER_PASS = 4
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """``windows`` is int32 ``[windows, n_ctx]`` as tokenized; ``bos`` replaces the first token of each, if any."""
+
+    windows: Tokens
+    bos: int | None
+
+
+def evaluate(job: EvaluationJob) -> Evaluation:
+    """Measures ``job.model`` as ``job.protocol`` says.
+
+    Raises :class:`BadInput` when the text has too few tokens for the windows, or ``job.base_logits`` was made
+    of other tokens.
+    """
+    text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
+    model = load_model(job.model, job.device, job.threads)
+    return measure(model, text, job)
+
+
+def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText:
+    """Tokenizes a text as llama.cpp does: BOS in front if the tokenizer adds one, special tokens as plain text.
+
+    Raises :class:`BadInput` when the text is too short.
+    """
+    tokenizer = load_tokenizer(model)
+    bos = added_bos(tokenizer)
+    plain = tokenizer(
+        text.read_text(encoding="utf-8"), add_special_tokens=False, split_special_tokens=True, verbose=False
+    )["input_ids"]
+    return TokenizedText(cut_windows(plain if bos is None else [bos, *plain], n_ctx, windows), bos)
+
+
+def added_bos(tokenizer: Any) -> int | None:
+    """The id that the tokenizer puts before every text, if it does."""
+    plain, whole = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
+    return int(whole[0]) if whole[0] == tokenizer.bos_token_id and whole[:1] != plain[:1] else None
+
+
+def load_tokenizer(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(model), local_files_only=True, trust_remote_code=False)
+
+
+def load_model(model: Path, device: Device, threads: int) -> Any:
+    """The checkpoint, ready for inference: float32 on CPU, as stored on CUDA. Reads safetensors only."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        str(model),
+        device_map={"": "cuda:0" if device == "cuda" else "cpu"},
+        dtype=torch.float32 if device == "cpu" else "auto",
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    return loaded.eval()
+
+
+def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
+    """Measures a loaded model on a tokenized text; ``job`` says what to compare with and what to write."""
+    started = time.monotonic()
+    losses, divergences, same_tops = [], [], []
+    clock = _Clock()
+    base = iter(_base_windows(job.base_logits, text.windows)) if job.base_logits else None
+    with ExitStack() as stack:
+        writer: LogitsWriter | None = None
+        for index, logits in enumerate(_scored_logits(model, text, clock)):
+            if job.save_logits and writer is None:
+                writer = stack.enter_context(write_logits(job.save_logits, text.windows, logits.shape[1]))
+            losses.append(token_losses(logits, text.windows[index, -len(logits) :]))
+            if writer:
+                writer.write_window(logits)
+            if base:
+                values, same_top = token_divergences(logits, next(base))
+                divergences.append(values)
+                same_tops.append(same_top)
+            _report(index + 1, text.windows.shape[0], np.concatenate(losses), time.monotonic() - started)
+    found = perplexity(np.concatenate(losses))
+    return Evaluation(
+        protocol=job.protocol,
+        engine="transformers",
+        engine_version=f"{version('transformers')}, torch {version('torch')}",
+        perplexity=found.value,
+        perplexity_error=found.error,
+        scored_tokens=found.scored,
+        non_finite=found.non_finite,
+        token_sha256=token_sha256(text.windows),
+        divergence=summary(np.concatenate(divergences), np.concatenate(same_tops)) if divergences else None,
+        seconds=time.monotonic() - started,
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        tokens_per_second=text.windows.size / clock.seconds,
+    )
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in the model alone."""
+
+    seconds: float = 0.0
+
+
+def _scored_logits(model: Any, text: TokenizedText, clock: _Clock) -> Iterator[Logits]:
+    """Yields each window's logits of its scored positions, float32 ``[rows, n_vocab]``."""
+    import inspect
+
+    import torch
+
+    windows, n_ctx = text.windows.shape
+    kept = n_ctx - first_scored(n_ctx)
+    options: dict[str, Any] = {"use_cache": False}
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        options["logits_to_keep"] = kept
+    for start in range(0, windows, _WINDOWS_PER_PASS):
+        ids = torch.from_numpy(text.windows[start : start + _WINDOWS_PER_PASS].astype(np.int64))
+        if text.bos is not None:
+            ids[:, 0] = text.bos
+        began = time.monotonic()
+        with torch.inference_mode():
+            logits = model(ids.to(model.device), **options).logits
+            # The last position predicts the next window's first token, which is not scored.
+            scored = logits[:, -kept:-1].float().cpu().numpy()
+        clock.seconds += time.monotonic() - began
+        yield from scored
+
+
+def _base_windows(base: Path, windows: Tokens) -> Iterator[Logits]:
+    header = read_header(base)
+    if not np.array_equal(header.tokens, windows):
+        raise BadInput(
+            f"{base} was made of other tokens than this model's tokenizer gives:"
+            " measure the unquantized model again under this protocol"
+        )
+    return read_windows(base)
+
+
+def _report(done: int, windows: int, losses: Any, elapsed: float) -> None:
+    left = elapsed / done * (windows - done)
+    print(f"window {done}/{windows}: perplexity {perplexity(losses).value:.4f}, {left:.0f} s left", flush=True)

@@ -1,0 +1,55 @@
+"""Does a checkpoint folder speak? ``python -m quantpress.evaluation.generate JOB.json RESULT.json``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from quantpress.evaluation.record import Record
+from quantpress.files import write_text
+
+
+class GenerationJob(Record):
+    """Continue ``prompt`` greedily by at most ``tokens`` tokens; with ``chat`` as the model's user would say it."""
+
+    model: Path
+    prompt: str
+    tokens: int
+    chat: bool = False
+    threads: int
+    device: Literal["cpu", "cuda"]
+
+
+class Generation(Record):
+    """What the model added; the prompt and special tokens left out."""
+
+    text: str
+
+
+def generate(job: GenerationJob) -> Generation:
+    """Loads the folder as a user of transformers would and generates; safetensors only, no remote code."""
+    import torch
+
+    from quantpress.evaluation.engines.transformers import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(job.model)
+    model = load_model(job.model, job.device, job.threads)
+    if job.chat:
+        said = [{"role": "user", "content": job.prompt}]
+        inputs = tokenizer.apply_chat_template(said, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    else:
+        inputs = tokenizer(job.prompt, return_tensors="pt")
+    with torch.inference_mode():
+        ids = model.generate(**inputs.to(model.device), max_new_tokens=job.tokens, do_sample=False)
+    added = ids[0, inputs["input_ids"].shape[1] :]
+    return Generation(text=tokenizer.decode(added, skip_special_tokens=True).strip())
+
+
+def main(job_file: Path, result_file: Path) -> None:
+    job = GenerationJob.model_validate_json(job_file.read_bytes())
+    write_text(result_file, generate(job).model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,53 @@
+"""The yardstick for quantizers that calibrate: rounding each weight to the nearest of its group's levels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quantpress.evaluation.engines.transformers import load_model, measure, tokenize
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.record import Evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def evaluate_round_to_nearest(job: EvaluationJob, *, bits: int, group_size: int, symmetric: bool) -> Evaluation:
+    """Measures ``job.model`` with the linears of its layers rounded in memory; nothing is written.
+
+    ``group_size`` is the number of neighbouring input weights that share a scale; -1 is a whole row.
+    """
+    text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
+    model = load_model(job.model, job.device, job.threads)
+    round_linears(model, bits=bits, group_size=group_size, symmetric=symmetric)
+    return measure(model, text, job)
+
+
+def round_linears(model: Any, *, bits: int, group_size: int, symmetric: bool) -> None:
+    """Rounds, in place, every linear of a causal language model but its output head."""
+    import torch
+
+    head = model.get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            module.weight.data = round_to_nearest(module.weight.data, bits, group_size, symmetric)
+
+
+def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> Tensor:
+    """Rounds ``weight`` ``[out, in]`` to ``2**bits`` levels per group; returns the same shape and dtype.
+
+    Symmetric: the levels lie around zero, ``2 * max|w| / (2**bits - 1)`` apart, as in GPTQ's checkpoints.
+    Asymmetric: they span the group's smallest to its largest weight, zero included, with an integer zero point.
+    """
+    levels = 2**bits - 1
+    groups = weight.reshape(-1, weight.shape[1] if group_size == -1 else group_size).float()
+    if symmetric:
+        scale = groups.abs().amax(1, keepdim=True).clamp(min=1e-8) * 2 / levels
+        zero = 2 ** (bits - 1)
+        steps = (groups / scale).round().clamp(-zero, levels - zero)
+        return (steps * scale).reshape(weight.shape).to(weight.dtype)
+    low, high = groups.amin(1, keepdim=True).clamp(max=0), groups.amax(1, keepdim=True).clamp(min=0)
+    scale = (high - low).clamp(min=1e-8) / levels
+    offset = (-low / scale).round()
+    steps = ((groups / scale).round() + offset).clamp(0, levels)
+    return ((steps - offset) * scale).reshape(weight.shape).to(weight.dtype)
