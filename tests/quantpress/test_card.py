@@ -1,0 +1,356 @@
+"""Cards as readers and the Hub see them: front matter parsed by huggingface_hub, Markdown rendered to HTML."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from pydantic import ValidationError
+
+from quantpress.card import LONGEST_CHAT_TEMPLATE, CardContext, render_card
+from quantpress.card_markdown import code, escape, fence, link, one_line
+from quantpress.errors import QuantpressError
+from quantpress.evaluation.record import Protocol
+from quantpress.manifest import Manifest
+from tests.quantpress import samples
+
+CHATML = "{% for message in messages %}{{ '<|im_start|>' + message['role'] }}{% endfor %}"
+
+
+def context(manifest: Manifest, **changes: object) -> CardContext:
+    values: dict[str, object] = {
+        "repo_id": f"press/SmolLM2-135M-Instruct-{manifest.format.upper()}",
+        "quantized_by": "press",
+    }
+    return CardContext.model_validate(values | changes)
+
+
+def card(manifest: Manifest, **changes: object) -> str:
+    return render_card(manifest, context(manifest, **changes))
+
+
+def html_of(text: str) -> str:
+    return MarkdownIt("gfm-like", {"linkify": False}).render(text.split("---\n", 2)[2])
+
+
+def front_matter_of(text: str) -> dict[str, object]:
+    data: dict[str, object] = ModelCard(text, ignore_metadata_errors=False).data.to_dict()
+    return data
+
+
+def table_rows(text: str, heading: str) -> list[list[str]]:
+    """Cells, without mark-up, of the first table whose first heading is this."""
+    for table in re.findall(r"<table>.*?</table>", html_of(text), re.S):
+        rows = [
+            [
+                re.sub(r"<[^>]*>", "", cell).replace("\u00a0", " ")
+                for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)
+            ]
+            for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)
+        ]
+        if rows[0][0] == heading:
+            return rows
+    raise AssertionError(f"no table with the heading {heading}")
+
+
+def test_the_hub_reads_the_front_matter() -> None:
+    data = front_matter_of(card(samples.gguf(), chat_template=CHATML))
+    assert data == {
+        "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "base_model_relation": "quantized",
+        "quantized_by": "press",
+        "license": "apache-2.0",
+        "language": ["en"],
+        "pipeline_tag": "text-generation",
+        "library_name": "gguf",
+        "tags": ["gguf", "quantpress", "imatrix", "conversational", "llama", "smol"],
+    }
+    assert ModelCardData(**data).to_dict() == data
+
+
+@pytest.mark.parametrize(
+    ("manifest", "library", "tag"), [(samples.gptq(), "transformers", "gptq"), (samples.awq(), "transformers", "awq")]
+)
+def test_checkpoints_are_for_transformers(manifest: Manifest, library: str, tag: str) -> None:
+    data = front_matter_of(card(manifest))
+    assert data["library_name"] == library
+    assert data["tags"] == [tag, "quantpress", "llama", "smol"]
+
+
+def test_a_relative_licence_link_leads_to_the_source() -> None:
+    source = samples.source(license="other", license_name="smol-license", license_link="LICENSE")
+    data = front_matter_of(card(samples.gguf(source=source)))
+    assert data["license_link"] == (
+        f"https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/blob/{samples.SHA}/LICENSE"
+    )
+
+
+def test_the_table_shows_what_was_measured() -> None:
+    rows = table_rows(card(samples.gguf(), source_bytes=269_060_552), "Variant")
+    assert rows[0] == ["Variant", "Bits per weight", "Size", "Perplexity", "Mean KLD", "Same top", "Note"]
+    assert rows[1] == ["unquantized", "\u2013", "269 MB", "16.10 ± 0.19", "0", "100 %", ""]
+    assert rows[2] == ["Q8_0", "8.51", "143 MB", "16.12 ± 0.19", "0.0012", "98.6 %", ""]
+    assert len(rows) == 16
+    sizes = [float(row[2].split()[0]) for row in rows[2:]]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_every_variant_links_to_its_file() -> None:
+    page = html_of(card(samples.gguf()))
+    base = "https://huggingface.co/press/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct"
+    for variant in samples.FOURTEEN:
+        assert f'<a href="{base}-{variant}.gguf">{variant}</a>' in page
+
+
+def test_stand_in_types_are_named() -> None:
+    text = card(samples.gguf())
+    notes = {row[0]: row[-1] for row in table_rows(text, "Variant")}
+    assert notes["Q4_K_M"] == "100 % stored as Q5_0, Q8_0"
+    assert notes["Q5_0"] == ""
+    assert "`Q4_K_M` is really 6.17 bits per weight" in text
+
+
+def test_no_stand_ins_where_llama_quantize_counted_none() -> None:
+    entry = samples.entry("gguf", "Q4_K_M", bits=4.83, divergence=0.03, types={"Q4_K": 80, "Q6_K": 10, "Q8_0": 10})
+    artifact = entry.artifact.model_copy(update={"details": {"fallbacks": 0}})
+    assert "stored as" in card(samples.gguf(entries=[entry]))
+    assert "stored as" not in card(samples.gguf(entries=[entry.model_copy(update={"artifact": artifact})]))
+
+
+def test_no_dominated_variant_is_recommended() -> None:
+    text = card(samples.gguf())
+    which = text.split("## Which one")[1].split("## Files")[0]
+    notes = {row[0]: row[-1] for row in table_rows(text, "Variant")}
+    recommended = re.findall(r"^- \*\*(.+?)\*\*", which.replace("\\_", "_"), re.M)
+    assert recommended == ["Q8_0", "Q5_0", "Q3_K_S"]
+    assert notes["Q3_K_M"].endswith("IQ4_XS is no larger and measures closer")
+    assert not [name for name in recommended if "measures" in notes[name]]
+
+
+def test_the_advice_follows_the_figures_not_the_names() -> None:
+    entries = [
+        samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.5),
+        samples.entry("gguf", "Q6_K", bits=6.6, divergence=0.3),
+        samples.entry("gguf", "Q2_K", bits=3.0, divergence=0.004),
+    ]
+    which = card(samples.gguf(entries=entries)).split("## Which one")[1].split("## Files")[0]
+    assert "Q8" not in which and "Q6" not in which
+    assert "closest to the unquantized model; smallest within a mean KLD of 0.01; smallest of all" in which
+
+
+def test_without_divergence_perplexity_decides() -> None:
+    entries = [
+        samples.entry("gguf", "Q8_0", bits=8.5, divergence=None, perplexity=16.12),
+        samples.entry("gguf", "Q4_0", bits=4.6, divergence=None, perplexity=16.50),
+    ]
+    text = card(samples.gguf(entries=entries))
+    assert "smallest within 1% of the unquantized model's perplexity" in text
+    assert "Mean KLD" not in text
+
+
+def test_figures_of_another_protocol_are_not_shown_beside() -> None:
+    other = Protocol(text="pydoc-topics", text_sha256="e" * 64, windows=10)
+    entries = [
+        samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.001),
+        samples.entry("gguf", "Q6_K", bits=6.6, divergence=0.006),
+        samples.entry("gguf", "Q4_0", bits=4.6, divergence=0.0001, protocol=other),
+    ]
+    text = card(samples.gguf(entries=entries))
+    row = next(row for row in table_rows(text, "Variant") if row[0] == "Q4_0")
+    assert row[3:6] == ["\u2013", "\u2013", "\u2013"]
+    assert row[6] == "measured on 10 windows of pydoc-topics: not comparable with the others"
+    assert "**Q4" not in text
+
+
+def test_withheld_variants_stand_with_their_reason_and_nowhere_else() -> None:
+    withheld = samples.entry("gguf", "Q2_K", bits=5.1, divergence=2.0, withheld="mean KLD 2.0 is above 0.5")
+    manifest = samples.gguf()
+    text = card(manifest.model_copy(update={"entries": [*manifest.entries[1:], withheld]}))
+    rows = table_rows(text.split("## Withheld")[1].join(["---\n---\n", ""]), "Variant")
+    assert [(row[0], row[-1]) for row in rows[1:]] == [("Q2_K", "mean KLD 2.0 is above 0.5")]
+    assert text.count("Q2") == 1
+
+
+def test_commands_use_a_recommended_variant() -> None:
+    text = card(samples.gguf())
+    assert "llama-cli -hf press/SmolLM2-135M-Instruct-GGUF:Q3_K_S\n" in text
+    assert "ollama run hf.co/press/SmolLM2-135M-Instruct-GGUF:Q3_K_S\n" in text
+    assert "hf download press/SmolLM2-135M-Instruct-GGUF SmolLM2-135M-Instruct-Q3_K_S.gguf --local-dir .\n" in text
+
+
+def test_a_sharded_variant_is_not_offered_to_ollama() -> None:
+    parts = [f"Big-Q8_0-0000{part}-of-00002.gguf" for part in (1, 2)]
+    text = card(samples.gguf(entries=[samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.001, files=parts)]))
+    assert "Ollama" not in text
+    assert "--include '*Q8_0*.gguf'" in text
+    assert "(2 parts)" in text
+
+
+def test_another_hub_is_named_and_ollama_takes_the_file() -> None:
+    text = card(samples.gguf(), target_endpoint="http://127.0.0.1:8421/")
+    assert "export HF_ENDPOINT=http://127.0.0.1:8421\n" in text
+    assert "hf.co/" not in text
+    assert "ollama create smollm2-135m-instruct -f Modelfile" in text
+    assert "](/press/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct-Q8_0.gguf)" in text
+    assert "HF_ENDPOINT" not in card(samples.gguf(), target_endpoint="https://huggingface.co")
+
+
+def test_an_endpoint_with_credentials_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without credentials"):
+        context(samples.gguf(), target_endpoint="https://user:secret@hub.example")
+
+
+def test_gptq_lists_branches_with_their_settings() -> None:
+    text = card(samples.gptq())
+    rows = table_rows(text.split("How they were made:")[1].join(["---\n---\n", ""]), "Branch")
+    assert rows[0] == [
+        "Branch", "Bits", "Group size", "Act order", "Damp", "Symmetric", "Calibration text", "Samples \u00d7 tokens",
+    ]  # fmt: skip
+    assert rows[2] == ["gptq-4bit-32g-actorder_True", "4", "32", "yes", "0.05", "yes", "pydoc-topics", "128 \u00d7 512"]
+    assert "llama" not in text.split("## Download and run")[1].split("## What")[0].lower()
+
+
+def test_a_branch_card_shows_its_own_variant_and_asks_for_its_revision() -> None:
+    branch = "gptq-4bit-32g-actorder_True"
+    text = card(samples.gptq(), branch=branch)
+    assert [row[0] for row in table_rows(text, "Branch")[1:]] == ["unquantized", branch]
+    assert f"hf download press/SmolLM2-135M-Instruct-GPTQ --revision {branch} --local-dir" in text
+    assert f"vllm serve press/SmolLM2-135M-Instruct-GPTQ --revision {branch}\n" in text
+    assert f"quantpress verify press/SmolLM2-135M-Instruct-GPTQ --revision {branch}\n" in text
+    assert "Which one" not in text
+
+
+def test_the_python_of_a_card_compiles() -> None:
+    for manifest in (samples.gptq(), samples.awq()):
+        for template in (None, CHATML):
+            for snippet in re.findall(r"```python\n(.*?)```", card(manifest, chat_template=template), re.S):
+                compile(snippet, "card", "exec")
+
+
+def test_plots_stand_only_where_they_are_published() -> None:
+    assert card(samples.gguf()).count("\n![") == 2
+    assert "\n![" not in card(samples.gguf(shared=[]))
+
+
+def test_a_card_without_published_variants_is_still_a_card() -> None:
+    only = samples.entry("gguf", "Q2_K", bits=2.9, divergence=9.0, withheld="does not load")
+    text = card(samples.gguf(entries=[only], shared=[]))
+    assert "## Withheld" in text and "does not load" in text
+    assert "## Download" not in text and "## Files" not in text
+
+
+def test_equal_input_gives_equal_cards() -> None:
+    assert card(samples.gptq(), chat_template=CHATML) == card(samples.gptq(), chat_template=CHATML)
+
+
+def test_a_format_without_template_is_one_clear_line() -> None:
+    with pytest.raises(QuantpressError, match=r"no card template exl9\.md\.jinja in .*: add one for the format"):
+        card(samples.gguf(format="exl9"))
+
+
+HOSTILE = (
+    "x\n---\nlicense: mit\n# |a|b|`c``d` <script>alert(1)</script> [l](javascript:alert(1)) "
+    "{{ 7*7 }} {% raw %} \u202e$$"
+)
+
+
+def test_hostile_names_stay_text() -> None:
+    source = samples.source(
+        repo=HOSTILE,
+        license="other",
+        license_name=HOSTILE,
+        license_link="javascript:alert(1)",
+        language=[HOSTILE],
+        pipeline_tag=HOSTILE,
+        tags=[HOSTILE, "fine"],
+    )
+    entries = [
+        samples.entry("gguf", HOSTILE, bits=8.5, divergence=0.001, files=[HOSTILE + ".gguf"], types={HOSTILE: 5}),
+        samples.entry("gguf", "Q4_0", bits=4.6, divergence=0.02, withheld=HOSTILE),
+    ]
+    manifest = samples.gguf(source=source, model_name=HOSTILE, entries=entries, toolchain={HOSTILE: HOSTILE})
+    text = card(manifest, chat_template=CHATML)
+    data = front_matter_of(text)
+    flat = re.sub(r"\s+", " ", HOSTILE).replace("\u202e", "")
+    assert data["license"] == "other"
+    assert data["license_name"] == data["base_model"] == flat
+    assert data["tags"] == ["gguf", "quantpress", "imatrix", "conversational", "fine"]
+    assert "pipeline_tag" not in data and "license_link" not in data
+    page = html_of(text)
+    assert "<script" not in page and 'href="javascript' not in page
+    assert "7*7" in page and "49" not in page.split("Provenance")[0].replace(samples.SHA, "")
+    for table in re.findall(r"<table>.*?</table>", page, re.S):
+        assert len({row.count("</t") for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)}) == 1
+    assert page.count("<h1") == 1
+
+
+@pytest.mark.parametrize("branch", ["x; rm -rf ~", "$(reboot)", "a b", "`id`"])
+def test_shell_commands_quote_what_is_not_a_word(branch: str) -> None:
+    entry = samples.entry("gptq", "v", bits=4.0, divergence=0.1, branch=branch)
+    text = card(samples.gptq(entries=[entry]), branch=branch)
+    assert f"--revision '{branch}'" in text
+
+
+def test_a_chat_template_is_shown_and_never_run() -> None:
+    hostile = (
+        "{{ 7*7 }} {% include 'base.md.jinja' %}\n```\n````\n</details><script>alert(1)</script>\n{{ cycler.__init__ }}"
+    )
+    text = card(samples.gguf(), chat_template=hostile)
+    assert f"`````jinja\n{hostile}\n`````\n" in text
+    page = html_of(text)
+    assert "<script>" not in page
+    assert page.count("<details>") == page.count("</details>")
+
+
+def test_a_huge_chat_template_is_cut_with_a_note() -> None:
+    text = card(samples.gguf(), chat_template="{# x #}\n" * 1_310_720)
+    assert len(text) < LONGEST_CHAT_TEMPLATE + 20_000
+    assert "Cut here after 16,000 of 10,485,760 characters" in text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_escaped_text_shows_itself(text: str) -> None:
+    """Whatever the text, a paragraph of it is one paragraph of just that text, and a cell stays one cell."""
+    markdown = MarkdownIt("gfm-like", {"linkify": False})
+    paragraph = markdown.render(f"a {escape(text)} z")
+    assert paragraph.startswith("<p>") and paragraph.endswith("</p>\n") and paragraph.count("<") == 2
+    assert html.unescape(paragraph[3:-5]).split() == ["a", *one_line(text).split(), "z"]
+    table = markdown.render(f"|h|i|\n|--|--|\n|{escape(text)}|{code(text)}|")
+    assert table.count("<td") == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="`~\n \ra{}%", max_size=60))
+def test_no_text_leaves_its_fence(text: str) -> None:
+    page = MarkdownIt("gfm-like", {"linkify": False}).render(f"{fence(text, 'jinja')}\n\nafter\n")
+    assert page.startswith("<pre><code") and page.endswith("</code></pre>\n<p>after</p>\n")
+    assert page.count("<pre>") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.org/a b)", "[x](https://example.org/a%20b%29)"),
+        ("/press/model", "[x](/press/model)"),
+        ("javascript:alert(1)", "x"),
+        ("data:text/html,x", "x"),
+        (None, "x"),
+    ],
+)
+def test_links_lead_to_web_addresses_only(url: str | None, expected: str) -> None:
+    assert link("x", url) == expected
+
+
+def test_the_templates_are_found_in_the_repository(tmp_path: Path) -> None:
+    assert {path.name for path in context(samples.gguf()).templates.glob("*.jinja")} >= {
+        "base.md.jinja", "gguf.md.jinja", "gptq.md.jinja", "awq.md.jinja",
+    }  # fmt: skip
+    with pytest.raises(QuantpressError, match="no card template"):
+        card(samples.gguf(), templates=tmp_path)
