@@ -165,7 +165,10 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "quantizers": _unique(entry.recipe.quantizer for entry in shown),
         "imatrix_files": [file.path for file in manifest.shared if "imatrix" in file.path.lower()],
         "hashes": "\n".join(
-            f"{file.sha256}  {markdown.one_line(file.path)}" for entry in shown for file in entry.artifact.files
+            f"{file.sha256}  {markdown.one_line(file.path)}"
+            for entry in shown
+            if entry.branch == context.branch
+            for file in entry.artifact.files
         ),
         "fingerprints": "\n".join(f"{entry.fingerprint}  {markdown.one_line(entry.variant)}" for entry in shown),
         "license_url": license_url(source, license_base),

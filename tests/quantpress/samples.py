@@ -158,7 +158,7 @@ def gguf(ladder: dict[str, float] = FOURTEEN, *, weights: int = WEIGHTS, **chang
 def gptq(**changes: object) -> Manifest:
     """A GPTQ repo of three branches."""
     files = ["config.json", "model.safetensors", "tokenizer.json"]
-    common = {"sym": True, "damp_percent": 0.05}
+    common: dict[str, object] = {"sym": True, "damp_percent": 0.05}
     entries = [
         entry("gptq", variant, bits=bits, divergence=divergence, branch=branch, files=files, parameters=common | own)
         for variant, branch, bits, divergence, own in [

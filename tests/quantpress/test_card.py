@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,12 +38,11 @@ def card(manifest: Manifest, **changes: object) -> str:
 
 
 def html_of(text: str) -> str:
-    return MarkdownIt("gfm-like", {"linkify": False}).render(text.split("---\n", 2)[2])
+    return str(MarkdownIt("gfm-like", {"linkify": False}).render(text.split("---\n", 2)[2]))
 
 
-def front_matter_of(text: str) -> dict[str, object]:
-    data: dict[str, object] = ModelCard(text, ignore_metadata_errors=False).data.to_dict()
-    return data
+def front_matter_of(text: str) -> dict[str, Any]:
+    return yaml.safe_load(str(ModelCard(text, ignore_metadata_errors=False).data)) or {}
 
 
 def table_rows(text: str, heading: str) -> list[list[str]]:
@@ -71,7 +72,7 @@ def test_the_hub_reads_the_front_matter() -> None:
         "library_name": "gguf",
         "tags": ["gguf", "quantpress", "imatrix", "conversational", "llama", "smol"],
     }
-    assert ModelCardData(**data).to_dict() == data
+    assert yaml.safe_load(str(ModelCardData(**data))) == data
 
 
 @pytest.mark.parametrize(
@@ -224,6 +225,13 @@ def test_a_branch_card_shows_its_own_variant_and_asks_for_its_revision() -> None
     assert f"vllm serve press/SmolLM2-135M-Instruct-GPTQ --revision {branch}\n" in text
     assert f"quantpress verify press/SmolLM2-135M-Instruct-GPTQ --revision {branch}\n" in text
     assert "Which one" not in text
+
+
+def test_hashes_are_those_of_the_branch() -> None:
+    text = card(samples.gptq())
+    sums = text.split("<summary>SHA-256 of the files of this branch</summary>")[1].split("</details>")[0]
+    assert sums.count("model.safetensors") == 1
+    assert card(samples.gguf()).count("  SmolLM2-135M-Instruct-Q8_0.gguf\n") == 1
 
 
 def test_the_python_of_a_card_compiles() -> None:
