@@ -181,9 +181,15 @@ def advice(comparison: Comparison) -> list[Advice]:
 
 
 def everyday(comparison: Comparison) -> Entry | None:
-    """The variant that the card's commands use: the smallest within the middle step, or within the next one;
-    else the closest of all."""
+    """The variant that the card's commands use.
+
+    Where variants are branches, the one on ``main``, which clients take by themselves, unless another dominates
+    it. Else the smallest within the middle step, or within the next one; else the closest of all.
+    """
     worth = frontier(comparison.entries, comparison.distance)
+    on_main = [entry for entry in worth if entry.branch == "main"]
+    if len(on_main) == 1:
+        return on_main[0]
     for _, limit in _limits(comparison)[_EVERYDAY_STEP:]:
         for entry in worth:
             if comparison.distance(entry) <= limit:

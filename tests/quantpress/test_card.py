@@ -227,6 +227,14 @@ def test_a_branch_card_shows_its_own_variant_and_asks_for_its_revision() -> None
     assert "Which one" not in text
 
 
+def test_gptq_commands_take_main_unless_another_branch_dominates_it() -> None:
+    assert "vllm serve press/SmolLM2-135M-Instruct-GPTQ\n" in card(samples.gptq())
+    worse = samples.entry("gptq", "worse", bits=7.0, divergence=0.5, branch="main")
+    manifest = samples.gptq()
+    text = card(manifest.model_copy(update={"entries": [worse, *manifest.entries[1:]]}))
+    assert "vllm serve press/SmolLM2-135M-Instruct-GPTQ --revision gptq-8bit-64g-actorder_True\n" in text
+
+
 def test_hashes_are_those_of_the_branch() -> None:
     text = card(samples.gptq())
     sums = text.split("<summary>SHA-256 of the files of this branch</summary>")[1].split("</details>")[0]
