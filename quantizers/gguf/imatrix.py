@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
-_SUMS, _COUNTS = ".in_sum2", ".counts"
+_COUNTS = ".counts"
+_TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
+_STARTED = re.compile(r"computing over (\d+) chunks")
 
 
 class ImatrixReport(BaseModel):
@@ -45,23 +48,27 @@ def make_imatrix(
         command += ["--chunks", str(calibration.samples), "--ctx-size", str(calibration.length)]
         command += ["--batch-size", str(calibration.length), *options]
         try:
-            said = run_tool(command, folder)
+            run_tool(command, folder, lambda line: _check_enough(line, calibration))
         finally:
             text.unlink()
-        if not temporary.exists():
-            raise BadInput(_too_short(calibration, said))
         report = read_report(temporary)
-        if report.windows != calibration.samples:
-            raise BadInput(_too_short(calibration, f"it has {report.windows}"))
     return report
 
 
-def _too_short(calibration: CalibrationText, said: str) -> str:
-    last = said.strip().splitlines()[-1] if said.strip() else "no output"
-    return (
-        f"calibration text {calibration.name} gives no {calibration.samples} windows of {calibration.length} tokens "
-        f"({last.strip()}): ask for fewer samples or give more text"
-    )
+def _check_enough(line: str, calibration: CalibrationText) -> None:
+    """Ends llama-imatrix when it says that it has less text than it is to use."""
+    length = calibration.length
+    if found := _TOO_FEW.search(line):
+        windows = int(found[1]) // length
+    elif found := _STARTED.search(line):
+        windows = int(found[1])
+    else:
+        return
+    if windows < calibration.samples:
+        raise BadInput(
+            f"calibration text {calibration.name} has {windows} windows of {length} tokens, and {calibration.samples} "
+            "are asked for: ask for fewer samples or give more text"
+        )
 
 
 def read_report(file: Path) -> ImatrixReport:

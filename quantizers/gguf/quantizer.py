@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from quantizers.gguf.ladder import DEFAULT, LADDERS, check_rung
+from quantizers.gguf.ladder import DEFAULT, LADDERS, NOMINAL_BITS, check_rung
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import atomic, write_text
@@ -30,7 +30,12 @@ class GGUF:
 
     def variant(self, name: str, config: Parameters) -> Variant:
         check_rung(name)
-        return Variant(format=self.format, name=name, parameters={"type": name, "from": "F16", "imatrix": True})
+        return Variant(
+            format=self.format,
+            name=name,
+            parameters={"type": name, "from": "F16", "imatrix": True},
+            nominal_bits=NOMINAL_BITS[name],
+        )
 
     def check_name(self, name: str) -> None:
         check_rung(name)
@@ -39,6 +44,15 @@ class GGUF:
         from quantpress.toolchain.llama_cpp import planned_version
 
         return planned_version()
+
+    def tools(self) -> dict[str, str]:
+        return {"llama.cpp": self.version()}
+
+    def unquantized(self, job: Job) -> Path:
+        return unquantized_file(job.prepared, job.model_name)
+
+    def shared_files(self, job: Job) -> list[Path]:
+        return [imatrix_file(job.prepared, job.model_name)]
 
     def prepare(self, job: Job) -> None:
         """Makes ``{Model}-F16.gguf``, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``."""

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantizers.gguf.convert import convert
+from quantpress.errors import BadInput, ChildFailed
+from quantpress.evaluation.engines.llama_cpp import (
+    check_base,
+    check_tokens,
+    evaluate,
+    parse_divergence,
+    parse_estimate,
+)
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.logits import LogitsHeader, read_header, token_sha256
+from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.files import sha256_of
+from quantpress.toolchain.llama_cpp import LlamaCpp
+from quantpress.toolchain.run import run_tool
+
+# What llama-perplexity prints at the end of a run against a base.
+DIVERGENCE = """
+====== Perplexity statistics ======
+Mean PPL(Q)                   :  34.835680 ±   1.615975
+Mean PPL(base)                :  29.247468 ±   1.401003
+Cor(ln(PPL(Q)), ln(PPL(base))):  97.50%
+Mean ln(PPL(Q)/PPL(base))     :   0.174850 ±   0.010667
+
+====== KL divergence statistics ======
+Mean    KLD:   0.298168 ±   0.004880
+Maximum KLD:   4.975896
+99.9%   KLD:   3.543023
+99.0%   KLD:   1.491002
+95.0%   KLD:   0.815000
+Median  KLD:   0.234477
+Minimum KLD:  -0.000003
+
+====== Token probability statistics ======
+Mean    Δp: -1.917 ± 0.190 %
+Same top p: 67.721 ± 0.732 %
+"""
+
+
+def test_all_figures_of_a_divergence_run_are_read() -> None:
+    perplexity, error, divergence = parse_divergence(DIVERGENCE)
+
+    assert (perplexity, error) == (34.83568, 1.615975)
+    assert (divergence.mean, divergence.mean_error) == (0.298168, 0.00488)
+    assert (divergence.median, divergence.p99, divergence.p999) == (0.234477, 1.491002, 3.543023)
+    assert divergence.maximum == 4.975896
+    assert divergence.same_top == pytest.approx(0.67721)
+    assert divergence.same_top_error == pytest.approx(0.00732)
+
+
+@pytest.mark.parametrize(
+    "lost", [line for line in DIVERGENCE.splitlines() if line.startswith(("Mean PPL(Q) ", "Median"))]
+)
+def test_a_missing_figure_is_an_error_and_never_a_default(lost: str) -> None:
+    with pytest.raises(ChildFailed, match="printed 0 lines"):
+        parse_divergence(DIVERGENCE.replace(lost, ""))
+
+
+def test_a_failed_run_that_exits_0_is_an_error() -> None:
+    with pytest.raises(ChildFailed, match="printed 0 final estimates"):
+        parse_estimate("perplexity: failed to decode\n")
+
+
+def test_figures_that_are_not_finite_are_read_as_such() -> None:
+    perplexity, error = parse_estimate("Final estimate: PPL = nan +/- -nan")
+    assert np.isnan(perplexity)
+    assert np.isnan(error)
+
+
+def test_the_remedy_for_a_short_text_is_named() -> None:
+    check_tokens(1024, 512, 2)
+    with pytest.raises(BadInput, match="1100 tokens, and 3 windows of 512 need 1536: ask for 2 windows"):
+        check_tokens(1100, 512, 3)
+    with pytest.raises(BadInput, match="600 tokens, and 1 windows of 512 need 1024: give a longer text"):
+        check_tokens(600, 512, 1)
+
+
+def test_a_base_of_another_protocol_or_too_short_is_refused() -> None:
+    header = LogitsHeader(128, 3, np.zeros((2, 128), dtype=np.int32))
+    check_base(header, 128, 2)
+    with pytest.raises(BadInput, match="2 windows of 128 tokens, the protocol 4 of 128"):
+        check_base(header, 128, 4)
+    with pytest.raises(BadInput, match="score 63 positions, and divergence needs 100: ask for more windows"):
+        check_base(LogitsHeader(128, 3, np.zeros((1, 128), dtype=np.int32)), 128, 1)
+
+
+@pytest.fixture(scope="module")
+def unquantized(llama_cpp: LlamaCpp, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("gguf") / "tiny-F16.gguf"
+    convert(llama_cpp, tiny_model, "tiny", file)
+    return file
+
+
+def job(model: Path, text: Path, windows: int = 3, **more: Path) -> EvaluationJob:
+    protocol = Protocol(text="english", text_sha256=sha256_of(text), n_ctx=128, windows=windows)
+    return EvaluationJob(engine="llama.cpp", model=model, protocol=protocol, text=text, threads=2, device="cpu", **more)
+
+
+@pytest.fixture(scope="module")
+def base(unquantized: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
+    file = tmp_path_factory.mktemp("logits") / "base"
+    return file, evaluate(job(unquantized, english, save_logits=file))
+
+
+@pytest.mark.slow
+def test_saved_and_streamed_runs_agree(
+    unquantized: Path, english: Path, base: tuple[Path, Evaluation], llama_cpp: LlamaCpp
+) -> None:
+    file, saved = base
+    streamed = evaluate(job(unquantized, english))
+
+    assert streamed.perplexity == saved.perplexity > 1
+    assert streamed.token_sha256 == saved.token_sha256 == token_sha256(read_header(file).tokens)
+    assert saved.scored_tokens == 3 * 63
+    assert saved.non_finite == 0
+    assert saved.divergence is None
+    assert saved.engine_version == llama_cpp.version
+    assert saved.peak_memory_bytes > 70_000_000
+    assert saved.tokens_per_second > 0
+
+
+@pytest.mark.slow
+def test_token_ids_are_those_of_the_sources_tokenizer(
+    tiny_model: Path, english: Path, base: tuple[Path, Evaluation]
+) -> None:
+    from tokenizers import Tokenizer
+
+    ids = Tokenizer.from_file(str(tiny_model / "tokenizer.json")).encode(english.read_text()).ids
+
+    assert base[1].token_sha256 == token_sha256(ids[: 3 * 128])
+
+
+@pytest.mark.slow
+def test_a_model_does_not_diverge_from_itself_and_a_rung_does(
+    llama_cpp: LlamaCpp, unquantized: Path, english: Path, base: tuple[Path, Evaluation], tmp_path: Path
+) -> None:
+    run_tool([llama_cpp.quantize, unquantized, tmp_path / "q", "Q4_0", "2"], tmp_path)
+
+    itself = evaluate(job(unquantized, english, base_logits=base[0]))
+    rung = evaluate(job(tmp_path / "q", english, base_logits=base[0]))
+
+    assert itself.divergence is not None
+    assert rung.divergence is not None
+    assert itself.perplexity == pytest.approx(base[1].perplexity, rel=1e-5)
+    assert abs(itself.divergence.mean) < 1e-3
+    assert itself.divergence.same_top == 1.0
+    assert rung.divergence.mean > 10 * abs(itself.divergence.mean)
+    assert 0.5 < rung.divergence.same_top < 1
+    assert rung.token_sha256 == base[1].token_sha256
+
+
+@pytest.mark.slow
+def test_positions_that_are_not_finite_are_counted(
+    llama_cpp: LlamaCpp, tiny_model: Path, english: Path, base: tuple[Path, Evaluation], tmp_path: Path
+) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    # The embedding of one token is broken: all that follows it in its window becomes NaN.
+    tokens = read_header(base[0]).tokens
+    broken = int(tokens[1, 100])
+    expected = sum(128 - 1 - max(64, row.tolist().index(broken)) for row in tokens if broken in row)
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
+    weights = load_file(source / "model.safetensors")
+    config = (source / "config.json").read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false')
+    (source / "config.json").write_text(config)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].copy()
+    weights["model.embed_tokens.weight"][broken] = np.nan
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    convert(llama_cpp, source, "broken", tmp_path / "broken.gguf")
+
+    plain = evaluate(job(tmp_path / "broken.gguf", english))
+    against = evaluate(job(tmp_path / "broken.gguf", english, base_logits=base[0]))
+
+    assert 0 < expected < 3 * 63
+    assert plain.non_finite == expected
+    assert plain.perplexity > 1
+    assert Evaluation.model_validate_json(plain.model_dump_json()) == plain
+    assert against.non_finite == expected
+    assert against.divergence is None
+
+
+@pytest.mark.slow
+def test_a_text_too_short_is_bad_input_before_any_window_is_scored(unquantized: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("One and two and three. " * 50)
+
+    with pytest.raises(BadInput, match="need 640: ask for 2 windows"):
+        evaluate(job(unquantized, tmp_path / "text", windows=5))
+    with pytest.raises(BadInput, match="give a longer text"):
+        (tmp_path / "text").write_text("One and two and three. ")
+        evaluate(job(unquantized, tmp_path / "text", save_logits=tmp_path / "saved"))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_model_is_an_error(english: Path, llama_cpp: LlamaCpp) -> None:
+    with pytest.raises(ChildFailed, match="llama-perplexity"):
+        evaluate(job(english, english))
