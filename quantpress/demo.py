@@ -209,6 +209,7 @@ def _write_weights(gguf: Path, config: dict[str, Any], out: Path) -> int:
     fresh.load_state_dict(widened.state_dict())
     weights = {name: parameter.detach().to(torch.float16).contiguous() for name, parameter in fresh.named_parameters()}
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)
     return sum(tensor.numel() for tensor in weights.values())
 
 
