@@ -6,8 +6,8 @@ import re
 
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from quantpress.evaluation.plots import PERPLEXITY_PLOT
 from quantpress.plan import ModelPlan
-from quantpress.publication import PERPLEXITY_PLOT
 from quantpress.report import ModelReport
 
 

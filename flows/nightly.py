@@ -27,7 +27,7 @@ def nightly(
     try:
         plans = plan(catalog, only, formats)
     except StageFailed as error:
-        return Failed(message=str(error), data=[])
+        return Failed(message=str(error), data=[ModelReport(model=only or "", failures=[str(error)])])
     show_plan(plans)
     reports = []
     for each in plans:

@@ -23,6 +23,7 @@ from quantpress.card import CardContext
 from quantpress.catalog import model_name
 from quantpress.catalog_file import load_catalog
 from quantpress.errors import QuantpressError
+from quantpress.evaluation.plots import PERPLEXITY_PLOT, draw_plots
 from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
 from quantpress.hub import hub_client
@@ -32,7 +33,7 @@ from quantpress.publication import Pressed
 from quantpress.publish import Revision, ensure_repo
 from quantpress.publish import publish as commit
 from quantpress.report import ModelReport, VariantReport, report_entry
-from quantpress.settings import HUGGING_FACE, Settings, load_settings
+from quantpress.settings import Settings, load_settings
 from quantpress.source import Source, chat_template
 from quantpress.source import fetch as download
 from quantpress.verify import verify as download_and_check
@@ -126,26 +127,36 @@ class Composed:
     plan: FormatPlan
     revisions: list[Revision]
     rows: list[VariantReport]
+    plots: list[Path]
 
 
 @stage("{plan.format}: card")
-def card(plan: FormatPlan, source: Source, bench: press.Bench, pressed: Pressed, settings: Settings) -> Composed:
-    """Writes manifest, cards, plots and sums."""
+def card(
+    plan: FormatPlan,
+    source: Source,
+    bench: press.Bench,
+    pressed: Pressed,
+    siblings: dict[str, str],
+    settings: Settings,
+) -> Composed:
+    """Writes manifest, cards, plots and sums; ``siblings`` are the repos of the model's other formats."""
     repo = source.record.repo
     folder = bench.workspace.work / plan.format
     draft = publication.compose_manifest(plan, model_name(repo), source.record, pressed, [])
-    plots = publication.draw_plots(draft, folder / "plots")
+    plots = draw_plots(draft, folder / "plots")
     manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
     context = CardContext(
         repo_id=plan.repo_id,
         branch="main",
         quantized_by=settings.namespace,
         chat_template=chat_template(bench.workspace.source),
-        siblings={},
-        target_endpoint=None if settings.target_endpoint == HUGGING_FACE else settings.target_endpoint,
+        siblings=siblings,
+        target_endpoint=settings.target_endpoint,
+        source_endpoint=settings.source_endpoint,
+        source_bytes=source.weight_bytes,
     )
     revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
-    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries])
+    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries], plots)
 
 
 @stage("{composed.plan.format}: publish {composed.plan.repo_id}")
@@ -178,7 +189,8 @@ def _press(plan: ModelPlan, bench: press.Bench, settings: Settings) -> ModelRepo
         if not each.to_press:
             continue
         try:
-            rows += _press_format(plan.source, each, bench, settings, reference, failures)
+            siblings = {other.format: other.repo_id for other in plan.formats if other is not each}
+            rows += _press_format(plan.source, each, bench, settings, reference, siblings, failures)
         except StageFailed as error:
             failures.append(f"{plan.source.record.repo} {each.format}: {error}")
     if not failures:
@@ -192,6 +204,7 @@ def _press_format(
     bench: press.Bench,
     settings: Settings,
     reference: press.Baseline,
+    siblings: dict[str, str],
     failures: list[str],
 ) -> list[VariantReport]:
     log = get_run_logger()
@@ -213,9 +226,10 @@ def _press_format(
         raise StageFailed("no variant could be made; nothing was published")
     baselines = [reference.evaluation] if base is reference else [reference.evaluation, base.evaluation]
     pressed = Pressed(entries, folders, chosen.shared_files(job), baselines, chosen.tools())
-    composed = card(plan, source, bench, pressed, settings)
+    composed = card(plan, source, bench, pressed, siblings, settings)
     heads = publish(composed, source, settings)
     for branch in heads:
         verify(plan.repo_id, branch, settings)
-    show_plot(settings.target_endpoint, plan.repo_id, heads["main"])
+    if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots):
+        show_plot(settings.target_endpoint, plan.repo_id, heads["main"])
     return composed.rows

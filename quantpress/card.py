@@ -22,9 +22,8 @@ from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest
+from quantpress.settings import HUGGING_FACE
 
-#: Where repos live unless an endpoint says otherwise.
-HUGGING_FACE = "https://huggingface.co"
 #: Longer chat templates are cut on the card. Templates with tool calls reach some 10,000 characters.
 LONGEST_CHAT_TEMPLATE = 16_000
 

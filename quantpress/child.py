@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,9 +64,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
         except subprocess.TimeoutExpired:
             raise ChildFailed(f"{module} ran longer than {timeout:.0f} s\n{last_lines(log_file)}") from None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _end_group(process)
     if code < 0:
         raise ChildFailed(
             f"{module} was killed by {signal.Signals(-code).name} (log: {log_file})\n{last_lines(log_file)}"
@@ -73,6 +72,13 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     if code != 0 or not result_file.exists():
         raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
     return result.model_validate_json(result_file.read_bytes())
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kills what is left of the child's process group: the child itself, or tools that outlived it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:

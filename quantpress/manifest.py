@@ -103,9 +103,7 @@ class Manifest(_Record):
 
     def published(self, branch: str | None = None) -> list[Entry]:
         """Published entries, of one branch or of all."""
-        return [
-            entry for entry in self.entries if entry.status == "published" and branch in (None, entry.branch)
-        ]
+        return [entry for entry in self.entries if entry.status == "published" and branch in (None, entry.branch)]
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"

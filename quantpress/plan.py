@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -143,7 +144,7 @@ def plan_model(
         source = look_up_source(source_hub, line.repo, line.revision)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
-    text = calibration_text(amount.text, settings.home / "texts")
+    text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")
     calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
     plans = []
     for format_name in catalog.formats_of(line):

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantpress.card import CardContext, render_card
-from quantpress.evaluation.plots import plot_divergence, plot_perplexity
 from quantpress.evaluation.record import Evaluation
 from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest, SourceRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import SUMS_FILE, Revision, sha256sums
-
-PERPLEXITY_PLOT = "perplexity.png"
-DIVERGENCE_PLOT = "divergence.png"
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,6 @@ def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
             if own is not None and own.recipe.source_sha == source.sha:
                 found.append(own)
     return found
-
-
-def draw_plots(manifest: Manifest, folder: Path) -> list[Path]:
-    """Draws the card's plots into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    perplexity, divergence = folder / PERPLEXITY_PLOT, folder / DIVERGENCE_PLOT
-    plot_perplexity(manifest, perplexity)
-    plot_divergence(manifest, divergence)
-    return [perplexity, divergence]
 
 
 def compose_revisions(

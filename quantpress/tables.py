@@ -17,15 +17,16 @@ def megabytes(size: int) -> str:
 
 
 def print_plan(plans: list[ModelPlan], settings: Settings) -> None:
-    """One row per step, then what carrying it out will cost."""
-    table = Table(title="Plan", title_justify="left")
-    for column in ("model", "format", "variant", "reason"):
-        table.add_column(column, overflow="fold")
-    steps = [step for plan in plans for step in plan.steps]
-    for step in steps:
-        table.add_row(step.model, step.format, step.variant, step.reason)
+    """A table per model, one row per step with its reason, then what carrying it out will cost."""
     console = Console(markup=False)
-    console.print(table)
+    for plan in plans:
+        table = Table(title=plan.line.repo, title_justify="left")
+        for column in ("format", "variant", "reason"):
+            table.add_column(column, overflow="fold")
+        for step in plan.steps:
+            table.add_row(step.format, step.variant, step.reason)
+        console.print(table)
+    steps = [step for plan in plans for step in plan.steps]
     estimates = [step.estimate for step in steps if step.estimate is not None]
     if not estimates:
         console.print("Nothing to do.")
@@ -40,30 +41,29 @@ def print_plan(plans: list[ModelPlan], settings: Settings) -> None:
 
 
 def print_results(reports: list[ModelReport], settings: Settings) -> None:
-    """One row per variant that was made, then where to look."""
+    """A table per repository, one row per variant that was made, and where to look."""
     rows = [row for report in reports for row in report.variants]
     console = Console(markup=False)
     if not rows:
-        console.print("Nothing to do." if not any(report.failures for report in reports) else "Nothing was made.")
+        console.print("Nothing was made." if any(report.failures for report in reports) else "Nothing to do.")
         return
-    table = Table(title="Made", title_justify="left")
-    for column in ("repository", "variant", "status"):
-        table.add_column(column, overflow="fold")
-    for column in ("size", "bits/weight", "perplexity", "mean KLD"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        divergence = "" if row.divergence is None else f"{row.divergence:.4f}"
-        table.add_row(
-            row.repo_id,
-            row.variant,
-            row.status,
-            megabytes(row.size),
-            f"{row.bits_per_weight:.2f}",
-            f"{row.perplexity:.3f} ± {row.perplexity_error:.3f}",
-            divergence,
-        )
-    console.print(table)
     for repo_id in dict.fromkeys(row.repo_id for row in rows):
+        table = Table(title=repo_id, title_justify="left")
+        for column in ("variant", "status"):
+            table.add_column(column, overflow="fold")
+        for column in ("size", "bits/weight", "perplexity", "mean KLD"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in rows:
+            if row.repo_id == repo_id:
+                table.add_row(
+                    row.variant,
+                    row.status,
+                    megabytes(row.size),
+                    f"{row.bits_per_weight:.2f}",
+                    f"{row.perplexity:.3f} ± {row.perplexity_error:.3f}",
+                    "" if row.divergence is None else f"{row.divergence:.4f}",
+                )
+        console.print(table)
         console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
 
 

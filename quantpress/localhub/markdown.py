@@ -1,7 +1,7 @@
 """A model card's Markdown as HTML that can be shown on the Hub's own pages.
 
-Raw HTML in the card is shown as text, and what the renderer makes is sanitized once more: a card is
-somebody's text, and must not run in the reader's browser.
+Raw HTML in the card is let through as on the Hub, and then everything is sanitized to a short list of tags and
+attributes: a card is somebody's text, and must not run in the reader's browser.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from urllib.parse import quote, urlsplit
 
 _TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li", "ol", "p",
-    "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "a", "blockquote", "br", "code", "del", "details", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li",
+    "ol", "p", "pre", "s", "strong", "summary", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _ATTRIBUTES = {
     "a": {"href", "title"},
@@ -26,7 +26,7 @@ def render_card(text: str, files_address: str) -> str:
     import nh3
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     tokens = parser.parse(text)
     for token in tokens:
         for child in token.children or []:
