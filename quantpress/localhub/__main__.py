@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve until interrupted")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8600)
+    serve.add_argument("--port", type=int, default=7860)
     serve.add_argument("--stop-with-parent", action="store_true", help="end when standard input closes")
 
     token = commands.add_parser("token", help="make a token and print it, once")

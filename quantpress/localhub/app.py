@@ -6,7 +6,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -33,6 +33,11 @@ def _not_found(request: Request, _: Exception) -> Response:
     return error_response(request, HubError(404, "There is nothing at this address"))
 
 
+def _client_left(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer; the server need not complain about a client that went away."""
+    return Response(status_code=400)
+
+
 def create_app(root: Path) -> Starlette:
     """The Hub over ``root``, which is made where it is not. Raises HubError."""
     initialise(root)
@@ -48,7 +53,7 @@ def create_app(root: Path) -> Starlette:
             *views.ROUTES,
         ],
         middleware=[Middleware(RawPath)],
-        exception_handlers={HubError: error_response, 404: _not_found},
+        exception_handlers={HubError: error_response, ClientDisconnect: _client_left, 404: _not_found},
     )
     # An address means one thing: none is corrected into another.
     app.router.redirect_slashes = False

@@ -11,7 +11,8 @@ import hashlib
 import re
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,27 +56,49 @@ class PartialFile:
         self.size = size
         self._hash: Any = hashlib.sha256()  # of the first _hashed bytes
         self._hashed = 0
+        self._writers = 0
+        self._closed = False
         self._lock = threading.Lock()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise HubError(409, "This upload is complete: ask for a new one")
+            self._writers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writers -= 1
+
+    def close(self) -> None:
+        """Let nobody write any more. Raises HubError (503) while somebody does: what is hashed must stay."""
+        with self._lock:
+            if self._writers:
+                raise HubError(503, "Bytes of this upload are still arriving: complete it when they are here")
+            self._closed = True
 
     async def receive(self, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
         """Write ``length`` bytes at ``offset``; returns their CRC-32 in hexadecimal."""
-        await run_in_threadpool(self.path.touch)
-        with self._lock:
-            running = self._hash.copy() if offset == self._hashed else None
-        checksum = 0
-        with self.path.open("r+b") as file:
-            file.seek(offset)
-            async for block in _blocks(stream, length):
-                await run_in_threadpool(file.write, block)
-                if running is not None:
-                    await run_in_threadpool(running.update, block)
-                checksum = zlib.crc32(block, checksum)
-        with self._lock:
-            if running is not None and offset == self._hashed:
-                self._hash, self._hashed = running, offset + length
-            elif offset < self._hashed:
-                # A part was sent again: what was hashed may no longer be what is on disk.
-                self._hash, self._hashed = hashlib.sha256(), 0
+        with self._writing():
+            with self._lock:
+                running = self._hash.copy() if offset == self._hashed else None
+            checksum = 0
+            await run_in_threadpool(self.path.touch)
+            with self.path.open("r+b") as file:
+                file.seek(offset)
+                async for block in _blocks(stream, length):
+                    await run_in_threadpool(file.write, block)
+                    if running is not None:
+                        await run_in_threadpool(running.update, block)
+                    checksum = zlib.crc32(block, checksum)
+            with self._lock:
+                if running is not None and offset == self._hashed:
+                    self._hash, self._hashed = running, offset + length
+                elif offset < self._hashed:
+                    # A part was sent again: what was hashed may no longer be what is on disk.
+                    self._hash, self._hashed = hashlib.sha256(), 0
         return f"{checksum:08x}"
 
     def digest(self) -> str:
@@ -117,6 +140,7 @@ class Uploads:
         received = file.path.stat().st_size if file.path.exists() else 0
         if received != size:
             raise bad_request(f"{received} of {size} bytes of {sha256} arrived: send them again")
+        file.close()
         found = file.digest()
         if found != sha256:
             self._forget(upload)

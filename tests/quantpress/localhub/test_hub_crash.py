@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from quantpress.localhub.database import reading
+from quantpress.localhub.database import initialise, reading, writing
 from quantpress.localhub.errors import HubInUse
+from quantpress.localhub.repos import create_repo, list_repos
 from quantpress.localhub.server import RunningHub, running_hub
 
 if TYPE_CHECKING:
@@ -134,6 +135,15 @@ def test_killed_in_the_middle_of_a_commits_body(tmp_path: Path, live: Callable[[
     with running_hub(root) as hub:
         answer = live(hub).send("GET", "/api/models/press/m/tree/main")
         assert [item["path"] for item in answer.json()] == [".gitattributes"]
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    initialise(tmp_path)
+    with pytest.raises(ZeroDivisionError), writing(tmp_path) as db:
+        create_repo(db, "press/m", private=False)
+        raise ZeroDivisionError
+    with reading(tmp_path) as db:
+        assert list_repos(db) == []
 
 
 def test_one_folder_has_one_server(tmp_path: Path) -> None:

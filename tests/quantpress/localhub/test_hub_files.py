@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
+import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -103,6 +106,31 @@ def test_what_is_there_is_not_asked_for_again(with_file: LiveHub) -> None:
     assert batch(with_file, "m", OID, len(CONTENT)) == {"oid": OID, "size": 20_000_000}
 
 
+def test_preupload_tells_how_a_file_travels_and_what_is_there(with_file: LiveHub) -> None:
+    def file(path: str, size: int, sample: str = "") -> dict[str, Any]:
+        return {"path": path, "size": size, "sample": sample}
+
+    answer = with_file.send(
+        "POST",
+        "/api/models/press/files/preupload/main",
+        token=with_file.write_token,
+        files=[
+            file("a.txt", 10, "MDEy"),
+            file("x.gguf", 20_000_000),
+            file("new.txt", 11 * 1024 * 1024, "MDEy"),
+            file("image.unknown", 10, "iVAA"),  # holds a NUL byte
+            file("empty.gguf", 0),
+        ],
+    )
+    assert [(f["path"], f["uploadMode"], f.get("oid")) for f in answer.json()["files"]] == [
+        ("a.txt", "regular", "ad471007bd7f5983d273b9584e5629230150fd54"),
+        ("x.gguf", "lfs", OID),
+        ("new.txt", "lfs", None),
+        ("image.unknown", "lfs", None),
+        ("empty.gguf", "regular", None),
+    ]
+
+
 def test_bytes_with_another_hash_are_refused(live_hub: LiveHub) -> None:
     action = batch(live_hub, "m", "0" * 64, 5)["actions"]["upload"]
     assert live_hub.send("PUT", action["href"], body=b"12345").status == 422
@@ -159,3 +187,44 @@ def test_a_missing_part_is_noticed(live_hub: LiveHub) -> None:
         live_hub.send("PUT", action["header"][number], body=content[offset : offset + size])
     assert live_hub.send("POST", action["href"], oid=oid, parts=[]).status == 422
     assert not (live_hub.hub.root / "objects" / oid[:2] / oid).exists()
+
+
+def test_a_part_sent_again_with_other_bytes_is_noticed(live_hub: LiveHub) -> None:
+    content = random.Random(7).randbytes(10_000_000)
+    oid = hashlib.sha256(content).hexdigest()
+    action = batch(live_hub, "m", oid, len(content), ("multipart",))["actions"]["upload"]
+    size = int(action["header"]["chunk_size"])
+    for number, part in (("1", content[:size]), ("2", content[size:]), ("1", b"x" * size)):
+        assert live_hub.send("PUT", action["header"][number], body=part).status == 200
+    assert live_hub.send("POST", action["href"], oid=oid, parts=[]).status == 422
+    assert not (live_hub.hub.root / "objects" / oid[:2] / oid).exists()
+
+
+def test_an_upload_is_not_completed_while_bytes_arrive(live_hub: LiveHub) -> None:
+    content = random.Random(8).randbytes(10_000_000)
+    oid = hashlib.sha256(content).hexdigest()
+    action = batch(live_hub, "m", oid, len(content), ("multipart",))["actions"]["upload"]
+    size = int(action["header"]["chunk_size"])
+    parts = urlsplit(live_hub.hub.endpoint)
+    with socket.create_connection((parts.hostname, parts.port)) as late:
+        # A second sender of part 1 who waits until everything else is done, to change bytes after the check.
+        address = action["header"]["1"].removeprefix(live_hub.hub.endpoint)
+        late.sendall(f"PUT {address} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+        late.sendall(b"x" * 3_000_000)
+        upload = parse_qs(urlsplit(address).query)["upload"][0]
+        temporary = live_hub.hub.root / "incoming" / f"large-{upload}"
+        while not temporary.exists() or not temporary.stat().st_size:
+            threading.Event().wait(0.01)
+        for number, part in (("1", content[:size]), ("2", content[size:])):
+            assert live_hub.send("PUT", action["header"][number], body=part).status == 200
+        assert live_hub.send("POST", action["href"], oid=oid, parts=[]).status == 503
+    for _ in range(1000):
+        answer = live_hub.send("POST", action["href"], oid=oid, parts=[])
+        if answer.status != 503:
+            break
+        threading.Event().wait(0.01)
+    # What the late sender wrote before it went away is overwritten or found out, never accepted.
+    stored = live_hub.hub.root / "objects" / oid[:2] / oid
+    assert answer.status in (200, 422)
+    assert (answer.status == 200) == stored.exists()
+    assert answer.status == 422 or hashlib.sha256(stored.read_bytes()).hexdigest() == oid
