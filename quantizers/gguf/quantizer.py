@@ -9,7 +9,7 @@ from typing import Literal
 from quantizers.gguf.ladder import DEFAULT, LADDERS, NOMINAL_BITS, check_rung
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantpress.errors import QuantpressError, Refused
-from quantpress.files import atomic, write_text
+from quantpress.files import atomic, sha256_of, write_text
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FALLBACKS = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
@@ -102,7 +102,7 @@ class GGUF:
             details={
                 "weights": inside.total_weights,
                 "fallbacks": int(fallbacks[1]) if fallbacks else 0,
-                "imatrix": report.model_dump(),
+                "imatrix": report.model_dump() | {"sha256": sha256_of(imatrix)},
             },
         )
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 #: CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
@@ -65,8 +66,9 @@ def instruction_options(of: Processor) -> list[str]:
     return ["-DGGML_NATIVE=OFF", *chosen]
 
 
+@cache
 def cuda() -> Cuda | None:
-    """The CUDA compiler, where nvcc and a device are both there."""
+    """The CUDA compiler, where nvcc and a device are both there; asked once per process, for it takes a second."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]

@@ -88,6 +88,8 @@ def test_a_rung_says_what_is_really_in_it(tiny_model: Path, prepared: Path, engl
     assert output.bits_per_weight == pytest.approx(7.913, abs=0.001)
     assert output.details["fallbacks"] == 12
     assert output.details["weights"] == 35392320
+    assert output.details["imatrix"]["windows"] == 2
+    assert output.details["imatrix"]["sha256"] == sha256_of(prepared / "prepared" / f"{NAME}.imatrix.gguf")
     assert [path.name for path in tmp_path.iterdir()] == output.files
 
 
