@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from quantpress.localhub import modelcard
@@ -56,8 +58,13 @@ def describe(db: sqlite3.Connection, store: ObjectStore, repo: Repo, commit: Com
     entry = files.get(CARD_PATH)
     card = Card(None, "")
     if entry is not None and entry.size <= modelcard.MAX_CARD_BYTES:
-        card = modelcard.read_card(store.path(entry.sha256).read_bytes())
+        card = _read_card(store.path(entry.sha256))
     return Description(repo, commit, files, card)
+
+
+@lru_cache(maxsize=1024)  # an object never changes, and a list of models needs the cards of all of them
+def _read_card(path: Path) -> Card:
+    return modelcard.read_card(path.read_bytes())
 
 
 def _sibling(entry: Entry, with_sizes: bool) -> dict[str, Any]:
