@@ -1,0 +1,131 @@
+"""What goes wrong is one clear line and an exit code; nothing half-published is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quantpress.localhub.admin import set_gated
+from tests.flows.operating import Operator
+
+pytestmark = pytest.mark.slow
+
+MODEL = "upstream/Tiny-Instruct"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def source(operator: Operator, tiny_model: Path) -> str:
+    return operator.upload_source(MODEL, tiny_model)
+
+
+def test_a_typo_is_found_before_anything_runs(operator: Operator) -> None:
+    operator.catalog.write_text("models:\n  - repo: a/M\n    formatz: [gguf]\n")
+    for command in ("check", "plan", "run"):
+        code, out, err = operator.call(command)
+        assert (code, out) == (2, "")
+        assert err == "quantpress: catalog.yaml:3: unknown key 'formatz'; did you mean 'formats'?\n"
+
+
+def test_a_missing_model_is_blocked(operator: Operator) -> None:
+    operator.write_catalog(["upstream/Nowhere"])
+    code, _, err = operator.call("run")
+    assert code == 1
+    assert err.splitlines()[-1] == (
+        f"quantpress: upstream/Nowhere: blocked: not found: {operator.hub.endpoint} has no model upstream/Nowhere "
+        "(or it is private and needs a token)"
+    )
+
+
+def test_a_gated_model_is_blocked(operator: Operator, tiny_model: Path) -> None:
+    operator.upload_source("upstream/Gated", tiny_model)
+    set_gated(operator.hub.root, "upstream/Gated", "manual")
+    operator.write_catalog(["upstream/Gated"])
+    # A token that was not granted access; its owner's would be let in.
+    code, out, err = operator.call("plan", "--json", HF_TOKEN=operator.hub.create_token("stranger", "read"))
+    assert code == 0, err
+    assert [step["reason"] for step in json.loads(out)] == [
+        f"blocked: gated: accept the terms at {operator.hub.endpoint}/upstream/Gated and give a token (hf auth login)"
+    ]
+
+
+def test_an_unreachable_hub_is_one_line(operator: Operator) -> None:
+    operator.write_catalog([MODEL])
+    code, _, err = operator.call("plan", QUANTPRESS_SOURCE_ENDPOINT="http://127.0.0.1:9")
+    assert code == 1
+    (line,) = err.splitlines()
+    assert line.startswith(f"quantpress: looking up {MODEL} on http://127.0.0.1:9: ")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 20 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", mount], check=True)
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+
+
+def test_a_full_disk_is_found_before_the_download(operator: Operator, small_disk: Path) -> None:
+    operator.write_catalog([{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0"]}}])
+    code, _, err = operator.call("run", QUANTPRESS_HOME=str(small_disk))
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert "GB of disk are needed and 0.0 GB are free; free some, or set QUANTPRESS_HOME to a larger disk" in last
+    assert not operator.api.repo_exists("press/Tiny-Instruct-GGUF")
+    assert not list((small_disk / "sources").glob("**/*.safetensors"))
+
+
+def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
+    operator.write_catalog(
+        [{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q4_K_M", "Q5_0"]}}],
+        calibration={"samples": 2, "length": 128},
+    )
+    run = operator.start("run")
+    killed = _kill_quantizer_of("Q4_K_M", run, operator.folder)
+    _, err = run.communicate(timeout=600)
+    assert killed
+    assert run.returncode == 1
+    failure = err[err.rindex(f"quantpress: {MODEL} gguf Q4_K_M: quantizers.job was killed by SIGKILL") :]
+    assert "Q5_0" not in failure
+    files = operator.api.list_repo_files("press/Tiny-Instruct-GGUF")
+    assert sorted(file for file in files if file.endswith(("Q8_0.gguf", "Q5_0.gguf", "Q4_K_M.gguf"))) == [
+        "Tiny-Instruct-Q5_0.gguf",
+        "Tiny-Instruct-Q8_0.gguf",
+    ]
+    assert [step["variant"] for step in operator.plan() if step["action"] == "press"] == ["Q4_K_M"]
+
+
+def _kill_quantizer_of(variant: str, run: subprocess.Popen[str], home: Path) -> bool:
+    """SIGKILLs the child process that quantizes ``variant``, as soon as there is one."""
+    while run.poll() is None:
+        for job in home.glob(f"home/work/*/gguf/{variant}-*/job.json"):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    command = (process / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if any(part.endswith(str(job.relative_to(home)).encode()) for part in command):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    return True
+        time.sleep(0.01)
+    return False
+
+
+def test_nothing_but_finished_work_is_left(operator: Operator) -> None:
+    """After a clean run the work folder is gone; the source stays for the next night."""
+    code, _, err = operator.call("run")
+    assert code == 0, err
+    assert not list((operator.folder / "home" / "work").glob("*"))
+    assert list((operator.folder / "home" / "sources").glob("*/model.safetensors"))
+    shutil.rmtree(operator.folder / "home")

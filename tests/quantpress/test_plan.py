@@ -1,0 +1,176 @@
+"""The plan as both Hubs are: reasons, and everything that a source can be refused for."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from safetensors.numpy import save
+
+from quantizers.gguf.quantizer import GGUF
+from quantpress.catalog_file import parse_catalog
+from quantpress.errors import BadInput, QuantpressError
+from quantpress.localhub.server import running_hub
+from quantpress.manifest import Manifest, Verdict
+from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.settings import Settings
+from tests.quantpress import samples
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "dtype": "float16",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "num_hidden_layers": 2,
+    "vocab_size": 64,
+}
+WEIGHTS = save({"model.embed_tokens.weight": np.zeros((64, 576), np.float16)})
+
+
+@dataclass(frozen=True)
+class Press:
+    """An embedded Hub with sources on it, and the plan for a catalog."""
+
+    api: HfApi
+    home: Path
+
+    def put(self, repo_id: str, files: dict[str, bytes]) -> str:
+        self.api.create_repo(repo_id, exist_ok=True)
+        operations = [CommitOperationAdd(path, io.BytesIO(content)) for path, content in files.items()]
+        return self.api.create_commit(repo_id, operations, commit_message="put").oid
+
+    def source(self, repo_id: str, config: dict[str, Any] = CONFIG, **files: bytes) -> str:
+        return self.put(repo_id, {"config.json": json.dumps(config).encode(), "model.safetensors": WEIGHTS, **files})
+
+    def plan(self, *models: Any, namespace: str = "press", only: str | None = None, **defaults: Any) -> list[ModelPlan]:
+        text = json.dumps({"models": list(models), "defaults": {"formats": ["gguf"], **defaults}})
+        settings = Settings(namespace=namespace, home=self.home)
+        return plan_catalog(parse_catalog(text, "c"), settings, self.api, self.api, only=only)
+
+    def reasons(self, *models: Any, **defaults: Any) -> list[str]:
+        return [step.reason for plan in self.plan(*models, **defaults) for step in plan.steps]
+
+
+@pytest.fixture(scope="module")
+def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
+    folder = tmp_path_factory.mktemp("plan")
+    os.environ["HF_HUB_DISABLE_XET"] = "1"
+    with running_hub(folder / "hub") as hub:
+        yield Press(HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder / "home")
+
+
+def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> None:
+    """Publishes a manifest with one entry made from the plan's first recipe."""
+    recipe = plan.formats[0].variants[0].recipe
+    sample = samples.gguf({"Q8_0": 8.5})
+    changed = sample.entries[0].model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint, **entry})
+    manifest: Manifest = sample.model_copy(update={"entries": [changed], "shared": []})
+    press.put(repo_id, {"quantpress.json": manifest.to_json().encode()})
+
+
+def test_a_model_that_nobody_pressed_is_new(press: Press) -> None:
+    press.source("up/New")
+    assert press.reasons("up/New", variants={"gguf": ["Q8_0", "Q4_K_M"]}) == ["new", "new"]
+
+
+def test_the_default_is_the_whole_ladder(press: Press) -> None:
+    press.source("up/New")
+    assert len(press.reasons("up/New")) == len(GGUF().default_variants({}))
+
+
+def test_what_is_published_is_up_to_date_until_an_input_changes(press: Press) -> None:
+    line = {"repo": "up/Kept", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Kept")
+    published_as(press, "press/Kept-GGUF", press.plan(line)[0])
+    assert press.reasons(line) == ["up to date"]
+    assert press.reasons(line | {"calibration": {"samples": 5}}) == ["recipe changed: calibration"]
+    old = press.api.model_info("up/Kept").sha or ""
+    new = press.source("up/Kept", CONFIG | {"note": "moved"})
+    assert press.reasons(line) == [f"source moved: {old[:8]} to {new[:8]}"]
+
+
+def test_a_withheld_variant_is_not_made_again(press: Press) -> None:
+    line = {"repo": "up/Bad", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Bad")
+    verdict = {"passed": False, "reasons": ["perplexity 999.00 is too much"]}
+    (plan,) = press.plan(line)
+    published_as(press, "press/Bad-GGUF", plan, status="withheld", verdict=Verdict.model_validate(verdict))
+    assert press.reasons(line) == ["withheld: perplexity 999.00 is too much"]
+    assert not press.plan(line)[0].has_work
+
+
+def test_skipped_with_its_reason(press: Press) -> None:
+    assert press.reasons({"repo": "up/Nowhere", "skip": "see its issue 7"}) == ["skipped: see its issue 7"]
+
+
+def test_a_group_size_that_does_not_divide_is_refused_in_the_plan(press: Press) -> None:
+    press.source("up/Widths")
+    line = {"repo": "up/Widths", "formats": ["gptq"], "variants": {"gptq": ["gptq-4bit-128g-actorder_True"]}}
+    (reason,) = press.reasons(line)
+    assert reason.startswith("blocked: ")
+    assert "576" in reason and "64" in reason
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"config.json": b"{}", "pytorch_model.bin": b"x"}, "blocked: no safetensors: pickle checkpoints are refused"),
+        ({"model.safetensors": WEIGHTS}, "blocked: no config.json: not a transformers model"),
+        ({"config.json": b"[1]", "model.safetensors": WEIGHTS}, "blocked: its config.json is not a JSON object"),
+        ({"config.json": b"{", "model.safetensors": WEIGHTS}, "blocked: its config.json is not JSON"),
+        (
+            {"config.json": b'{"auto_map": {"AutoModel": "x.Y"}}', "model.safetensors": WEIGHTS},
+            "blocked: its config.json has an auto_map: code from model repositories is never run",
+        ),
+        (
+            {"config.json": b"{}", "sub/model.safetensors": WEIGHTS},
+            "blocked: no safetensors: pickle checkpoints are refused",
+        ),
+    ],
+)
+def test_sources_that_are_refused(press: Press, files: dict[str, bytes], reason: str) -> None:
+    name = f"up/R{abs(hash(reason + str(sorted(files)))) % 10**8}"
+    press.put(name, files)
+    (said,) = press.reasons(name)
+    assert said.startswith(reason)
+
+
+def test_a_missing_revision_is_named(press: Press) -> None:
+    press.source("up/New")
+    assert press.reasons({"repo": "up/New", "revision": "v9"}) == ["blocked: not found: up/New has no revision 'v9'"]
+
+
+def test_higher_priority_comes_first(press: Press) -> None:
+    press.source("up/New")
+    press.source("up/Second")
+    plans = press.plan("up/New", {"repo": "up/Second", "priority": 5})
+    assert [plan.line.repo for plan in plans] == ["up/Second", "up/New"]
+
+
+def test_only_must_be_in_the_catalog(press: Press) -> None:
+    with pytest.raises(BadInput, match=r"up/Nwe is not in the catalog; did you mean 'up/New'\?"):
+        press.plan("up/New", only="up/Nwe")
+
+
+def test_without_a_namespace_nothing_is_planned(press: Press) -> None:
+    with pytest.raises(BadInput, match="no namespace to publish under: set QUANTPRESS_NAMESPACE"):
+        press.plan("up/New", namespace="")
+
+
+def test_a_manifest_that_is_none_stops_the_plan(press: Press) -> None:
+    press.source("up/Strange")
+    press.put("press/Strange-GGUF", {"quantpress.json": b'{"schema_version": 99}'})
+    with pytest.raises(QuantpressError, match=r"press/Strange-GGUF@main: quantpress\.json is not a manifest"):
+        press.plan("up/Strange")
