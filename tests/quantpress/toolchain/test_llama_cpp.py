@@ -101,7 +101,7 @@ def test_without_a_compiler_one_line_says_what_to_install(nothing_found: Path, m
     assert list((nothing_found / "cache" / "toolchains").glob("*/")) == []
 
 
-def test_a_compiler_that_fails_is_quoted_and_its_log_kept(nothing_found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_quoted_and_its_log_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The real source with a compiler that cannot compile: CMake finds that out within seconds.
     monkeypatch.setenv("CC", shutil.which("false") or "")
     monkeypatch.setenv("CXX", shutil.which("false") or "")
