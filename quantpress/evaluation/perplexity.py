@@ -53,7 +53,8 @@ def log_normalizer(logits: Logits) -> Floats:
     top = logits.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         total = np.exp(logits - top).sum(axis=1, keepdims=True, dtype=np.float64)
-    return top.astype(np.float64) + np.log(total)
+    normalizer: Floats = top.astype(np.float64) + np.log(total)
+    return normalizer
 
 
 def token_losses(logits: Logits, targets: Tokens) -> Floats:

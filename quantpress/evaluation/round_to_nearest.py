@@ -39,15 +39,17 @@ def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool
     Symmetric: the levels lie around zero, ``2 * max|w| / (2**bits - 1)`` apart, as in GPTQ's checkpoints.
     Asymmetric: they span the group's smallest to its largest weight, zero included, with an integer zero point.
     """
+    import torch
+
     levels = 2**bits - 1
     groups = weight.reshape(-1, weight.shape[1] if group_size == -1 else group_size).float()
     if symmetric:
         scale = groups.abs().amax(1, keepdim=True).clamp(min=1e-8) * 2 / levels
-        zero = 2 ** (bits - 1)
-        steps = (groups / scale).round().clamp(-zero, levels - zero)
-        return (steps * scale).reshape(weight.shape).to(weight.dtype)
-    low, high = groups.amin(1, keepdim=True).clamp(max=0), groups.amax(1, keepdim=True).clamp(min=0)
-    scale = (high - low).clamp(min=1e-8) / levels
-    offset = (-low / scale).round()
+        offset = torch.full_like(scale, 2 ** (bits - 1))
+    else:
+        low, high = groups.amin(1, keepdim=True).clamp(max=0), groups.amax(1, keepdim=True).clamp(min=0)
+        scale = (high - low).clamp(min=1e-8) / levels
+        offset = (-low / scale).round()
     steps = ((groups / scale).round() + offset).clamp(0, levels)
-    return ((steps - offset) * scale).reshape(weight.shape).to(weight.dtype)
+    rounded: Tensor = ((steps - offset) * scale).reshape(weight.shape).to(weight.dtype)
+    return rounded

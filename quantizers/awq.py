@@ -1,0 +1,68 @@
+"""The ``awq`` format (4-bit GEMM with zero points), by GPTQModel."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Literal
+
+from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size
+from quantpress.errors import BadInput
+
+_NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
+_AUTO = "awq-4bit-auto"
+
+
+class AWQ:
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    format = "awq"
+    suffix = "AWQ"
+    engine: Literal["llama.cpp", "transformers"] = "transformers"
+
+    def ladders(self) -> dict[str, list[str]]:
+        return {"default": [_AUTO]}
+
+    def default_variants(self, config: Parameters) -> list[str]:
+        return [self.variant(_AUTO, config).name]
+
+    def variant(self, name: str, config: Parameters) -> Variant:
+        self.check_name(name)
+        if name == _AUTO:
+            name = f"awq-4bit-{largest_group_size(config)}g"
+        found = _NAME.fullmatch(name)
+        assert found is not None  # check_name let it pass
+        group_size = int(found["group"])
+        check_group_size(config, group_size)
+        default = group_size == largest_group_size(config)
+        parameters: Parameters = {
+            "bits": 4,
+            "group_size": group_size,
+            "zero_point": True,
+            "version": "gemm",
+            # The search of quantizers/awq_search.py: tokens it looks at and steps of its grids.
+            "scale_search_tokens": 2048,
+            "scale_search_steps": 10,
+            "clip_search_steps": 10,
+        }
+        return Variant(format=self.format, name=name, branch="main" if default else name, parameters=parameters)
+
+    def check_name(self, name: str) -> None:
+        if name != _AUTO and not _NAME.fullmatch(name):
+            known = [_AUTO, *(f"awq-4bit-{size}g" for size in GROUP_SIZES)]
+            nearest = (get_close_matches(name, known, n=1, cutoff=0.0) or known)[0]
+            raise BadInput(f"unknown AWQ variant {name!r}: did you mean {nearest!r}?")
+
+    def version(self) -> str:
+        from quantizers.gptqmodel_backend import installed_version
+
+        return installed_version()
+
+    def prepare(self, job: Job) -> None:
+        """Nothing is shared between variants: the search depends on the group size."""
+
+    def quantize(self, job: Job) -> Output:
+        from quantizers.gptqmodel_backend import quantize_awq
+
+        return quantize_awq(job)

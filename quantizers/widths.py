@@ -1,0 +1,72 @@
+"""Group sizes against a model's widths, read from its config.json before any work starts.
+
+A group is a run of neighbouring input weights that share a scale, so the group size must divide the number of
+inputs of every linear that is quantized.
+"""
+
+from __future__ import annotations
+
+from quantizers.protocol import Parameters
+from quantpress.errors import Refused
+
+#: The group sizes that GPTQ's and AWQ's kernels know, best known first (vLLM, ExLlama, Marlin).
+GROUP_SIZES = (128, 64, 32)
+#: One scale for a whole row: divides every width.
+WHOLE_ROW = -1
+
+#: config.json's keys that are a number of inputs of some linear, and of which.
+_WIDTH_KEYS = {
+    "hidden_size": "inputs of attention, gate and up projections",
+    "intermediate_size": "inputs of down projections",
+    "moe_intermediate_size": "inputs of the experts' down projections",
+    "shared_expert_intermediate_size": "inputs of the shared expert's down projections",
+}
+
+
+def input_widths(config: Parameters) -> dict[str, int]:
+    """What the linears of a model's layers take in: a description to the number of inputs.
+
+    Raises :class:`Refused` when config.json does not say.
+    """
+    text = config.get("text_config", config)
+    widths: dict[str, int] = {}
+    for key, kind in _WIDTH_KEYS.items():
+        value = text.get(key)
+        for width in value if isinstance(value, list) else [value]:
+            if isinstance(width, int) and width > 0:
+                widths[f"{key} {width}, {kind}"] = width
+    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
+    if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        attention = heads * (text.get("head_dim") or hidden // heads)
+        widths[f"attention width {attention}, inputs of attention's output projections"] = attention
+    if not widths:
+        raise Refused("config.json names no hidden_size: group sizes cannot be checked for this architecture")
+    return widths
+
+
+def dividing(config: Parameters) -> list[int]:
+    """The group sizes that divide all of a model's widths, largest first; maybe none."""
+    widths = input_widths(config).values()
+    return [size for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
+
+
+def check_group_size(config: Parameters, group_size: int) -> None:
+    """Raises :class:`Refused` if ``group_size`` does not divide one of a model's widths, naming it."""
+    if group_size == WHOLE_ROW:
+        return
+    for kind, width in input_widths(config).items():
+        if width % group_size:
+            raise Refused(f"group size {group_size} does not divide {kind}: use {_choices(config)}")
+
+
+def largest_group_size(config: Parameters) -> int:
+    """What ``group_size: auto`` is for a model. Raises :class:`Refused` if no group size divides its widths."""
+    sizes = dividing(config)
+    if not sizes:
+        kind, _ = min(input_widths(config).items(), key=lambda item: item[1] & -item[1])
+        raise Refused(f"no group size of {', '.join(map(str, GROUP_SIZES))} divides {kind}: use a whole row (-1g)")
+    return sizes[0]
+
+
+def _choices(config: Parameters) -> str:
+    return " or ".join([*map(str, dividing(config)), "-1 (a whole row)"])
