@@ -36,6 +36,8 @@ from quantpress.report import ModelReport, VariantReport, report_entry
 from quantpress.settings import Settings, load_settings
 from quantpress.source import Source, chat_template
 from quantpress.source import fetch as download
+from quantpress.toolchain.llama_cpp import install
+from quantpress.toolchain.progress import plain_lines
 from quantpress.verify import verify as download_and_check
 from quantpress.workspace import require_disk
 
@@ -82,6 +84,13 @@ def fetch(source: Source, bench: press.Bench, settings: Settings, needed: int) -
 def baseline(bench: press.Bench) -> press.Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
     return press.evaluate_unquantized(bench, "transformers", bench.workspace.source)
+
+
+@stage("toolchain: llama.cpp")
+def toolchain() -> str:
+    """Finds the llama.cpp tools, or builds them once, which takes minutes; returns their version."""
+    log = get_run_logger()
+    return install(plain_lines(log.info)).version
 
 
 @stage("{plan.format}: calibrate")
@@ -209,6 +218,8 @@ def _press_format(
 ) -> list[VariantReport]:
     log = get_run_logger()
     chosen = quantizer(plan.format)
+    if chosen.engine == "llama.cpp":
+        toolchain()
     job = calibrate(bench, plan)
     base = format_baseline(bench, plan, job, reference)
     entries: list[Entry] = []
