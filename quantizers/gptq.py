@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from quantizers.protocol import Job, Output, Parameters, Variant
@@ -69,6 +70,16 @@ class GPTQ:
         from quantizers.gptqmodel_backend import installed_version
 
         return installed_version()
+
+    def tools(self) -> dict[str, str]:
+        name, _, version = self.version().partition(" ")
+        return {name: version}
+
+    def unquantized(self, job: Job) -> Path:
+        return job.source
+
+    def shared_files(self, job: Job) -> list[Path]:
+        return []
 
     def prepare(self, job: Job) -> None:
         """Nothing is shared between variants: GPTQ's statistics depend on the layers quantized before."""

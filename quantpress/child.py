@@ -45,6 +45,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     non-zero, dies of a signal, runs out of time or writes no result. The child and all it started are killed
     when this process is interrupted.
     """
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     job_file, result_file, log_file = folder / "job.json", folder / "result.json", folder / "log.txt"
     result_file.unlink(missing_ok=True)
@@ -57,6 +58,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
             stdout=log,
             stderr=subprocess.STDOUT,
             env=child_environment(),
+            cwd=folder,  # libraries that write logs where they stand write them here
             start_new_session=True,
         )
         try:
