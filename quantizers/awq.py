@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size
+from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
@@ -47,7 +47,13 @@ class AWQ:
             "scale_search_steps": 10,
             "clip_search_steps": 10,
         }
-        return Variant(format=self.format, name=name, branch="main" if default else name, parameters=parameters)
+        return Variant(
+            format=self.format,
+            name=name,
+            branch="main" if default else name,
+            parameters=parameters,
+            nominal_bits=packed_bits(4, group_size),
+        )
 
     def check_name(self, name: str) -> None:
         if name != _AUTO and not _NAME.fullmatch(name):

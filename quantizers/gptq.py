@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import GROUP_SIZES, WHOLE_ROW, check_group_size, largest_group_size
+from quantizers.widths import GROUP_SIZES, WHOLE_ROW, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
 
 _NAME = re.compile(r"gptq-(?P<bits>3|4|8)bit-(?P<group>-1|128|64|32)g-actorder_(?P<order>True|False)")
@@ -60,7 +60,13 @@ class GPTQ:
             "damp_percent": 0.05,
             "mse": 0.0,
         }
-        return Variant(format=self.format, name=name, branch="main" if default else name, parameters=parameters)
+        return Variant(
+            format=self.format,
+            name=name,
+            branch="main" if default else name,
+            parameters=parameters,
+            nominal_bits=packed_bits(bits, group_size),
+        )
 
     def check_name(self, name: str) -> None:
         if not (_NAME.fullmatch(name) or _AUTO.fullmatch(name)):

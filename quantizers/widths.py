@@ -68,5 +68,10 @@ def largest_group_size(config: Parameters) -> int:
     return sizes[0]
 
 
+def packed_bits(bits: int, group_size: int) -> float:
+    """Bits per weight of a quantized linear: its integers, and per group a float16 scale and a zero point."""
+    return bits if group_size == WHOLE_ROW else bits + (16 + bits) / group_size
+
+
 def _choices(config: Parameters) -> str:
     return " or ".join([*map(str, dividing(config)), "-1 (a whole row)"])
