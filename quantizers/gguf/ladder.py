@@ -1,68 +1,155 @@
-"""The rungs of the GGUF ladder: names of llama-quantize's types, smallest first."""
+"""The rungs of the GGUF ladder, smallest first: how llama-quantize makes each, and which models can have it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any, Literal
 
 from quantpress.errors import BadInput
 
+#: A model's kind by its matrices: ``dense``, ``experts`` (a mixture of experts) or ``ternary`` (BitNet).
+Kind = Literal["dense", "experts", "ternary"]
+
+_KEEP_ENDS = ("--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0")
+#: All matrices of all layers; what llama-quantize never quantizes (norms, routers) stays as it is.
+_LAYERS_TO_MXFP4 = ("--tensor-type", r"^blk\.=mxfp4")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """``type`` and ``options`` are llama-quantize's arguments; ``kinds`` names the models that can have the rung.
+
+    ``nominal_bits`` are the bits per weight that the name promises.
+    """
+
+    name: str
+    type: str
+    nominal_bits: float
+    options: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ("dense", "experts", "ternary")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the rung is a type of llama-quantize as it stands, without options."""
+        return not self.options
+
+
+#: Bits per weight on Llama 3.1 8B, from the tables of llama.cpp's tools/quantize/README.md. Q4_0, Q4_1, Q5_0, Q5_1,
+#: TQ1_0, TQ2_0 and MXFP4_MOE are not in them: theirs are the block sizes of ggml-common.h. Those with options are
+#: computed for the same model, whose embeddings and output are 6.54 % of the weights each.
+_RUNGS = (
+    Rung("TQ1_0", "TQ1_0", 1.69, kinds=("ternary",)),
+    Rung("IQ1_S", "IQ1_S", 2.00),
+    Rung("TQ2_0", "TQ2_0", 2.06, kinds=("ternary",)),
+    Rung("IQ1_M", "IQ1_M", 2.15),
+    Rung("IQ2_XXS", "IQ2_XXS", 2.38),
+    Rung("IQ2_XS", "IQ2_XS", 2.59),
+    Rung("IQ2_S", "IQ2_S", 2.74),
+    Rung("IQ2_M", "IQ2_M", 2.93),
+    Rung("Q2_K_S", "Q2_K_S", 2.97),
+    Rung("Q2_K", "Q2_K", 3.16),
+    Rung("IQ3_XXS", "IQ3_XXS", 3.25),
+    Rung("IQ3_XS", "IQ3_XS", 3.50),
+    Rung("Q3_K_S", "Q3_K_S", 3.64),
+    Rung("IQ3_S", "IQ3_S", 3.66),
+    Rung("Q2_K_L", "Q2_K", 3.67, _KEEP_ENDS),
+    Rung("IQ3_M", "IQ3_M", 3.76),
+    Rung("Q3_K_M", "Q3_K_M", 4.00),
+    Rung("MXFP4_MOE", "MXFP4_MOE", 4.25, kinds=("experts",)),
+    Rung("Q3_K_L", "Q3_K_L", 4.30),
+    Rung("IQ4_XS", "IQ4_XS", 4.46),
+    Rung("Q4_0", "Q4_0", 4.50),
+    Rung("Q4_K_S", "Q4_K_S", 4.67),
+    Rung("IQ4_NL", "IQ4_NL", 4.68),
+    Rung("Q3_K_XL", "Q3_K_L", 4.76, _KEEP_ENDS),
+    Rung("MXFP4", "MXFP4_MOE", 4.81, _LAYERS_TO_MXFP4, kinds=("dense",)),
+    Rung("Q4_K_M", "Q4_K_M", 4.89),
+    Rung("Q4_1", "Q4_1", 5.00),
+    Rung("Q4_K_L", "Q4_K_M", 5.28, _KEEP_ENDS),
+    Rung("Q5_0", "Q5_0", 5.50),
+    Rung("Q5_K_S", "Q5_K_S", 5.57),
+    Rung("Q5_K_M", "Q5_K_M", 5.70),
+    Rung("Q5_1", "Q5_1", 6.00),
+    Rung("Q5_K_L", "Q5_K_M", 6.02, _KEEP_ENDS),
+    Rung("Q6_K", "Q6_K", 6.56),
+    Rung("Q6_K_L", "Q6_K", 6.81, _KEEP_ENDS),
+    Rung("Q8_0", "Q8_0", 8.50),
+    Rung("BF16", "BF16", 16.00),
+    Rung("F16", "F16", 16.00),
+)
+RUNGS = {rung.name: rung for rung in _RUNGS}
+NOMINAL_BITS = {rung.name: rung.nominal_bits for rung in _RUNGS}
+
+#: The rung that clients load when none is named (llama.cpp's ``-hf``, LM Studio).
+CLIENTS_DEFAULT = "Q4_K_M"
+
+
+def _named(names: str) -> list[str]:
+    """The rungs among ``names``, in the ladder's order."""
+    wanted = set(names.split())
+    return [name for name in RUNGS if name in wanted]
+
+
 #: The twelve types that TheBloke published for every model.
-THEBLOKE = [
-    "Q2_K",
-    "Q3_K_S",
-    "Q3_K_M",
-    "Q3_K_L",
-    "Q4_0",
-    "Q4_K_S",
-    "Q4_K_M",
-    "Q5_0",
-    "Q5_K_S",
-    "Q5_K_M",
-    "Q6_K",
-    "Q8_0",
-]
+THEBLOKE = _named("Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_0 Q5_K_S Q5_K_M Q6_K Q8_0")
 #: Those, and two types that came later and do better at their size.
-DEFAULT = [
-    "Q2_K",
-    "Q3_K_S",
-    "IQ3_M",
-    "Q3_K_M",
-    "Q3_K_L",
-    "IQ4_XS",
-    "Q4_0",
-    "Q4_K_S",
-    "Q4_K_M",
-    "Q5_0",
-    "Q5_K_S",
-    "Q5_K_M",
-    "Q6_K",
-    "Q8_0",
-]
-#: Bits per weight of each type on Llama 3.1 8B, from the tables of llama.cpp's tools/quantize/README.md; Q4_0 and
-#: Q5_0 are not in them, theirs are the block sizes (18 and 22 bytes for 32 weights, ggml-common.h).
-NOMINAL_BITS = {
-    "Q2_K": 3.16,
-    "Q3_K_S": 3.64,
-    "IQ3_M": 3.76,
-    "Q3_K_M": 4.00,
-    "Q3_K_L": 4.30,
-    "IQ4_XS": 4.46,
-    "Q4_0": 4.50,
-    "Q4_K_S": 4.67,
-    "Q4_K_M": 4.89,
-    "Q5_0": 5.50,
-    "Q5_K_S": 5.57,
-    "Q5_K_M": 5.70,
-    "Q6_K": 6.56,
-    "Q8_0": 8.50,
+DEFAULT = _named("IQ3_M IQ4_XS " + " ".join(THEBLOKE))
+#: What bartowski publishes for models of up to some 10 B weights.
+BARTOWSKI = _named(
+    "IQ2_M Q2_K Q2_K_L IQ3_XXS IQ3_XS Q3_K_S IQ3_M Q3_K_M Q3_K_L Q3_K_XL IQ4_XS Q4_0 IQ4_NL Q4_K_S Q4_K_M Q4_1 "
+    "Q4_K_L Q5_K_S Q5_K_M Q5_K_L Q6_K Q6_K_L Q8_0 BF16"
+)
+#: What llama-quantize makes with an importance matrix and refuses to make without one.
+IMATRIX_ONLY = _named("IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ2_M Q2_K_S IQ3_XXS IQ3_XS")
+#: A few rungs, a step apart.
+SMALL = _named("IQ3_M IQ4_XS Q4_K_M Q5_K_M Q6_K Q8_0")
+
+LADDERS = {
+    "default": DEFAULT,
+    "full": list(RUNGS),
+    "thebloke": THEBLOKE,
+    "bartowski": BARTOWSKI,
+    "imatrix-only": IMATRIX_ONLY,
+    "small": SMALL,
 }
-LADDERS = {"default": DEFAULT, "thebloke": THEBLOKE}
+
+#: Where the config.json of various architectures says how many experts a layer has.
+_EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """A model's kind by its config.json; where it is multimodal, by that of its text part."""
+    quantization = config.get("quantization_config")
+    method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+    if str(config.get("model_type", "")).lower().startswith("bitnet") or method == "bitnet":
+        return "ternary"
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        if any(isinstance(part.get(key), int) and part[key] > 1 for key in _EXPERT_KEYS):
+            return "experts"
+    return "dense"
+
+
+def unsuited(name: str, config: Mapping[str, Any]) -> str | None:
+    """Why this model has no such rung, or none if it can have it."""
+    kind, kinds = kind_of(config), RUNGS[name].kinds
+    if kind in kinds:
+        return None
+    meant = {"dense": "dense models", "experts": "mixtures of experts", "ternary": "BitNet's ternary models"}
+    return f"{name} is for {' and '.join(meant[each] for each in kinds)} only"
+
+
+def rungs_for(config: Mapping[str, Any], names: Iterable[str] = RUNGS) -> list[str]:
+    """Those of ``names`` that a model with this config.json can have, in the order given."""
+    return [name for name in names if unsuited(name, config) is None]
 
 
 def check_rung(name: str) -> None:
     """Raises :class:`BadInput`, naming the nearest rung, unless ``name`` is one."""
-    if name in DEFAULT:
+    if name in RUNGS:
         return
-    nearest = get_close_matches(name.upper(), DEFAULT, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(DEFAULT)}"
+    nearest = get_close_matches(name.upper(), RUNGS, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(RUNGS)}"
     raise BadInput(f"unknown GGUF variant {name!r}: {hint}")

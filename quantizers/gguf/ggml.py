@@ -1,0 +1,144 @@
+"""ggml's own quantization, called in this process: a binding of the ``libggml-base`` beside llama-quantize.
+
+Calls release the interpreter's lock, so threads run at the same time. A wrong argument ends the process
+(ggml aborts): callers check types and widths before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantpress.toolchain.llama_cpp import LlamaCpp
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NAMES = ("libggml-base.so", "libggml-base.so.0", "libggml-base.dylib")
+_POINTER, _INT, _LONG, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
+_TEXT, _U32, _BOOL = ctypes.c_char_p, ctypes.c_uint32, ctypes.c_bool
+
+
+class _ReadOptions(ctypes.Structure):
+    """``struct gguf_init_params`` of gguf.h."""
+
+    _fields_ = (("no_alloc", _BOOL), ("ctx", ctypes.POINTER(_POINTER)))
+
+
+#: Result and arguments as declared in ggml.h and gguf.h.
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "ggml_type_name": (_TEXT, [_INT]),
+    "ggml_blck_size": (_LONG, [_INT]),
+    "ggml_row_size": (_SIZE, [_INT, _LONG]),
+    "ggml_validate_row_data": (_BOOL, [_INT, _POINTER, _SIZE]),
+    "ggml_fp16_to_fp32_row": (None, [_POINTER, _POINTER, _LONG]),
+    "ggml_bf16_to_fp32_row": (None, [_POINTER, _POINTER, _LONG]),
+    "ggml_quantize_chunk": (_SIZE, [_INT, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER]),
+    "ggml_get_tensor": (_POINTER, [_POINTER, _TEXT]),
+    "ggml_free": (None, [_POINTER]),
+    "gguf_init_from_file": (_POINTER, [_TEXT, _ReadOptions]),
+    "gguf_init_empty": (_POINTER, []),
+    "gguf_free": (None, [_POINTER]),
+    "gguf_set_kv": (None, [_POINTER, _POINTER]),
+    "gguf_set_val_u32": (None, [_POINTER, _TEXT, _U32]),
+    "gguf_set_val_str": (None, [_POINTER, _TEXT, _TEXT]),
+    "gguf_remove_key": (_LONG, [_POINTER, _TEXT]),
+    "gguf_find_key": (_LONG, [_POINTER, _TEXT]),
+    "gguf_add_tensor": (None, [_POINTER, _POINTER]),
+    "gguf_set_tensor_type": (None, [_POINTER, _TEXT, _INT]),
+    "gguf_get_data_offset": (_SIZE, [_POINTER]),
+    "gguf_find_tensor": (_LONG, [_POINTER, _TEXT]),
+    "gguf_get_tensor_offset": (_SIZE, [_POINTER, _LONG]),
+    "gguf_get_meta_size": (_SIZE, [_POINTER]),
+    "gguf_get_meta_data": (None, [_POINTER, _POINTER]),
+}
+
+
+class Ggml:
+    """The functions of one ``libggml-base``. Types are given by ggml's names in capitals."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises ``OSError`` when ``file`` cannot be loaded, ``AttributeError`` when it lacks a function."""
+        self.library = ctypes.CDLL(str(file))
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(self.library, name)
+            function.restype, function.argtypes = result, arguments
+
+    @cached_property
+    def types(self) -> dict[str, int]:
+        """Types that both the library and the gguf package know, by name."""
+        from gguf import GGMLQuantizationType
+
+        named = {kind: self.library.ggml_type_name(kind.value) for kind in GGMLQuantizationType}
+        return {kind.name: kind.value for kind, name in named.items() if name and name.decode().upper() == kind.name}
+
+    def block(self, type_name: str) -> int:
+        """Elements in a block; a row's width must be a multiple of it."""
+        return int(self.library.ggml_blck_size(self.types[type_name]))
+
+    def row_bytes(self, type_name: str, width: int) -> int:
+        return int(self.library.ggml_row_size(self.types[type_name], width))
+
+    def valid(self, type_name: str, data: NDArray[np.uint8]) -> bool:
+        """Whether whole rows hold finite values only, as llama-quantize checks them."""
+        return bool(self.library.ggml_validate_row_data(self.types[type_name], data.ctypes.data, data.nbytes))
+
+    def widen(self, type_name: str, data: NDArray[np.uint8], out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``data``, elements of ``F32``, ``F16`` or ``BF16``, as float32, in ``out`` where a conversion is needed."""
+        import numpy as np
+
+        if type_name == "F32":
+            return data.view(np.float32)
+        convert = {"F16": self.library.ggml_fp16_to_fp32_row, "BF16": self.library.ggml_bf16_to_fp32_row}[type_name]
+        elements = data.nbytes // 2
+        convert(data.ctypes.data, out.ctypes.data, elements)
+        return out[:elements]
+
+    def quantize(
+        self,
+        type_name: str,
+        values: NDArray[np.float32],
+        width: int,
+        weights: NDArray[np.float32] | None,
+        out: NDArray[np.uint8],
+    ) -> NDArray[np.uint8]:
+        """Quantizes whole rows of ``width`` values into the beginning of ``out``, which it returns.
+
+        ``weights`` has one value per column: how much that input matters. The grids that some types search in are
+        made at their first use and kept (some MB) while the process lives.
+        """
+        written = self.library.ggml_quantize_chunk(
+            self.types[type_name],
+            values.ctypes.data,
+            out.ctypes.data,
+            0,
+            values.size // width,
+            width,
+            None if weights is None else weights.ctypes.data,
+        )
+        return out[:written]
+
+    @contextmanager
+    def opened(self, file: Path) -> Iterator[tuple[int, int]]:
+        """Yields the handles of a GGUF file's table and of its tensors' shapes; no data is read."""
+        shapes = _POINTER()
+        table = self.library.gguf_init_from_file(str(file).encode(), _ReadOptions(True, ctypes.pointer(shapes)))
+        if not table or not shapes.value:
+            raise ValueError(f"{file} is no GGUF file that this llama.cpp reads")
+        try:
+            yield table, shapes.value
+        finally:
+            self.library.gguf_free(table)
+            self.library.ggml_free(shapes)
+
+
+def library_of(tools: LlamaCpp) -> Path | None:
+    """``libggml-base`` beside llama-quantize or in ``lib`` next to its folder; none where it is linked in."""
+    programs = tools.quantize.resolve().parent
+    folders = (programs, programs.parent / "lib")
+    return next((path for folder in folders for name in _NAMES if (path := folder / name).is_file()), None)

@@ -1,0 +1,60 @@
+"""An imatrix file as llama-quantize uses it: one weight per input of each matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.errors import BadInput, QuantpressError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SUMS, _COUNTS = ".in_sum2", ".counts"
+
+
+@dataclass(frozen=True)
+class Importance:
+    """``weights`` by tensor name: float32 of shape (matrices, width), one matrix or one per expert.
+
+    ``text`` is the name of the calibration text as the file has it, ``windows`` how many were used.
+    """
+
+    file: Path
+    weights: dict[str, NDArray[np.float32]]
+    text: bytes | None
+    windows: int
+
+
+def read_importance(file: Path) -> Importance:
+    """Reads an imatrix in GGUF form.
+
+    The mean square of each input is its sum over the number of tokens that reached the matrix, and 1 where none
+    did (tools/quantize/quantize.cpp, ``load_imatrix``). Raises :class:`BadInput` for another kind of file,
+    :class:`QuantpressError` for a value that is not finite.
+    """
+    import numpy as np
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(file)
+        windows = int(reader.fields["imatrix.chunk_count"].contents())
+        texts = reader.fields["imatrix.datasets"]
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{file} is no imatrix in GGUF form ({error}): make it with llama-imatrix") from None
+    tensors = {tensor.name: tensor.data for tensor in reader.tensors}
+    weights = {}
+    for name in sorted(name.removesuffix(_SUMS) for name in tensors if name.endswith(_SUMS)):
+        if name + _COUNTS not in tensors:
+            raise BadInput(f"{file} has sums of {name} without their counts: make it again with llama-imatrix")
+        counts = np.round(tensors[name + _COUNTS].reshape(-1, 1)).astype(np.float32)
+        sums = tensors[name + _SUMS].reshape(len(counts), -1).astype(np.float32)
+        reached = counts > 0
+        means = np.where(reached, sums / np.where(reached, counts, np.float32(1)), np.float32(1))
+        if not np.isfinite(means).all():
+            raise QuantpressError(f"{file} has values of {name} that are not finite: the model overflows on the text")
+        weights[name] = np.ascontiguousarray(means, dtype=np.float32)
+    text = bytes(texts.parts[texts.data[0]]) if texts.data else None
+    return Importance(file, weights, text, windows)

@@ -1,0 +1,100 @@
+"""The head of a rung's file, written by ggml's own GGUF functions in the order in which llama-quantize calls them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantizers.gguf.dry_run import PlannedTensor
+from quantizers.gguf.ggml import Ggml
+from quantizers.gguf.importance import Importance
+
+#: ``GGML_QNT_VERSION`` of ggml.h.
+_QUANTIZATION_VERSION = 2
+#: ``GGUF_DEFAULT_ALIGNMENT``: llama-quantize pads to it whatever the source's alignment is.
+_ALIGNMENT = 32
+#: Room for text in ``llama_model_kv_override`` (llama.h), less the final zero.
+_TEXT_BYTES = 127
+_SPLIT_COUNT = b"split.count"
+_SPLIT_KEYS = (b"split.no", _SPLIT_COUNT, b"split.tensors.count")
+
+
+@dataclass(frozen=True)
+class Head:
+    """``data`` is the file up to its first tensor; ``offsets`` are bytes from the file's start, by tensor."""
+
+    data: bytes
+    offsets: dict[str, int]
+    file_bytes: int
+
+
+class SourceFile:
+    """The table of an unquantized GGUF file."""
+
+    def __init__(self, ggml: Ggml, table: int, shapes: int) -> None:
+        self._ggml, self._library = ggml, ggml.library
+        self._table, self._shapes = table, shapes
+
+    @property
+    def split(self) -> bool:
+        """Whether the file is one of several."""
+        return bool(self._library.gguf_find_key(self._table, _SPLIT_COUNT) >= 0)
+
+    def offset(self, name: str) -> int:
+        """Where a tensor's data begins, in bytes from the file's start."""
+        start: int = self._library.gguf_get_data_offset(self._table)
+        index = self._library.gguf_find_tensor(self._table, name.encode())
+        return start + int(self._library.gguf_get_tensor_offset(self._table, index))
+
+    def head(self, tensors: Sequence[PlannedTensor], file_type: int, importance: Importance | None) -> Head:
+        """The head that llama-quantize writes for these tensors (src/llama-quant.cpp, tools/quantize/quantize.cpp)."""
+        library = self._library
+        table = library.gguf_init_empty()
+        try:
+            library.gguf_set_kv(table, self._table)
+            library.gguf_set_val_u32(table, b"general.quantization_version", _QUANTIZATION_VERSION)
+            library.gguf_set_val_u32(table, b"general.file_type", file_type)
+            for key in _SPLIT_KEYS:
+                library.gguf_remove_key(table, key)
+            if importance is not None:
+                self._describe(table, importance)
+            for tensor in tensors:
+                name = tensor.name.encode()
+                library.gguf_add_tensor(table, library.ggml_get_tensor(self._shapes, name))
+                library.gguf_set_tensor_type(table, name, self._ggml.types[tensor.target])
+            data = ctypes.create_string_buffer(library.gguf_get_meta_size(table))
+            library.gguf_get_meta_data(table, data)
+            offsets = {
+                tensor.name: len(data) + int(library.gguf_get_tensor_offset(table, index))
+                for index, tensor in enumerate(tensors)
+            }
+        finally:
+            library.gguf_free(table)
+        last = tensors[-1]
+        rows = last.elements // last.shape[0]
+        last_bytes = padded(rows * self._ggml.row_bytes(last.target, last.shape[0]))
+        return Head(data.raw, offsets, offsets[last.name] + last_bytes)
+
+    def _describe(self, table: int, importance: Importance) -> None:
+        set_text, set_number = self._library.gguf_set_val_str, self._library.gguf_set_val_u32
+        set_text(table, b"quantize.imatrix.file", importance.file.name.encode()[:_TEXT_BYTES])
+        if importance.text is not None:
+            set_text(table, b"quantize.imatrix.dataset", importance.text[:_TEXT_BYTES])
+        set_number(table, b"quantize.imatrix.entries_count", len(importance.weights))
+        if importance.windows > 0:
+            set_number(table, b"quantize.imatrix.chunks_count", importance.windows)
+
+
+@contextmanager
+def opened(ggml: Ggml, file: Path) -> Iterator[SourceFile]:
+    """Yields the table of ``file``. Raises ``ValueError`` when it is no GGUF file."""
+    with ggml.opened(file) as (table, shapes):
+        yield SourceFile(ggml, table, shapes)
+
+
+def padded(size: int) -> int:
+    """``size`` in bytes, rounded up to where the next tensor may begin."""
+    return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,172 @@
+"""Which rungs a model gets, of which types each tensor is, and how each file is made: before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quantizers.gguf.dry_run import DryRun, PlannedTensor, data_bytes, dry_run
+from quantizers.gguf.ggml import Ggml, library_of
+from quantizers.gguf.importance import Importance, read_importance
+from quantizers.gguf.ladder import CLIENTS_DEFAULT, RUNGS, Rung
+from quantizers.gguf.llama_quantize import file_types
+from quantizers.gguf.metadata import opened, padded
+from quantpress.errors import BadInput, Refused
+from quantpress.toolchain.llama_cpp import LlamaCpp
+
+#: What llama-quantize converts to float32 before it quantizes; other types it only copies.
+_UNQUANTIZED = {"F32", "F16", "BF16"}
+#: Types that llama-quantize may refuse to make without weights for the tensor; Q2_K only in some files.
+_LOW_BITS = ("IQ1", "IQ2", "IQ3", "Q2_K")
+#: Tensors for which it passes over weights of another size; for these and the output, over missing ones.
+_EMBEDDINGS = {"token_embd.weight", "per_layer_token_embd.weight"}
+
+
+@dataclass(frozen=True)
+class RungPlan:
+    """What becomes of a rung for one model.
+
+    ``refusal`` says why llama.cpp makes no such file of it. ``by_llama_quantize`` says why the one-pass engine
+    cannot make the file that llama-quantize makes. ``same_bytes_as`` names another planned rung all of whose
+    tensors have the same types: the files differ in ``general.file_type`` alone. ``file_bytes`` is the exact size,
+    but for rungs of llama-quantize, where it may lack some hundred bytes of metadata. ``tensors`` are in the
+    file's order; none where refused.
+    """
+
+    rung: str
+    tensors: tuple[PlannedTensor, ...] = ()
+    file_type: int = 0
+    fallbacks: int = 0
+    file_bytes: int = 0
+    same_bytes_as: str | None = None
+    refusal: str | None = None
+    by_llama_quantize: str | None = None
+
+    @property
+    def bits_per_weight(self) -> float:
+        weights = sum(tensor.elements for tensor in self.tensors)
+        return 8 * sum(data_bytes(tensor, tensor.target) for tensor in self.tensors) / weights
+
+
+def plan_rungs(tools: LlamaCpp, model: Path, imatrix: Path | None, rungs: Sequence[str]) -> list[RungPlan]:
+    """A plan per rung, in the order given, from llama-quantize's dry runs over the unquantized GGUF ``model``.
+
+    Raises :class:`BadInput` when ``imatrix`` is no imatrix or lies in another folder than ``model``,
+    ``QuantpressError`` when a dry run is not understood.
+    """
+    if imatrix is not None and imatrix.parent.resolve() != model.parent.resolve():
+        raise BadInput(f"{imatrix} must lie beside {model}: its name alone is stored in the files")
+    importance = read_importance(imatrix) if imatrix else None
+    known = file_types(tools)
+    ggml, obstacle = load(tools)
+    plans = [_plan(tools, model, imatrix, RUNGS[name], known) for name in rungs]
+    plans = [replace(plan, by_llama_quantize=obstacle or _beyond(ggml, plan, importance)) for plan in plans]
+    return _with_same_bytes(_with_sizes(ggml, model, importance, plans))
+
+
+def load(tools: LlamaCpp) -> tuple[Ggml | None, str | None]:
+    """ggml's library of ``tools``, or why it cannot be used."""
+    file = library_of(tools)
+    if file is None:
+        return None, f"no libggml-base lies beside {tools.quantize.name}: it was built without shared libraries"
+    try:
+        return Ggml(file), None
+    except (OSError, AttributeError) as error:
+        return None, f"{file.name} cannot be used: {error}"
+
+
+def _plan(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung, known: dict[str, int]) -> RungPlan:
+    if rung.type not in known:
+        return RungPlan(rung.name, refusal=f"this llama-quantize knows no type {rung.type}")
+    try:
+        run = dry_run(tools, model, imatrix, rung)
+    except Refused as refused:
+        return RungPlan(rung.name, refusal=str(refused))
+    refusal = _refusal(run, rung, imatrix is not None)
+    if refusal:
+        return RungPlan(rung.name, refusal=refusal)
+    return RungPlan(rung.name, run.tensors, known[rung.type], run.fallbacks)
+
+
+def _refusal(run: DryRun, rung: Rung, weighted: bool) -> str | None:
+    """Why llama-quantize would fail or abort midway, which its dry run does not say."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if run.needs_imatrix and not weighted:
+        return f"{rung.name} needs an imatrix"
+    for tensor in run.tensors:
+        block = GGML_QUANT_SIZES[GGMLQuantizationType[tensor.target]][0]
+        if tensor.shape[0] % block:
+            return f"{tensor.name} has rows of {tensor.shape[0]}: {tensor.target} needs a multiple of {block}"
+        if tensor.target != tensor.source and tensor.source not in _UNQUANTIZED:
+            return f"{tensor.name} is {tensor.source} already: it would be quantized twice"
+    return None
+
+
+def _beyond(ggml: Ggml | None, plan: RungPlan, importance: Importance | None) -> str | None:
+    """Why the engine could not make the same file, or none."""
+    for tensor in plan.tensors:
+        if ggml is not None and not {tensor.source, tensor.target} <= ggml.types.keys():
+            return f"the gguf package does not know type {tensor.target}"
+        if tensor.target == tensor.source:
+            continue
+        if tensor.shape[3] != 1:
+            return f"{tensor.name} has four dimensions"
+        if importance is None or tensor.name in _EMBEDDINGS:
+            continue
+        weights = importance.weights.get(tensor.name)
+        if weights is None and tensor.name != "output.weight" and tensor.target.startswith(_LOW_BITS):
+            return f"the imatrix has nothing for {tensor.name}, which would be {tensor.target}"
+        if weights is not None and weights.size != tensor.shape[0] * tensor.shape[2]:
+            return f"the imatrix is for another shape of {tensor.name}"
+    return None
+
+
+def _with_sizes(ggml: Ggml | None, model: Path, importance: Importance | None, plans: list[RungPlan]) -> list[RungPlan]:
+    made = [plan for plan in plans if not plan.refusal]
+    if not made:
+        return plans
+    tensors = made[0].tensors
+    head_bytes = model.stat().st_size - sum(padded(data_bytes(tensor, tensor.source)) for tensor in tensors)
+    split = False
+    if ggml is not None:
+        with opened(ggml, model) as source:
+            split = source.split
+            by_engine = [plan for plan in made if plan.by_llama_quantize is None]
+            if by_engine:
+                # The same for every rung: types and numbers in it have a fixed width.
+                head_bytes = len(source.head(by_engine[0].tensors, by_engine[0].file_type, importance).data)
+    several = "the source is split into several files" if split else None
+    return [
+        plan
+        if plan.refusal
+        else replace(
+            plan,
+            file_bytes=head_bytes + sum(padded(data_bytes(tensor, tensor.target)) for tensor in plan.tensors),
+            by_llama_quantize=plan.by_llama_quantize or several,
+        )
+        for plan in plans
+    ]
+
+
+def _with_same_bytes(plans: list[RungPlan]) -> list[RungPlan]:
+    """Plans of equal types refer to the one that keeps its file.
+
+    That is the rung which clients load by default; else one of llama-quantize's own types before one with options;
+    else the one whose name promises most nearly the bits that it really has.
+    """
+
+    def preference(plan: RungPlan) -> tuple[bool, bool, float]:
+        rung = RUNGS[plan.rung]
+        return plan.rung != CLIENTS_DEFAULT, not rung.plain, abs(rung.nominal_bits - plan.bits_per_weight)
+
+    groups: dict[tuple[PlannedTensor, ...], list[RungPlan]] = {}
+    for plan in plans:
+        if not plan.refusal:
+            groups.setdefault(plan.tensors, []).append(plan)
+    kept = {tensors: min(group, key=preference).rung for tensors, group in groups.items()}
+    return [
+        plan if plan.refusal or kept[plan.tensors] == plan.rung else replace(plan, same_bytes_as=kept[plan.tensors])
+        for plan in plans
+    ]
