@@ -55,7 +55,7 @@ def press_model(
     try:
         report = _press(plan, press.bench(plan, settings), settings)
     except StageFailed as error:
-        report = ModelReport(model=repo, failures=[str(error)])
+        report = ModelReport(model=repo, failures=[f"{repo}: {error}"])
     if report.failures:
         return Failed(message="\n".join(report.failures), data=report)
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from quantpress.demo import demo_model as make_demo_model
 from quantpress.demo import tiny_model as make_tiny_model
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.progress import plain_lines
+
+# Writers to the embedded Hub need it, and huggingface_hub reads it when it is first imported.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,5 @@ from tests.flows.operating import Operator
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("operator")
-    os.environ["HF_HUB_DISABLE_XET"] = "1"
     with running_hub(folder / "hub") as hub:
         yield Operator(folder, hub, hub.create_token("press", "write"))

@@ -49,6 +49,7 @@ def test_a_download_is_what_the_manifest_says(pressed: Operator, format_name: st
 
 def test_files_are_named_so_that_clients_find_them(pressed: Operator) -> None:
     assert set(pressed.api.list_repo_files(REPOS["gguf"])) == {
+        ".gitattributes",
         "README.md",
         "SHA256SUMS",
         "Tiny-Instruct-Q4_K_M.gguf",
