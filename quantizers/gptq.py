@@ -106,4 +106,5 @@ def _nearest(name: str) -> str:
             for order in (True, False)
         ),
     ]
-    return (get_close_matches(name, known, n=1, cutoff=0.0) or known)[0]
+    begun = [candidate for candidate in known if candidate.startswith(name)]
+    return (begun or get_close_matches(name, known, n=1, cutoff=0.0))[0]

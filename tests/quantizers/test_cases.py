@@ -1,5 +1,5 @@
-"""Every case of ``cases/*.yaml``: a small real model is quantized by a child process as the press does it, its folder is
-loaded by plain transformers, measured against rounding to the nearest, and a second run gives the same bytes."""
+"""Every case of ``cases/*.yaml``: a small real model is quantized by a child process as the press does it, its folder
+is loaded by plain transformers, measured against rounding to the nearest, and a second run gives the same bytes."""
 
 from __future__ import annotations
 
