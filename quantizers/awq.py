@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.wave import OneByOne
 from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
 
@@ -15,7 +16,7 @@ _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
 
 
-class AWQ:
+class AWQ(OneByOne):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
     format = "awq"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.wave import OneByOne
 from quantizers.widths import GROUP_SIZES, WHOLE_ROW, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
 
@@ -26,7 +27,7 @@ _THEBLOKE = [
 ]
 
 
-class GPTQ:
+class GPTQ(OneByOne):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
     format = "gptq"

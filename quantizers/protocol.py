@@ -85,6 +85,19 @@ class Result(Record):
     peak_memory_bytes: int
 
 
+class Layout(Record):
+    """How the variants of a format are made, once ``prepare`` has run.
+
+    ``waves`` are names of variants that are made together and lie on the disk together. ``aliases`` names, for a
+    variant that would hold the same weights in the same types as another, that other one: it is not made.
+    ``refused`` gives the reason for each variant that this model cannot have after all.
+    """
+
+    waves: list[list[str]]
+    aliases: dict[str, str] = {}
+    refused: dict[str, str] = {}
+
+
 class Quantizer(Protocol):
     """A format. Stateless; all methods but ``prepare`` and ``quantize`` are cheap and import nothing heavy."""
 
@@ -125,5 +138,14 @@ class Quantizer(Protocol):
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
 
+    def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
+        """Divides variants into waves whose files take at most ``budget`` bytes (None: any).
+
+        ``job`` is the one that ``prepare`` ran.
+        """
+
     def quantize(self, job: Job) -> Output:
         """Makes the files of ``job.variant`` in ``job.out``. Runs in a child process."""
+
+    def quantize_wave(self, jobs: list[Job]) -> list[Output]:
+        """Makes several variants of one wave at once, an output per job. Runs in a child process."""

@@ -20,7 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from quantizers import formats, quantizer
-from quantpress.errors import BadInput
+from quantpress.errors import BadInput, Refused
 from quantpress.settings import Settings
 
 #: huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters a part.
@@ -52,7 +52,7 @@ class _Strict(BaseModel):
 
 
 class PositionedError(ValueError):
-    """A rule between several parts of the catalog is broken; ``place`` is the part to point at."""
+    """A rule between several parts is broken; ``place`` is the part to point at, seen from where the rule stands."""
 
     def __init__(self, place: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
@@ -92,7 +92,8 @@ class ModelLine(_Strict):
     def _variants_are_known(self) -> ModelLine:
         for format_name, names in self.variants.items():
             if self.formats is not None and format_name not in self.formats:
-                raise ValueError(f"variants for {format_name!r}, which is not among this model's formats")
+                message = f"variants for {format_name!r}, which is not among this model's formats"
+                raise PositionedError(("variants", format_name), message)
             check_variant_names(format_name, names)
         return self
 
@@ -153,13 +154,26 @@ class Catalog(_Strict):
         return [name for name in formats() if name in wanted]
 
     def variants_of(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> list[str]:
-        """Variant names of a model in a format, ladders expanded; ``config`` is the source's config.json."""
+        """Variant names of a model in a format; ``config`` is the source's config.json.
+
+        A ladder stands for those of its variants that this model can have.
+        """
         chosen = quantizer(format_name)
+
+        def can_have(name: str) -> bool:
+            try:
+                chosen.variant(name, config)
+            except Refused:
+                return False
+            return True
+
         asked = line.variants.get(format_name) or self.defaults.variants.get(format_name)
         if not asked:
             return chosen.default_variants(config)
         ladders = chosen.ladders()
-        names = [name for item in asked for name in ladders.get(item, [item])]
+        names: list[str] = []
+        for item in asked:
+            names += [name for name in ladders[item] if can_have(name)] if item in ladders else [item]
         return list(dict.fromkeys(names))
 
     def calibration_of(self, line: ModelLine) -> CalibrationLine:
@@ -179,11 +193,11 @@ def model_name(repo: str) -> str:
 
 
 def check_variant_names(format_name: str, names: list[str]) -> None:
-    """Raises ``ValueError`` for the first name that is neither a variant nor a ladder of the format."""
+    """Raises :class:`PositionedError` for the first name that is neither a variant nor a ladder of the format."""
     chosen = quantizer(format_name)
-    for name in names:
+    for position, name in enumerate(names):
         if name not in chosen.ladders():
             try:
                 chosen.check_name(name)
             except BadInput as error:
-                raise ValueError(str(error)) from None
+                raise PositionedError(("variants", format_name, position), str(error)) from None

@@ -69,7 +69,7 @@ def _explain(detail: ErrorDetails, root: yaml.Node | None, name: str) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, PositionedError):
-        place = cause.place
+        place += cause.place
     elif detail["type"] == "extra_forbidden":
         model = _model_at(place[:-1])
         message = f"unknown key {str(place[-1])!r}{nearest(str(place[-1]), model.model_fields)}"

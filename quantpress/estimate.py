@@ -31,13 +31,19 @@ def weight_count(source: Source) -> int:
     return int(source.weight_bytes / _DTYPE_BYTES.get(str(dtype), 2.0))
 
 
+def logits_bytes(source: Source, windows: int) -> int:
+    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
+    vocabulary = source.config.get("vocab_size")
+    return windows * 255 * 2 * (vocabulary if isinstance(vocabulary, int) else 0)
+
+
 def estimate_variant(source: Source, variant: Variant) -> Estimate:
-    """The cost of one variant. An F16 intermediate is counted to its disk, float32 weights to its memory."""
+    """The cost of one variant. Its disk is the F16 intermediate's; float32 weights are counted to its memory."""
     weights = weight_count(source)
     size = int(weights * variant.nominal_bits / 8)
     return Estimate(
         upload=size,
-        disk=size + 2 * weights,
+        disk=2 * weights,
         memory=4 * weights,
         core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, 2.5e-6),
     )

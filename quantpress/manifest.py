@@ -68,6 +68,18 @@ class Entry(_Record):
         return self.recipe.variant
 
 
+class Alias(_Record):
+    """A variant that would hold the same weights in the same types as ``same_as``, and was not made."""
+
+    recipe: Recipe
+    fingerprint: str
+    same_as: str
+
+    @property
+    def variant(self) -> str:
+        return self.recipe.variant
+
+
 class SourceRecord(_Record):
     """The upstream repo at one commit, with what the card inherits from it."""
 
@@ -95,6 +107,7 @@ class Manifest(_Record):
     toolchain: dict[str, str]
     baselines: list[Evaluation]
     entries: list[Entry]
+    aliases: list[Alias] = []
     shared: list[File] = []
 
     def entry(self, variant: str) -> Entry | None:

@@ -12,7 +12,7 @@ from quantizers import quantizer
 from quantizers.protocol import Variant
 from quantpress.catalog import CalibrationLine, Catalog, ModelLine, model_name, nearest
 from quantpress.errors import BadInput, Refused
-from quantpress.estimate import Estimate, estimate_variant
+from quantpress.estimate import Estimate, estimate_variant, logits_bytes
 from quantpress.evaluation.text import EvaluationText, calibration_text
 from quantpress.published import Published, read_published
 from quantpress.recipe import Calibration, Recipe
@@ -89,11 +89,16 @@ class ModelPlan:
     def blocked(self) -> list[Step]:
         return [step for step in self.steps if step.action == "block"]
 
-    @property
-    def disk_needed(self) -> int:
-        """Bytes of disk for all variants to be made, the unquantized model and its log-probabilities."""
+    def disk_needed(self, settings: Settings) -> int:
+        """Bytes of disk for source, unquantized GGUF, log-probabilities of two engines, and variants at a time."""
         estimates = [step.estimate for step in self.steps if step.estimate is not None]
-        return sum(estimate.upload for estimate in estimates) + max((each.disk for each in estimates), default=0)
+        if self.source is None or not estimates:
+            return 0
+        variants = sum(estimate.upload for estimate in estimates)
+        if settings.disk_budget is not None:
+            variants = min(variants, settings.disk_budget)
+        logits = 2 * logits_bytes(self.source, settings.windows)
+        return self.source.weight_bytes + max(each.disk for each in estimates) + logits + variants
 
     @property
     def has_work(self) -> bool:
@@ -158,12 +163,17 @@ def plan_model(
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
             plans.append(FormatPlan(format_name, published, (), (step,)))
             continue
-        plans.append(_plan_format(names, format_name, source, calibration, published))
+        plans.append(_plan_format(names, format_name, source, calibration, published, settings.disk_budget))
     return ModelPlan(line, source, text, amount, tuple(plans), ())
 
 
 def _plan_format(
-    names: list[str], format_name: str, source: Source, calibration: Calibration, published: Published
+    names: list[str],
+    format_name: str,
+    source: Source,
+    calibration: Calibration,
+    published: Published,
+    budget: int | None,
 ) -> FormatPlan:
     chosen = quantizer(format_name)
     repo, repo_id = source.record.repo, published.repo_id
@@ -184,6 +194,10 @@ def _plan_format(
             calibration=calibration,
         )
         action, reason = _compare(recipe, variant, published)
+        estimate = estimate_variant(source, variant)
+        if action == "press" and budget is not None and estimate.upload > budget:
+            blocked.append(_blocked(repo, format_name, name, repo_id, _too_large(estimate, budget)))
+            continue
         step = Step(
             model=repo,
             format=format_name,
@@ -191,10 +205,17 @@ def _plan_format(
             repo_id=repo_id,
             action=action,
             reason=reason,
-            estimate=estimate_variant(source, variant) if action == "press" else None,
+            estimate=estimate if action == "press" else None,
         )
         variants.append(VariantPlan(variant, recipe, step))
     return FormatPlan(format_name, published, tuple(variants), tuple(blocked))
+
+
+def _too_large(estimate: Estimate, budget: int) -> Refused:
+    return Refused(
+        f"about {estimate.upload / 1e9:.2f} GB, more than the disk budget of {budget / 1e9:.2f} GB: "
+        "raise QUANTPRESS_DISK_BUDGET or leave the variant out"
+    )
 
 
 def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: Refused) -> Step:
@@ -204,6 +225,9 @@ def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: 
 
 def _compare(recipe: Recipe, variant: Variant, published: Published) -> tuple[Action, str]:
     """What a variant's published entry says of its recipe."""
+    alias = published.alias(variant.name)
+    if alias is not None and alias.fingerprint == recipe.fingerprint:
+        return "keep", f"same as {alias.same_as}"
     entry = published.entry(variant.name, variant.branch)
     if entry is None:
         return "press", "new"

@@ -13,6 +13,7 @@ from typing import Literal
 
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
+from quantizers.wave import Wave, WaveResult
 from quantpress.catalog import CalibrationLine, model_name
 from quantpress.child import finished, run_child
 from quantpress.evaluation.job import EvaluationJob
@@ -111,6 +112,18 @@ def quantize(bench: Bench, planned: VariantPlan) -> Made:
         shutil.rmtree(job.out, ignore_errors=True)
         result = run_child("quantizers.job", job, Result, folder)
     return Made(job.out, result)
+
+
+def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
+    """Makes several variants at once, in the order given. All or none are made."""
+    jobs = [_job(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
+    order, folder = Wave(jobs=jobs), bench.workspace.wave([planned.recipe for planned in wave])
+    found = finished(order, WaveResult, folder)
+    if found is None or not all(_all_there(job.out, each) for job, each in zip(jobs, found.results, strict=True)):
+        for job in jobs:
+            shutil.rmtree(job.out, ignore_errors=True)
+        found = run_child("quantizers.wave", order, WaveResult, folder)
+    return [Made(job.out, result) for job, result in zip(jobs, found.results, strict=True)]
 
 
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:

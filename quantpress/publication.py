@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quantpress.card import CardContext, render_card
 from quantpress.evaluation.record import Evaluation
-from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest, SourceRecord
+from quantpress.manifest import MANIFEST_FILE, Alias, Entry, File, Manifest, SourceRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import SUMS_FILE, Revision, sha256sums
@@ -16,9 +16,10 @@ from quantpress.publish import SUMS_FILE, Revision, sha256sums
 
 @dataclass(frozen=True)
 class Pressed:
-    """What the press made of a format: new entries, the folder of each one's files, and shared files."""
+    """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files."""
 
     entries: list[Entry]
+    aliases: list[Alias]
     folders: dict[str, Path]
     shared: list[Path]
     baselines: list[Evaluation]
@@ -35,6 +36,9 @@ def compose_manifest(
     """
     entries = {entry.variant: entry for entry in _standing(plan, source)}
     entries |= {entry.variant: entry for entry in pressed.entries}
+    main = plan.published.manifests.get("main")
+    aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
+    named = {alias.variant: alias for alias in pressed.aliases}
     ladder = [planned.variant.name for planned in plan.variants]
     order = {name: position for position, name in enumerate(ladder)}
     return Manifest(
@@ -44,6 +48,7 @@ def compose_manifest(
         toolchain=pressed.toolchain,
         baselines=pressed.baselines,
         entries=sorted(entries.values(), key=lambda entry: order.get(entry.variant, len(order))),
+        aliases=[alias for alias in (aliases | named).values() if alias.variant not in entries],
         shared=[describe(path) for path in [*pressed.shared, *plots]],
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.hub import explained
-from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
+from quantpress.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,6 +33,11 @@ class Published:
             listed = main.entry(variant)
             found = listed if listed and listed.status == "withheld" else None
         return found
+
+    def alias(self, variant: str) -> Alias | None:
+        """The alias that ``main`` lists for a variant."""
+        main = self.manifests.get("main")
+        return next((alias for alias in main.aliases if alias.variant == variant), None) if main else None
 
 
 def read_published(api: HfApi, repo_id: str) -> Published:

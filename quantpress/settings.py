@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from quantpress.errors import BadInput
@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     windows: int = Field(64, ge=2, description="evaluation windows of 512 tokens, from the text's start")
     evaluation_text: Path | None = Field(
         None, description="local copy of the WikiText-2 raw test file; without it the offline text is used"
+    )
+    disk_budget: ByteSize | None = Field(
+        None, description="disk for variants that are not published yet, such as 200GB; default: what is free"
     )
     private: bool = Field(False, description="make new repositories private")
 

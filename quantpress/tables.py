@@ -35,7 +35,7 @@ def print_plan(plans: list[ModelPlan], settings: Settings) -> None:
     console.print(
         f"{len(estimates)} variants to make: about {minutes:.0f} min on {settings.thread_count()} cores, "
         f"upload {megabytes(sum(estimate.upload for estimate in estimates))}, "
-        f"disk {megabytes(max(plan.disk_needed for plan in plans))}, "
+        f"disk {megabytes(max(plan.disk_needed(settings) for plan in plans))}, "
         f"memory {megabytes(max(estimate.memory for estimate in estimates))}."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,16 @@ class Workspace:
 
     def variant(self, recipe: Recipe) -> Path:
         return self.work / recipe.format / f"{recipe.variant}-{recipe.fingerprint[:12]}"
+
+    def wave(self, recipes: list[Recipe]) -> Path:
+        """Where the variants of a wave are made together; their files go to their own folders."""
+        key = hashlib.sha256("".join(recipe.fingerprint for recipe in recipes).encode()).hexdigest()
+        return self.work / recipes[0].format / f"wave-{key[:12]}"
+
+    def remove_variants(self, recipes: list[Recipe]) -> None:
+        """Removes published variants' files and figures: both are on the Hub now."""
+        for folder in [self.wave(recipes), *(self.variant(recipe) for recipe in recipes)]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove_work(self) -> None:
         """Removes work in progress; the source's download stays for the next run."""

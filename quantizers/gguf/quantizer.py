@@ -1,4 +1,4 @@
-"""The ``gguf`` format: an F16 GGUF and its imatrix once per model, then llama-quantize once per rung."""
+"""The ``gguf`` format: an F16 GGUF and its imatrix once per model, then the rungs of a wave in one pass."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from quantizers.gguf.ladder import DEFAULT, LADDERS, NOMINAL_BITS, check_rung
-from quantizers.protocol import Job, Output, Parameters, Variant
-from quantpress.errors import QuantpressError, Refused
-from quantpress.files import atomic, sha256_of, write_text
+from quantizers.gguf.ladder import DEFAULT, LADDERS, RUNGS, check_rung, unsuited
+from quantizers.protocol import Job, Layout, Output, Parameters, Variant
+from quantpress.errors import Refused
+from quantpress.files import sha256_of, write_text
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FALLBACKS = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
@@ -30,11 +30,14 @@ class GGUF:
 
     def variant(self, name: str, config: Parameters) -> Variant:
         check_rung(name)
+        if reason := unsuited(name, config):
+            raise Refused(reason)
+        rung = RUNGS[name]
         return Variant(
             format=self.format,
             name=name,
-            parameters={"type": name, "from": "F16", "imatrix": True},
-            nominal_bits=NOMINAL_BITS[name],
+            parameters={"type": rung.type, "options": list(rung.options), "from": "F16", "imatrix": True},
+            nominal_bits=rung.nominal_bits,
         )
 
     def check_name(self, name: str) -> None:
@@ -73,38 +76,67 @@ class GGUF:
         )
         write_text(report_file(job.prepared, job.model_name), report.model_dump_json(indent=1) + "\n")
 
-    def quantize(self, job: Job) -> Output:
-        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``; the file appears only when it is whole."""
-        from quantizers.gguf.imatrix import ImatrixReport
-        from quantizers.gguf.types import contents
-        from quantpress.toolchain.llama_cpp import install
-        from quantpress.toolchain.run import run_tool
+    def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
+        """Asks llama-quantize what it would make of each rung, which takes a tenth of a second each."""
+        from quantizers.gguf.rung_plan import plan_rungs
+        from quantizers.gguf.waves import cut_waves
+        from quantpress.toolchain.llama_cpp import require
 
-        tools = install()
-        rung = job.variant.name
-        check_rung(rung)
-        model = unquantized_file(job.prepared, job.model_name)
-        imatrix = imatrix_file(job.prepared, job.model_name)
-        report = ImatrixReport.model_validate_json(report_file(job.prepared, job.model_name).read_bytes())
-        file = job.out.resolve() / f"{job.model_name}-{rung}.gguf"
-        with atomic(file) as temporary:
-            # The imatrix's name is stored in the file: a relative one keeps this machine's paths out of it.
-            command: list[str | Path] = [tools.quantize, "--imatrix", imatrix.name, model.name, temporary]
-            said = run_tool([*command, rung, str(job.threads)], job.prepared)
-            if not temporary.exists():
-                raise QuantpressError(f"llama-quantize wrote no {file.name}, and said: {said[-300:]}")
-            inside = contents(temporary)
+        model, imatrix = self.unquantized(job), imatrix_file(job.prepared, job.model_name)
+        plans = plan_rungs(require(), model, imatrix, [variant.name for variant in variants])
+        refused = {plan.rung: plan.refusal for plan in plans if plan.refusal}
+        for plan in plans:
+            if budget is not None and plan.file_bytes > budget and not plan.same_bytes_as:
+                refused[plan.rung] = f"its file of {plan.file_bytes / 1e9:.2f} GB is larger than the disk budget"
+        aliases = {plan.rung: plan.same_bytes_as for plan in plans if plan.same_bytes_as and plan.rung not in refused}
+        made = [plan for plan in plans if plan.rung not in refused and plan.rung not in aliases]
+        waves = [[plan.rung for plan in wave] for wave in cut_waves(made, budget)]
+        return Layout(waves=waves, aliases=aliases, refused=refused)
+
+    def quantize(self, job: Job) -> Output:
+        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out`` by llama-quantize."""
+        from quantizers.gguf.llama_quantize import quantize_alone
+        from quantpress.toolchain.llama_cpp import require
+
+        model, imatrix = self.unquantized(job), imatrix_file(job.prepared, job.model_name)
+        said = quantize_alone(require(), model, imatrix, RUNGS[job.variant.name], rung_file(job), job.threads)
         fallbacks = _FALLBACKS.search(said)
-        return Output(
-            files=[file.name],
-            bits_per_weight=inside.bits_per_weight,
-            tensor_types=inside.weights,
-            details={
-                "weights": inside.total_weights,
-                "fallbacks": int(fallbacks[1]) if fallbacks else 0,
-                "imatrix": report.model_dump() | {"sha256": sha256_of(imatrix)},
-            },
-        )
+        return _output(job, int(fallbacks[1]) if fallbacks else 0)
+
+    def quantize_wave(self, jobs: list[Job]) -> list[Output]:
+        """Makes the files of all ``jobs`` in one pass over the model, byte for byte llama-quantize's."""
+        from quantizers.gguf.one_pass import write_rungs
+        from quantizers.gguf.rung_plan import plan_rungs
+        from quantpress.toolchain.llama_cpp import require
+        from quantpress.toolchain.progress import plain_lines
+
+        first, tools = jobs[0], require()
+        model, imatrix = self.unquantized(first), imatrix_file(first.prepared, first.model_name)
+        plans = plan_rungs(tools, model, imatrix, [job.variant.name for job in jobs])
+        files = {job.variant.name: rung_file(job) for job in jobs}
+        write_rungs(tools, model, imatrix, plans, files, first.threads, plain_lines(print))
+        return [_output(job, plan.fallbacks) for job, plan in zip(jobs, plans, strict=True)]
+
+
+def _output(job: Job, fallbacks: int) -> Output:
+    from quantizers.gguf.imatrix import ImatrixReport
+    from quantizers.gguf.types import contents
+
+    file = rung_file(job)
+    inside = contents(file)
+    report = ImatrixReport.model_validate_json(report_file(job.prepared, job.model_name).read_bytes())
+    imatrix = report.model_dump() | {"sha256": sha256_of(imatrix_file(job.prepared, job.model_name))}
+    return Output(
+        files=[file.name],
+        bits_per_weight=inside.bits_per_weight,
+        tensor_types=inside.weights,
+        details={"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix},
+    )
+
+
+def rung_file(job: Job) -> Path:
+    """The file of a rung, named so that clients find the rung by its name in it."""
+    return job.out.resolve() / f"{_checked(job.model_name)}-{job.variant.name}.gguf"
 
 
 def unquantized_file(prepared: Path, model_name: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,6 @@ class Press:
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
     folder = tmp_path_factory.mktemp("plan")
-    os.environ["HF_HUB_DISABLE_XET"] = "1"
     with running_hub(folder / "hub") as hub:
         yield Press(HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder / "home")
 

@@ -1,0 +1,37 @@
+"""Which rungs are made together: as many as the disk budget holds, those that share quantized tensors first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quantizers.gguf.dry_run import PlannedTensor
+from quantizers.gguf.rung_plan import RungPlan
+
+
+def cut_waves(plans: Sequence[RungPlan], budget: int | None) -> list[list[RungPlan]]:
+    """Divides ``plans`` into waves of at most ``budget`` bytes of files each (None: one wave).
+
+    A wave starts with the first rung left and takes in, one by one, the rung that shares most quantized weights
+    with it. A rung that llama-quantize has to make is a wave of its own. No plan may be larger than the budget.
+    """
+    together = [plan for plan in plans if plan.by_llama_quantize is None]
+    waves = [[plan] for plan in plans if plan.by_llama_quantize is not None]
+    while together:
+        wave = [together.pop(0)]
+        made = _quantized(wave[0])
+        while True:
+            room = None if budget is None else budget - sum(plan.file_bytes for plan in wave)
+            fitting = [plan for plan in together if room is None or plan.file_bytes <= room]
+            if not fitting:
+                break
+            nearest = max(fitting, key=lambda plan: sum(each.elements for each in _quantized(plan) & made))
+            together.remove(nearest)
+            wave.append(nearest)
+            made |= _quantized(nearest)
+        waves.append([plan for plan in plans if plan in wave])
+    return waves
+
+
+def _quantized(plan: RungPlan) -> set[PlannedTensor]:
+    """The tensors that are not copied, each with its type."""
+    return {tensor for tensor in plan.tensors if tensor.target != tensor.source}

@@ -1,0 +1,50 @@
+"""Variants that are made together: ``python -m quantizers.wave WAVE.json RESULT.json`` in a child process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from quantizers import quantizer
+from quantizers.job import peak_memory_bytes
+from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
+from quantpress.files import write_text
+
+
+class Wave(Record):
+    """The ``quantize`` jobs of several variants of one format, with one ``prepared`` folder."""
+
+    jobs: list[Job]
+
+
+class WaveResult(Record):
+    """A result per job, in their order; each has an equal share of the wave's seconds, and the wave's peak memory."""
+
+    results: list[Result]
+
+
+class OneByOne:
+    """For formats whose variants share no work: every variant is a wave of its own."""
+
+    def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
+        return Layout(waves=[[variant.name] for variant in variants])
+
+    def quantize_wave(self, jobs: list[Job]) -> list[Output]:
+        raise NotImplementedError("variants of this format are never made together")
+
+
+def main(wave_file: Path, result_file: Path) -> None:
+    wave = Wave.model_validate_json(wave_file.read_bytes())
+    for job in wave.jobs:
+        job.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    outputs = quantizer(wave.jobs[0].variant.format).quantize_wave(wave.jobs)
+    share = (time.monotonic() - started) / len(outputs)
+    peak = peak_memory_bytes()
+    results = [Result(output=output, seconds=share, peak_memory_bytes=peak) for output in outputs]
+    write_text(result_file, WaveResult(results=results).model_dump_json(indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
