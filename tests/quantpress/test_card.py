@@ -19,7 +19,7 @@ from quantpress.card import LONGEST_CHAT_TEMPLATE, CardContext, render_card
 from quantpress.card_markdown import code, escape, fence, link, one_line
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.record import Protocol
-from quantpress.manifest import Manifest
+from quantpress.manifest import Alias, Manifest
 from tests.quantpress import samples
 
 CHATML = "{% for message in messages %}{{ '<|im_start|>' + message['role'] }}{% endfor %}"
@@ -370,3 +370,13 @@ def test_the_templates_are_found_in_the_repository(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(QuantpressError, match="no card template"):
         card(samples.gguf(), templates=tmp_path)
+
+
+def test_what_would_be_the_same_file_is_named_once() -> None:
+    manifest = samples.gguf({"Q3_K_S": 3.5, "Q8_0": 8.5})
+    entry = manifest.entries[0]
+    recipe = entry.recipe.model_copy(update={"variant": "Q2_K"})
+    alias = Alias(recipe=recipe, fingerprint=recipe.fingerprint, same_as="Q3_K_S")
+    text = card(manifest.model_copy(update={"aliases": [alias]}))
+    assert "of the same type as in another file of this model: `Q2_K` (take `Q3_K_S`)." in text
+    assert "of the same type as in another file" not in card(manifest)
