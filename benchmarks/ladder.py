@@ -1,0 +1,200 @@
+"""The one-pass engine against a loop of llama-quantize: same rungs, same threads, same machine, in turns.
+
+Run as ``python -m benchmarks.ladder``. Every file is compared byte for byte; the figures go to docs/benchmarks.md.
+CPU seconds and peak memory are the kernel's for the processes and all they started (``wait4``); planning is
+counted to the one pass. Both sides write to the same disk; the one pass also syncs its files, llama-quantize does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import write_section
+from quantizers.gguf.convert import convert
+from quantizers.gguf.imatrix import make_imatrix
+from quantizers.gguf.ladder import RUNGS, rungs_for
+from quantizers.gguf.llama_quantize import arguments
+from quantizers.gguf.one_pass import write_rungs
+from quantizers.gguf.rung_plan import plan_rungs
+from quantizers.protocol import CalibrationText
+from quantpress.files import sha256_of
+from quantpress.toolchain.cache import cache_folder, make_once
+from quantpress.toolchain.llama_cpp import LlamaCpp, install, require
+from quantpress.toolchain.progress import plain_lines
+from tests.wide_model import tiny_wide_model, wide_model
+
+_MODELS = {"wide": wide_model, "tiny-wide": tiny_wide_model}
+_SAMPLES, _LENGTH = 8, 256
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``cpu`` and ``wall`` in seconds, ``peak`` in bytes of resident memory, ``read`` in bytes of the source."""
+
+    cpu: float
+    wall: float
+    peak: int
+    read: int
+
+
+def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
+    """The unquantized GGUF and its imatrix, made once per user."""
+    source = _MODELS[name](plain_lines(print))
+
+    def make(folder: Path) -> None:
+        from pydoc_data.topics import topics
+
+        convert(tools, source, name, folder / f"{name}-F16.gguf")
+        text = folder / "topics.txt"
+        text.write_text("\n\n".join(topics[topic] for topic in sorted(topics)), encoding="utf-8")
+        calibration = CalibrationText(
+            name="topics", path=text, sha256=sha256_of(text), samples=_SAMPLES, length=_LENGTH
+        )
+        options = ["--threads", str(len(os.sched_getaffinity(0)))]
+        make_imatrix(tools, folder / f"{name}-F16.gguf", calibration, folder / f"{name}.imatrix.gguf", options)
+
+    folder = make_once(cache_folder() / "bench" / source.name, make)
+    return folder / f"{name}-F16.gguf", folder / f"{name}.imatrix.gguf"
+
+
+def measured(commands: Sequence[Sequence[str]], folder: Path, read: int) -> Measured:
+    """Runs commands one after another in ``folder``. Raises ``CalledProcessError`` when one fails."""
+    cpu, peak, begun = 0.0, 0, time.monotonic()
+    for command in commands:
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                log.seek(0)
+                sys.stderr.write(log.read().decode(errors="replace")[-2000:])
+                raise subprocess.CalledProcessError(process.returncode, list(command))
+        cpu += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss * 1024)
+    return Measured(cpu, time.monotonic() - begun, peak, read)
+
+
+def loop(tools: LlamaCpp, model: Path, imatrix: Path, rungs: Sequence[str], out: Path, threads: int) -> Measured:
+    commands = [
+        [
+            str(tools.quantize),
+            *arguments(RUNGS[rung], imatrix),
+            model.name,
+            str(_file(out, rung)),
+            RUNGS[rung].type,
+            str(threads),
+        ]
+        for rung in rungs
+    ]
+    return measured(commands, model.parent, model.stat().st_size * len(rungs))
+
+
+def one_pass(model: Path, imatrix: Path, rungs: Sequence[str], out: Path, threads: int) -> Measured:
+    command = [sys.executable, "-m", "benchmarks.ladder", "--press", str(model), str(imatrix), str(out)]
+    return measured([[*command, str(threads), *rungs]], Path.cwd(), model.stat().st_size)
+
+
+def press(model: Path, imatrix: Path, out: Path, threads: int, rungs: Sequence[str]) -> None:
+    """What :func:`one_pass` measures, in a process of its own: plan and write."""
+    tools = require()
+    plans = plan_rungs(tools, model, imatrix, rungs)
+    write_rungs(tools, model, imatrix, plans, {rung: _file(out, rung) for rung in rungs}, threads)
+
+
+def different(ours: Path, theirs: Path, rungs: Sequence[str]) -> list[str]:
+    return [rung for rung in rungs if not filecmp.cmp(_file(ours, rung), _file(theirs, rung), shallow=False)]
+
+
+def _file(folder: Path, rung: str) -> Path:
+    return folder / f"{rung}.gguf"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--press", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--model", choices=_MODELS, default="wide")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of loop and one pass (default 1)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--also", type=int, nargs="*", default=[1, 2, 8], help="threads of runs that are only compared")
+    asked = parser.parse_args()
+    if asked.press:
+        model, imatrix, out, threads, *rungs = asked.press
+        press(Path(model), Path(imatrix), Path(out), int(threads), rungs)
+        return 0
+    tools = install(plain_lines(print))
+    model, imatrix = prepared(tools, asked.model)
+    rungs = rungs_for({})
+    loops, passes = [], []
+    wrong: set[str] = set()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="ladder-", dir=model.parent.parent) as scratch:
+        theirs, ours = Path(scratch) / "loop", Path(scratch) / "one-pass"
+        for _ in range(asked.rounds):
+            for folder in (theirs, ours):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+            passes.append(one_pass(model, imatrix, rungs, ours, asked.threads))
+            print("one pass", passes[-1], flush=True)
+            loops.append(loop(tools, model, imatrix, rungs, theirs, asked.threads))
+            print("loop", loops[-1], flush=True)
+            wrong.update(different(ours, theirs, rungs))
+        for threads in sorted({*asked.also} - {asked.threads}):
+            one_pass(model, imatrix, rungs, ours, threads)
+            wrong.update(different(ours, theirs, rungs))
+            print(f"compared with {threads} threads: {sorted(wrong) or 'all equal'}", flush=True)
+        size = sum(_file(theirs, rung).stat().st_size for rung in rungs)
+    lines = _lines(asked, tools, model, rungs, size, loops, passes, sorted(wrong), load)
+    print("\n".join(lines))
+    write_section(Path("docs/benchmarks.md"), "The GGUF ladder in one pass", lines)
+    return 1 if wrong else 0
+
+
+def _lines(
+    asked: argparse.Namespace,
+    tools: LlamaCpp,
+    model: Path,
+    rungs: Sequence[str],
+    size: int,
+    loops: Sequence[Measured],
+    passes: Sequence[Measured],
+    wrong: Sequence[str],
+    load: float,
+) -> list[str]:
+    def row(name: str, looped: float, passed: float, unit: str) -> str:
+        return f"| {name} | {looped:,.1f} {unit} | {passed:,.1f} {unit} | {passed / looped:.2f} |"
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    same = f"all but {', '.join(wrong)}" if wrong else f"all {len(rungs)}"
+    counts = ", ".join(str(count) for count in sorted({*asked.also, asked.threads}))
+    return [
+        f"`python -m benchmarks.ladder --model {asked.model} --rounds {asked.rounds} --threads {asked.threads}`, "
+        f"on {platform.machine()} with {os.cpu_count()} cores, {tools.version}; load average {load:.1f} at the start, "
+        f"{os.getloadavg()[0]:.1f} at the end.",
+        "",
+        f"{len(rungs)} rungs of a model of {model.stat().st_size / 1e6:.0f} MB in F16, {size / 1e9:.2f} GB written. "
+        f"Files equal to llama-quantize's byte for byte with {counts} threads: {same}.",
+        "",
+        "| | loop of llama-quantize | one pass | ratio |",
+        "|---|---:|---:|---:|",
+        row("CPU time", mean([run.cpu for run in loops]), mean([run.cpu for run in passes]), "s"),
+        row("wall time", mean([run.wall for run in loops]), mean([run.wall for run in passes]), "s"),
+        row("source bytes read", loops[0].read / 1e6, passes[0].read / 1e6, "MB"),
+        row("peak memory", max(run.peak for run in loops) / 1e6, max(run.peak for run in passes) / 1e6, "MB"),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
