@@ -93,14 +93,15 @@ def test_a_full_disk_is_found_before_the_download(operator: Operator, small_disk
 
 
 def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
+    """A wave whose child is killed is made one by one; the rung whose own child is killed too fails."""
     operator.write_catalog(
         [{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q4_K_M", "Q5_0"]}}],
         calibration={"samples": 2, "length": 128},
     )
     run = operator.start("run")
-    killed = _kill_quantizer_of("Q4_K_M", run, operator.folder)
+    assert _kill_child("wave-*", run, operator.folder)
+    assert _kill_child("Q4_K_M-*", run, operator.folder)
     _, err = run.communicate(timeout=600)
-    assert killed
     assert run.returncode == 1
     failure = err[err.rindex(f"quantpress: {MODEL} gguf Q4_K_M: quantizers.job was killed by SIGKILL") :]
     assert "Q5_0" not in failure
@@ -112,16 +113,16 @@ def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
     assert [step["variant"] for step in operator.plan() if step["action"] == "press"] == ["Q4_K_M"]
 
 
-def _kill_quantizer_of(variant: str, run: subprocess.Popen[str], home: Path) -> bool:
-    """SIGKILLs the child process that quantizes ``variant``, as soon as there is one."""
+def _kill_child(job_folder: str, run: subprocess.Popen[str], folder: Path) -> bool:
+    """SIGKILLs the child process that works in ``job_folder`` (a pattern), as soon as there is one."""
     while run.poll() is None:
-        for job in home.glob(f"home/work/*/gguf/{variant}-*/job.json"):
+        for job in folder.glob(f"home/work/*/gguf/{job_folder}/job.json"):
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     command = (process / "cmdline").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                if any(part.endswith(str(job.relative_to(home)).encode()) for part in command):
+                if any(part.endswith(str(job.relative_to(folder)).encode()) for part in command):
                     os.kill(int(process.name), signal.SIGKILL)
                     return True
         time.sleep(0.01)

@@ -38,6 +38,8 @@ _ESTIMATE = re.compile(rf"Final estimate: PPL = {_NUMBER} \+/- {_NUMBER}")
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, n_ctx=(\d+)")
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
+#: Heads the figures of a run against a base.
+_STATISTICS = "====== KL divergence statistics ======"
 
 
 def evaluate(job: EvaluationJob) -> Evaluation:
@@ -137,8 +139,13 @@ def generate(tools: LlamaCpp, model: Path, prompt: str, tokens: int, threads: in
 def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
     header = read_header(base)
     check_base(header, job.protocol.n_ctx, job.protocol.windows)
+    options = ["--kl-divergence", "--kl-divergence-base", str(base.resolve())]
     run = _Run(tools, job)
-    run.go(["--kl-divergence", "--kl-divergence-base", str(base.resolve())])
+    run.go(options)
+    if _STATISTICS not in run.said:
+        # Seen once in some 300 runs, on 2 cores at load 8: exit code 0, and the output ended after the first window.
+        run = _Run(tools, job)
+        run.go(options)
     perplexity, error, divergence = parse_divergence(run.said)
     if not (math.isfinite(perplexity) and math.isfinite(divergence.mean)):
         again = _Run(tools, job)
