@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -39,8 +41,11 @@ def quantize_gptq(job: Job) -> Output:
     _prepare_environment(job)
     from gptqmodel.quantization.config import GPTQConfig
 
-    config = GPTQConfig(**job.variant.parameters, device=job.device, offload_to_disk=False)
-    return _quantize(job, config, {})
+    given = dict(job.variant.parameters)
+    steps = given.pop("scale_search_steps")
+    config = GPTQConfig(**given, device=job.device, offload_to_disk=False)
+    with _scale_search(steps):
+        return _quantize(job, config, {})
 
 
 def quantize_awq(job: Job) -> Output:
@@ -64,6 +69,26 @@ def quantize_awq(job: Job) -> Output:
     with searching(search):
         # Packs the same files everywhere; the other backends need CUDA.
         return _quantize(job, config, {"backend": BACKEND.AWQ_TORCH})
+
+
+@contextmanager
+def _scale_search(steps: int) -> Iterator[None]:
+    """Within the block GPTQModel tries ``steps`` scales from a group's full range down to half of it.
+
+    Its own 80 steps, down to a fifth of the range, take twice the time on a CPU (docs/benchmarks.md).
+    """
+    from gptqmodel.quantization.quantizer import Quantizer
+
+    theirs = Quantizer.configure
+
+    def configure(self: Any, *positional: Any, **named: Any) -> None:
+        theirs(self, *positional, **{"grid": 2 * steps, "maxshrink": 0.5} | named)
+
+    Quantizer.configure = configure
+    try:
+        yield
+    finally:
+        Quantizer.configure = theirs
 
 
 def _prepare_environment(job: Job) -> None:
