@@ -7,6 +7,7 @@ beside them, whose last lines are quoted when the child fails.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from quantpress.files import write_text
 _WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "QUANTPRESS_TOKEN")
 _WITHHELD_PREFIXES = ("PREFECT_",)
 _QUOTED_LINES = 8
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -60,6 +63,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
             env=child_environment(),
             cwd=folder,  # libraries that write logs where they stand write them here
             start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
         )
         try:
             code = process.wait(timeout)
@@ -74,6 +78,11 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     if code != 0 or not result_file.exists():
         raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
     return result.model_validate_json(result_file.read_bytes())
+
+
+def die_with_parent() -> None:
+    """Called in a new process before its program starts: the kernel kills it when its parent dies, however it dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

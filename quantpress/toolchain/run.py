@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -11,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from quantpress.child import child_environment
+from quantpress.child import child_environment, die_with_parent
 from quantpress.errors import ChildFailed
 
 #: llama.cpp reads option defaults from these; a recipe must not depend on them.
@@ -20,8 +19,6 @@ _TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")
 #: llama-perplexity took 14 s instead of 33 s with it, on 2 cores at load 6.
 _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _QUOTED_LINES = 8
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 #: Lines end in a newline, or in the carriage return of a progress bar.
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -47,7 +44,7 @@ def run_tool(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=_PATIENT | kept | dict(environment or {}),
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
     )
     assert process.stdout is not None
     lines: list[str] = []
@@ -77,8 +74,3 @@ def _take(raw: bytes, lines: list[str], on_line: Callable[[str], None]) -> None:
         print(line, flush=True)
     lines.append(line)
     on_line(line)
-
-
-def _die_with_parent() -> None:
-    # Runs in the new process before the tool: the kernel kills it when its parent is gone, even by SIGKILL.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -57,6 +57,17 @@ class Operator:
             text=True,
         )
 
+    def start_silent(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A press that may be killed: Prefect's embedded server outlives it, and would keep its pipes open."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "quantpress", *arguments],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def call(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
         process = self.start(*arguments, **environment)

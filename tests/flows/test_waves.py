@@ -1,0 +1,79 @@
+"""A ladder larger than the disk budget, and a press that is killed: everything is published, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from quantpress.manifest import Manifest, parse_manifest
+from tests.flows.operating import Operator
+
+pytestmark = pytest.mark.slow
+
+MODEL = "upstream/Tiny-Instruct"
+REPO = "press/Tiny-Instruct-GGUF"
+LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
+#: The tiny model's Q8_0 has 37.6 MB, the ladder 136 MB.
+BUDGET = "45MB"
+
+
+def manifest_at(operator: Operator, revision: str) -> Manifest | None:
+    if not operator.api.file_exists(REPO, "quantpress.json", revision=revision):
+        return None
+    path = operator.api.hf_hub_download(REPO, "quantpress.json", revision=revision, cache_dir=operator.folder / "look")
+    return parse_manifest(Path(path).read_bytes(), revision)
+
+
+def test_a_budget_below_one_rung_is_refused_beforehand(operator: Operator, tiny_model: Path) -> None:
+    operator.upload_source(MODEL, tiny_model)
+    operator.write_catalog(
+        [{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": LADDER}}], calibration={"samples": 2, "length": 128}
+    )
+    code, _, err = operator.call("run", QUANTPRESS_DISK_BUDGET="1MB")
+    assert code == 1
+    assert err.count("more than the disk budget of 0.00 GB: raise QUANTPRESS_DISK_BUDGET") >= len(LADDER)
+    assert not operator.api.repo_exists(REPO)
+    assert not (operator.folder / "home" / "sources").exists()
+
+
+def test_a_killed_press_is_resumed(operator: Operator) -> None:
+    """Killed while the second wave is made; the first is on the Hub and stays as it is."""
+    run = operator.start_silent("run", QUANTPRESS_DISK_BUDGET=BUDGET)
+    while run.poll() is None and not operator.api.repo_exists(REPO):
+        time.sleep(0.05)
+    while run.poll() is None and len(operator.commits(REPO)) < 2:
+        time.sleep(0.05)
+    assert run.poll() is None
+    run.kill()
+    run.wait()
+    # Prefect's embedded server is in the press's session.
+    os.killpg(run.pid, signal.SIGKILL)
+    before = manifest_at(operator, "main")
+    assert before is not None and 0 < len(before.entries) < len(LADDER)
+    code, _, err = operator.call("run", QUANTPRESS_DISK_BUDGET=BUDGET)
+    assert code == 0, err
+    after = manifest_at(operator, "main")
+    assert after is not None
+    assert sorted(entry.variant for entry in after.entries) == sorted(LADDER)
+    for entry in before.entries:
+        assert after.entry(entry.variant) == entry
+    assert not list((operator.folder / "home" / "work").glob("*"))
+    assert not list((operator.folder / "home").rglob("*.tmp"))
+
+
+def test_every_commit_was_whole_and_added_what_no_other_did(operator: Operator) -> None:
+    added: list[str] = []
+    for revision in reversed(operator.commits(REPO)):
+        manifest = manifest_at(operator, revision)
+        if manifest is None:
+            continue
+        files = {file for file in operator.api.list_repo_files(REPO, revision=revision) if file.endswith(".gguf")}
+        listed = [file.path for entry in manifest.published() for file in entry.artifact.files]
+        assert files == {*listed, "Tiny-Instruct.imatrix.gguf"}
+        added += sorted(set(listed) - set(added))
+    assert sorted(added) == sorted(f"Tiny-Instruct-{rung}.gguf" for rung in LADDER)
+    assert len(operator.commits(REPO)) >= 4
