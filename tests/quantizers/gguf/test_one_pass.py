@@ -209,7 +209,7 @@ def test_a_kill_leaves_no_half_file_and_the_next_run_cleans_up(
     script = (
         "import sys; from pathlib import Path; from quantizers.gguf.one_pass import write_rungs;"
         "from quantizers.gguf.rung_plan import plan_rungs; from quantpress.toolchain.llama_cpp import require;"
-        "m, i, o = map(Path, sys.argv[1:]); p = plan_rungs(require(), m, i, ['IQ2_S', 'Q4_0']);"
+        "m, i, o = map(Path, sys.argv[1:]); p = plan_rungs(require(), m, i, ['IQ3_S', 'Q4_0']);"
         "write_rungs(require(), m, i, p, {x.rung: o / f'{x.rung}.gguf' for x in p}, 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, model.file, model.imatrix, tmp_path])
@@ -220,9 +220,9 @@ def test_a_kill_leaves_no_half_file_and_the_next_run_cleans_up(
     process.wait()
     assert [path.suffix for path in tmp_path.iterdir()] == [".tmp", ".tmp"]
 
-    write(model.file, model.imatrix, ["IQ2_S", "Q4_0"], tmp_path, 2)
+    write(model.file, model.imatrix, ["IQ3_S", "Q4_0"], tmp_path, 2)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["IQ2_S.gguf", "Q4_0.gguf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["IQ3_S.gguf", "Q4_0.gguf"]
 
 
 def test_what_cannot_be_made_is_refused(llama_cpp: LlamaCpp, models: dict[str, Model], tmp_path: Path) -> None:
