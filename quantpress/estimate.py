@@ -11,7 +11,7 @@ from quantpress.source import Source
 _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
 #: Core-seconds per weight of the source for quantizing and evaluating one variant; measured on SmolLM2-135M
 #: on 2 cores (docs/benchmarks.md).
-_CORE_SECONDS_PER_WEIGHT = {"gguf": 2.5e-7, "gptq": 2.2e-6, "awq": 2.2e-6}
+_CORE_SECONDS_PER_WEIGHT = {"gguf": 3.5e-7, "gptq": 1.5e-6, "awq": 1.8e-6}
 
 
 class Estimate(BaseModel):
@@ -45,5 +45,5 @@ def estimate_variant(source: Source, variant: Variant) -> Estimate:
         upload=size,
         disk=2 * weights,
         memory=4 * weights,
-        core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, 2.5e-6),
+        core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, 1.8e-6),
     )
