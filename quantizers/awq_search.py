@@ -1,7 +1,7 @@
 """AWQ's search for scales and clipping bounds, within GPTQModel's walk over a model's layers.
 
 GPTQModel 7.6 walks the layers, captures inputs, applies scales and packs; its two searches are replaced, because on
-a CPU they take 80 s per layer of SmolLM2-135M (elementwise products in float16). The mathematics is AWQ's
+a CPU they took 80 s of wall time per layer of SmolLM2-135M (elementwise products in float16). The mathematics is AWQ's
 (Lin et al., arXiv:2306.00978, and the autoawq package), in float32, with three differences: the scale search looks
 at a sample of the calibration windows; it also tries no scaling at all; and the clipping error, which is
 quadratic in the weights' error, is computed from the inputs' Gram matrix over all calibration tokens.
