@@ -9,6 +9,7 @@ from pathlib import Path
 from quantizers import quantizer
 from quantizers.job import peak_memory_bytes
 from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
+from quantpress.child import explained_exit
 from quantpress.files import write_text
 
 
@@ -47,4 +48,5 @@ def main(wave_file: Path, result_file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with explained_exit():
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

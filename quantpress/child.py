@@ -2,7 +2,8 @@
 
 A crash, an OOM kill or a leak ends one job and not the run, the memory comes back, and the child's peak
 memory can be read from the kernel. Both files live in the job's folder; the child's output goes to a log
-beside them, whose last lines are quoted when the child fails.
+beside them. A child that knows why it fails says so in one line, and that is what its parent says; else the log's
+last lines are quoted.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 
-from quantpress.errors import ChildFailed
+from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
 
 #: Credentials and connections that no child needs.
 _WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "QUANTPRESS_TOKEN")
 _WITHHELD_PREFIXES = ("PREFECT_",)
 _QUOTED_LINES = 8
+#: How a child ends that has written its error as the last lines of its log, and what they begin with.
+_EXPLAINED = 3
+_ERROR = "error: "
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)
 
@@ -44,8 +49,9 @@ def child_environment() -> dict[str, str]:
 def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None) -> R:
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
-    ``timeout`` is in seconds. Raises :class:`ChildFailed` with the last lines of output when the child exits
-    non-zero, dies of a signal, runs out of time or writes no result. The child and all it started are killed
+    ``timeout`` is in seconds. Raises :class:`ChildFailed` with the child's own explanation (:func:`explained_exit`),
+    or with the last lines of output when it exits non-zero otherwise, dies of a signal, runs out of time or writes
+    no result. The child and all it started are killed
     when this process is interrupted.
     """
     folder = folder.resolve()
@@ -75,9 +81,26 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
         raise ChildFailed(
             f"{module} was killed by {signal.Signals(-code).name} (log: {log_file})\n{last_lines(log_file)}"
         )
+    if code == _EXPLAINED and (explanation := _explanation(log_file)):
+        raise ChildFailed(explanation)
     if code != 0 or not result_file.exists():
         raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
     return result.model_validate_json(result_file.read_bytes())
+
+
+@contextmanager
+def explained_exit() -> Iterator[None]:
+    """Around a child's work: an expected error becomes the last words of its log, without a stack trace."""
+    try:
+        yield
+    except QuantpressError as error:
+        print(f"{_ERROR}{error}", flush=True)
+        raise SystemExit(_EXPLAINED) from None
+
+
+def _explanation(log_file: Path) -> str:
+    """The error with which a child ended, or nothing."""
+    return ("\n" + log_file.read_text(errors="replace")).rpartition(f"\n{_ERROR}")[2].strip()
 
 
 def die_with_parent() -> None:
@@ -94,10 +117,16 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
     """The result of an equal job that ``folder`` holds from before, or None."""
-    job_file, result_file = folder / "job.json", folder / "result.json"
-    if not result_file.exists() or job_file.read_text(encoding="utf-8") != job.model_dump_json(indent=1):
+    result_file = folder / "result.json"
+    if not result_file.exists() or not begun(job, folder):
         return None
     return result.model_validate_json(result_file.read_bytes())
+
+
+def begun(job: BaseModel, folder: Path) -> bool:
+    """Whether a child was started for an equal job in ``folder`` before, and has perhaps left work to go on from."""
+    job_file = folder / "job.json"
+    return job_file.exists() and job_file.read_text(encoding="utf-8") == job.model_dump_json(indent=1)
 
 
 def last_lines(log_file: Path) -> str:

@@ -1,35 +1,69 @@
-"""The source as an unquantized GGUF, by llama.cpp's own converter."""
+"""The source as a GGUF without quantization, by llama.cpp's own converter."""
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from quantpress.errors import Refused
+from quantpress.errors import ChildFailed, Refused
 from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
 #: What the converter may see of a source: safetensors, configuration and tokenizer; neither code nor pickles.
 _SEEN_SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".md", ".jinja", ".tiktoken"}
+#: What the converter logs before it gives up (convert_hf_to_gguf.py; conversion/base.py, ``get_vocab_base_pre``).
+_UNKNOWN_ARCHITECTURE = re.compile(r"Model (\S+) is not supported")
+_UNKNOWN_PRE_TOKENIZER = re.compile(r"\*\* chkhsh: +([0-9a-f]{64})")
+_REMEDY = "take a newer llama.cpp (QUANTPRESS_LLAMA_CPP) or leave gguf out of the model's formats"
 
 
 def convert(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
     """Writes ``file``: the model of ``source`` with its matrices in float16, its vectors in float32.
 
-    The converter sees the source through a folder of links named after the model, for it takes the metadata's
-    names from the folder's. Raises :class:`Refused` when the source holds no safetensors, ``ChildFailed`` when
-    llama.cpp does not know the architecture or the tokenizer.
+    Raises :class:`Refused` as :func:`convert_vocabulary` does, and ``ChildFailed`` when the converter fails on
+    the weights.
     """
+    with atomic(file) as temporary:
+        _run(tools, source, model_name, ["--outtype", "f16", "--outfile", temporary])
+
+
+def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
+    """Writes ``file`` with the metadata and the tokenizer of ``source``, and no weights; takes seconds.
+
+    Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, or
+    cannot read the tokenizer, and when the source holds no safetensors.
+    """
+    try:
+        with atomic(file) as temporary:
+            _run(tools, source, model_name, ["--vocab-only", "--outfile", temporary])
+    except ChildFailed as error:
+        last = str(error).splitlines()[-1].strip(" |")
+        raise Refused(f"llama.cpp's converter cannot read its tokenizer ({last}): {_REMEDY}") from None
+
+
+def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Path]) -> None:
+    """Runs the converter on a folder of links named after the model, for it takes the metadata's names from there."""
     seen = [path for path in sorted(source.iterdir()) if path.is_file() and path.suffix in _SEEN_SUFFIXES]
     if not any(path.suffix == ".safetensors" for path in seen):
         raise Refused(f"{source} holds no safetensors file: only such weights are read")
-    with atomic(file) as temporary, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         view = Path(scratch) / model_name
         view.mkdir()
         for path in seen:
             (view / path.name).symlink_to(path.resolve())
-        command: list[str | Path] = [sys.executable, tools.converter, view]
-        command += ["--outtype", "f16", "--model-name", model_name, "--outfile", temporary]
-        run_tool(command, Path(scratch))
+        command: list[str | Path] = [sys.executable, tools.converter, view, "--model-name", model_name, *options]
+        run_tool(command, Path(scratch), _refuse_unknown(tools.version))
+
+
+def _refuse_unknown(version: str) -> Callable[[str], None]:
+    def look(line: str) -> None:
+        if found := _UNKNOWN_ARCHITECTURE.search(line):
+            raise Refused(f"the converter of {version} does not know the architecture {found[1]}: {_REMEDY}")
+        if found := _UNKNOWN_PRE_TOKENIZER.search(line):
+            raise Refused(f"the converter of {version} does not know its pre-tokenizer (hash {found[1]}): {_REMEDY}")
+
+    return look

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,12 @@ from quantpress.toolchain.run import run_tool
 _COUNTS = ".counts"
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"computing over (\d+) chunks")
+_NONE_LEFT = re.compile(r"there will be not enough tokens left after removing \d+ chunks")
+_NOT_FINITE = re.compile(r"non-finite values detected in (\S+)")
+_WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
+#: Windows between two savings of the sums; each begins with loading the model.
+_SEGMENT = 32
+_LEAST_LEFT = 3
 
 
 class ImatrixReport(BaseModel):
@@ -35,40 +42,99 @@ def make_imatrix(
 ) -> ImatrixReport:
     """Writes ``file`` from the unquantized ``model`` beside it, over ``samples`` windows of ``length`` tokens.
 
+    The windows are taken in segments. The sums so far lie beside ``file`` between two of them, and a call that finds
+    such sums goes on from there: float32 sums that were saved and loaded are the same sums, so ``file`` is byte
+    for byte that of one run over all windows. (What llama-imatrix saves by itself every few windows is no such
+    state: it saves in the midst of a window, when the first tensor has it and the others do not.)
+
     llama-imatrix runs in the model's folder with relative names only, for it stores the name of its text.
     Raises :class:`BadInput` when the text is too short, :class:`QuantpressError` when a sum is not finite.
     """
-    folder = model.parent
+    if file.exists():
+        return read_report(file)
+    folder, sums = model.parent, file.with_name(f"{file.stem}.partial.gguf")
     text = folder / "calibration.txt"
     text.unlink(missing_ok=True)
     text.symlink_to(calibration.path.resolve())
-    with atomic(file) as temporary:
-        command: list[str | Path] = [tools.imatrix, "--model", model.name, "--file", text.name]
-        command += ["--output", temporary.name, "--output-format", "gguf", "--no-ppl"]
-        command += ["--chunks", str(calibration.samples), "--ctx-size", str(calibration.length)]
-        command += ["--batch-size", str(calibration.length), *options]
-        try:
-            run_tool(command, folder, lambda line: _check_enough(line, calibration))
-        finally:
-            text.unlink()
-        report = read_report(temporary)
+    try:
+        done = read_report(sums).windows if sums.exists() else 0
+        for start, end in segments(calibration.samples):
+            if start < done:
+                continue
+            with atomic(file if end == calibration.samples else sums) as temporary:
+                command: list[str | Path] = [tools.imatrix, "--model", model.name, "--file", text.name]
+                command += ["--output", temporary.name, "--output-format", "gguf", "--no-ppl"]
+                command += ["--output-frequency", str(calibration.samples + 1)]  # only when it ends
+                command += ["--chunks", str(end - start), "--ctx-size", str(calibration.length)]
+                command += ["--batch-size", str(calibration.length), *options]
+                if start:
+                    command += ["--chunk", str(start), "--in-file", sums.name]
+                run_tool(command, folder, _Watch(calibration, start, end).look)
+                report = read_report(temporary)
+                if end < calibration.samples:
+                    _drop_metadata(temporary, end)
+    finally:
+        text.unlink()
+    sums.unlink(missing_ok=True)
     return report
 
 
-def _check_enough(line: str, calibration: CalibrationText) -> None:
-    """Ends llama-imatrix when it says that it has less text than it is to use."""
-    length = calibration.length
-    if found := _TOO_FEW.search(line):
-        windows = int(found[1]) // length
-    elif found := _STARTED.search(line):
-        windows = int(found[1])
-    else:
-        return
-    if windows < calibration.samples:
-        raise BadInput(
-            f"calibration text {calibration.name} has {windows} windows of {length} tokens, and {calibration.samples} "
-            "are asked for: ask for fewer samples or give more text"
-        )
+def segments(windows: int) -> list[tuple[int, int]]:
+    """First window and the one after the last, of each segment.
+
+    llama-imatrix does not start where fewer than three windows are left (tools/imatrix/imatrix.cpp).
+    """
+    starts = list(range(0, max(windows - _LEAST_LEFT + 1, 1), _SEGMENT))
+    return list(zip(starts, [*starts[1:], windows], strict=True))
+
+
+def _drop_metadata(file: Path, windows: int) -> None:
+    """Leaves the sums and the number of windows: llama-imatrix would add its text's name to the one that is there."""
+    from gguf import GGUFReader, GGUFWriter
+
+    stripped = file.with_name(f"{file.name}.stripped.tmp")
+    writer = GGUFWriter(stripped, "imatrix")
+    reader = GGUFReader(file)
+    for key in (_WINDOWS, _WINDOW_TOKENS):
+        writer.add_uint32(key, int(reader.fields[key].contents()))
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    stripped.replace(file)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Reads along with llama-imatrix over the windows from ``start`` to ``end``, and ends it when it cannot succeed."""
+
+    calibration: CalibrationText
+    start: int
+    end: int
+
+    def look(self, line: str) -> None:
+        if found := _NOT_FINITE.search(line):
+            raise QuantpressError(_overflow(f"what {found[1]} reads"))
+        length, asked = self.calibration.length, self.calibration.samples
+        if found := _TOO_FEW.search(line):
+            windows = self.start + int(found[1]) // length
+        elif found := _STARTED.search(line):
+            windows = self.start + int(found[1])
+        elif _NONE_LEFT.search(line):
+            windows = self.start
+        else:
+            return
+        if windows < self.end:
+            raise BadInput(
+                f"calibration text {self.calibration.name} has {windows} windows of {length} tokens, and {asked} "
+                "are asked for: ask for fewer samples or give more text"
+            )
+
+
+def _overflow(where: str) -> str:
+    return f"non-finite values in {where}: the model overflows on the calibration text"
 
 
 def read_report(file: Path) -> ImatrixReport:
@@ -79,14 +145,11 @@ def read_report(file: Path) -> ImatrixReport:
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     broken = sorted(name for name, data in tensors.items() if not np.isfinite(data).all())
     if broken:
-        raise QuantpressError(
-            f"the imatrix has non-finite values in {len(broken)} tensors ({broken[0]}, …): the model overflows on "
-            "the calibration text"
-        )
+        raise QuantpressError(_overflow(f"{len(broken)} tensors ({broken[0]}, …) of the imatrix"))
     names = [name.removesuffix(_COUNTS) for name in tensors if name.endswith(_COUNTS)]
     return ImatrixReport(
-        windows=int(reader.fields["imatrix.chunk_count"].contents()),
-        window_tokens=int(reader.fields["imatrix.chunk_size"].contents()),
+        windows=int(reader.fields[_WINDOWS].contents()),
+        window_tokens=int(reader.fields[_WINDOW_TOKENS].contents()),
         tensors=len(names),
         unused=sorted(name for name in names if bool((tensors[name + _COUNTS] == 0).any())),
     )

@@ -58,15 +58,23 @@ class GGUF:
         return [imatrix_file(job.prepared, job.model_name)]
 
     def prepare(self, job: Job) -> None:
-        """Makes ``{Model}-F16.gguf``, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``."""
+        """Makes ``{Model}-F16.gguf``, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``.
+
+        What an earlier child of the same job left there is continued: a file that has its name is whole.
+        """
         from quantizers.gguf.convert import convert
         from quantizers.gguf.imatrix import make_imatrix
+        from quantizers.gguf.preflight import check_source
         from quantpress.toolchain.llama_cpp import install
         from quantpress.toolchain.options import processor_options
 
         tools = install()
         model = unquantized_file(job.prepared, job.model_name)
-        convert(tools, job.source, job.model_name, model)
+        for left in job.prepared.glob(".*.tmp"):
+            left.unlink()  # half of a file, of a child that was killed
+        if not model.exists():
+            check_source(tools, job.source, job.model_name, job.device)
+            convert(tools, job.source, job.model_name, model)
         report = make_imatrix(
             tools,
             model,

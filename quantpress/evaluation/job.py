@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+from quantpress.child import explained_exit
 from quantpress.evaluation.record import Evaluation, Protocol, Record
 from quantpress.files import write_text
 
@@ -43,4 +44,5 @@ def main(job_file: Path, result_file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with explained_exit():
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

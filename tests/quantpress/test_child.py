@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from quantpress.child import finished, run_child
+from quantpress.child import begun, finished, run_child
 from quantpress.errors import ChildFailed
 
 
@@ -35,6 +35,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         if number == 1: raise RuntimeError("no such luck")
         if number == 2: os.kill(os.getpid(), signal.SIGKILL)
         if number == 3: time.sleep(600)
+        if number == 5:
+            from quantpress.child import explained_exit
+            from quantpress.errors import Refused
+            with explained_exit():
+                raise Refused("the width 575 is odd: take another")
         if number != 4:
             answer = {"number": number + 1, "environment": sorted(os.environ)}
             pathlib.Path(sys.argv[2]).write_text(json.dumps(answer))
@@ -67,6 +72,14 @@ def test_a_failure_quotes_the_last_lines(module: str, tmp_path: Path, number: in
     assert str(caught.value).startswith(said)
     assert f"| working on {number}" in str(caught.value)
     assert finished(Question(number=number), Answer, tmp_path / "job") is None
+
+
+def test_a_child_that_knows_why_says_so_in_one_line(module: str, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed) as caught:
+        run_child(module, Question(number=5), Answer, tmp_path / "job")
+    assert str(caught.value) == "the width 575 is odd: take another"
+    assert begun(Question(number=5), tmp_path / "job")
+    assert not begun(Question(number=6), tmp_path / "job")
 
 
 def test_a_child_that_hangs_is_ended(module: str, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""What would make a GGUF ladder fail hours later, or be wrong in silence: found before the model is converted."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from quantizers.gguf.convert import convert_vocabulary
+from quantpress.errors import Refused
+from quantpress.toolchain.llama_cpp import LlamaCpp
+from quantpress.weights import WeightsReport, check_weights
+
+#: Bytes per weight of the float16 model, which llama-imatrix and llama-perplexity read once per window.
+_FLOAT16 = 2
+#: Bytes per element of the largest tensor, while the converter has it: as stored, in float32 and in float16.
+_CONVERTING = 8
+#: Bytes of a converter's Python with torch and transformers, or of an engine's buffers: the converter of a model of
+#: 35 M weights peaks at 0.9 GB.
+_PROGRAM = 1_000_000_000
+#: Tokenizers before whose text llama.cpp puts a BOS unless the file says otherwise (src/llama-vocab.cpp): SPM and WPM.
+_ADDING = ("llama", "bert")
+_AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
+
+
+def check_source(tools: LlamaCpp, source: Path, model_name: str, device: Literal["cpu", "cuda"]) -> None:
+    """Raises :class:`Refused`, in one line that says what to do, for a source of which no GGUF ladder can be made.
+
+    Looked at: weights that are cut off, not finite or not finite in float16; memory; whether the converter knows
+    architecture and tokenizer; the BOS.
+    """
+    weights = check_weights(source)
+    if weights.beyond_float16:
+        more = f" (and {len(weights.beyond_float16) - 1} more tensors)" if len(weights.beyond_float16) > 1 else ""
+        raise Refused(
+            f"{weights.beyond_float16[0]}{more} has values beyond 65504, which are infinite in the float16 that "
+            "every rung is made from: leave gguf out of the model's formats"
+        )
+    require_memory(memory_needed(weights, device), available_memory())
+    with tempfile.TemporaryDirectory() as scratch:
+        vocabulary = Path(scratch) / "vocabulary.gguf"
+        convert_vocabulary(tools, source, model_name, vocabulary)
+        check_bos(vocabulary)
+
+
+def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:
+    """Bytes of RAM: for the converter's largest tensor, and on a CPU for the float16 model, which engines map."""
+    model = _FLOAT16 * weights.weights if device == "cpu" else 0
+    return _PROGRAM + max(model, _CONVERTING * weights.largest_tensor)
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Bytes that programs can have without swapping, as the kernel estimates. Raises :class:`Refused`."""
+    found = _AVAILABLE.search(meminfo.read_text(encoding="ascii"))
+    if found is None:
+        raise Refused(f"{meminfo} does not say how much memory is available: Linux 3.14 or newer is needed")
+    return int(found[1]) * 1024
+
+
+def require_memory(needed: int, available: int) -> None:
+    """Raises :class:`Refused` when fewer than ``needed`` bytes are ``available``."""
+    if needed > available:
+        raise Refused(
+            f"{needed / 1e9:.1f} GB of memory are needed for the float16 model and {available / 1e9:.1f} GB are "
+            "available: end other programs, or press it on a machine with more"
+        )
+
+
+def check_bos(vocabulary: Path) -> None:
+    """Raises :class:`Refused` when a GGUF file asks for a BOS before each text and names no token for it.
+
+    llama.cpp then takes a number of its own (11 for BPE, 1 for SPM), whatever token that is in this vocabulary. A
+    model that adds no BOS needs none.
+    """
+    from gguf import GGUFReader
+
+    fields = GGUFReader(vocabulary).fields
+    adds, bos = fields.get("tokenizer.ggml.add_bos_token"), fields.get("tokenizer.ggml.bos_token_id")
+    tokens, kind = fields.get("tokenizer.ggml.tokens"), fields.get("tokenizer.ggml.model")
+    wanted = bool(adds.contents()) if adds else kind is not None and kind.contents() in _ADDING
+    if not wanted:
+        return
+    if bos is None:
+        raise Refused(
+            "its tokenizer adds a BOS and no BOS token is named, so llama.cpp would put another token there: "
+            "ask upstream to name bos_token in tokenizer_config.json"
+        )
+    number, count = int(bos.contents()), len(tokens.data) if tokens else 0
+    if number >= count:
+        raise Refused(
+            f"its tokenizer adds a BOS, token {number}, and its vocabulary ends at {count - 1}: ask upstream to "
+            "correct bos_token_id in config.json"
+        )
