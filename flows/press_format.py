@@ -88,9 +88,11 @@ def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: p
 
 
 @stage("{planned.variant.format}: gate {planned.variant.name}")
-def gate(planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: press.Baseline) -> Entry:
+def gate(
+    bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: press.Baseline
+) -> Entry:
     """Judges one variant."""
-    return press.gate(planned, made, evaluation, base)
+    return press.gate(bench, planned, made, evaluation, base)
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,8 @@ def _measure(wave: list[VariantPlan], made: dict[str, press.Made], around: Aroun
         if found is None:
             continue
         try:
-            entries.append(gate(each, found, evaluate(around.bench, each, found, around.base), around.base))
+            evaluation = evaluate(around.bench, each, found, around.base)
+            entries.append(gate(around.bench, each, found, evaluation, around.base))
         except StageFailed as error:
             failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
     return entries

@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quantpress import card_figures as figures
 from quantpress import card_markdown as markdown
+from quantpress.card_audience import audiences
 from quantpress.card_front_matter import front_matter, license_url
 from quantpress.card_markdown import Markdown
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
+from quantpress.evaluation.sample import PROMPT
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest
 from quantpress.settings import HUGGING_FACE
 
@@ -152,6 +154,12 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "rows": rows,
         "reference": comparison.reference,
         "comparison": comparison,
+        "audiences": audiences(comparison, context.source_bytes) if context.branch == "main" else [],
+        "changed_limits": [(entry.variant, note) for entry in manifest.entries for note in entry.verdict.notes],
+        "aliases": [(alias, alias.same_as in {entry.variant for entry in shown}) for alias in manifest.aliases],
+        "details": figures.detail_rows(shown, comparison),
+        "samples": [(entry.variant, entry.evaluation.sample) for entry in shown if entry.evaluation.sample],
+        "prompt": PROMPT,
         "advice": figures.advice(comparison) if context.branch == "main" else [],
         "everyday": next((row for row in rows if everyday and row.variant == everyday.variant), None),
         "withheld": [

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quantpress.evaluation.comparison import Comparison, dominating, frontier
+from quantpress.evaluation.comparison import Comparison, dominating, frontier, worse_text, worse_with_more_bits
 from quantpress.evaluation.record import Evaluation
 from quantpress.manifest import Entry
 
@@ -49,11 +49,10 @@ class Row:
 
 @dataclass(frozen=True)
 class StandIn:
-    """A variant with a ``share`` of its weights in other types than its name says."""
+    """A variant with many weights in other types than its name says: each type with its share of all weights."""
 
     variant: str
     bits: str
-    share: str
     types: list[str]
 
 
@@ -86,6 +85,26 @@ def divergence_text(evaluation: Evaluation) -> str:
 def share_text(share: float) -> str:
     """A share of 0 to 1 in percent, to one decimal."""
     return f"{share * 100:.1f}\u00a0%"
+
+
+def detail_rows(entries: Sequence[Entry], comparison: Comparison) -> list[list[str]]:
+    """Per variant the distribution of its divergence: mean and error, median, 99 %, 99.9 %, maximum, same top token
+    and error. Variants whose figures are of another protocol, or lack a divergence, are left out."""
+    found = []
+    for entry in entries:
+        divergence = entry.evaluation.divergence
+        if divergence is None or comparison.protocol not in (None, entry.evaluation.protocol):
+            continue
+        figures = [divergence.median, divergence.p99, divergence.p999, divergence.maximum]
+        found.append(
+            [
+                entry.variant,
+                f"{divergence.mean:.4f}\u00a0±\u00a0{divergence.mean_error:.4f}",
+                *(f"{figure:.4f}" for figure in figures),
+                f"{divergence.same_top * 100:.1f}\u00a0±\u00a0{divergence.same_top_error * 100:.1f}\u00a0%",
+            ]
+        )
+    return found
 
 
 def same_top_text(evaluation: Evaluation) -> str:
@@ -128,13 +147,16 @@ def _notes(entry: Entry, comparison: Comparison) -> list[str]:
     evaluation = entry.evaluation
     found = stand_in(entry)
     if found:
-        notes.append(f"{found.share} stored as {', '.join(found.types)}")
+        notes.append(f"stored as {', '.join(found.types)}")
     if comparison.protocol not in (None, evaluation.protocol):
         protocol = evaluation.protocol
         notes.append(f"measured on {protocol.windows} windows of {protocol.text}: not comparable with the others")
     elif entry in comparison.entries:
+        worse_than = worse_with_more_bits(entry, comparison.entries)
         other = dominating(entry, comparison.entries, comparison.distance)
-        if other is not None:
+        if worse_than is not None:
+            notes.append(worse_text(worse_than))
+        elif other is not None:
             closer = comparison.distance(other) < comparison.distance(entry)
             notes.append(
                 f"{other.variant} is no larger and measures closer"
@@ -158,11 +180,12 @@ def stand_in(entry: Entry) -> StandIn | None:
     asked_for = {str(value).upper() for value in entry.recipe.parameters.values()}
     types = entry.artifact.tensor_types
     found = [name for name in _STAND_INS if types.get(name) and name not in asked_for]
-    share = sum(types[name] for name in found) / sum(types.values()) if found else 0.0
-    if share < _STAND_INS_FROM:
+    total = sum(types.values())
+    if sum(types[name] for name in found) < _STAND_INS_FROM * total:
         return None
     found.sort(key=lambda name: -types[name])
-    return StandIn(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", f"{share * 100:.0f}\u00a0%", found)
+    named = [f"{name} {types[name] / total * 100:.0f}\u00a0%" for name in found]
+    return StandIn(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", named)
 
 
 def advice(comparison: Comparison) -> list[Advice]:

@@ -67,6 +67,13 @@ class CalibrationLine(_Strict):
     length: int = Field(512, ge=64, le=8192, description="tokens in a window")
 
 
+class GateLine(_Strict):
+    """A limit of the gate that is not the default for one model, and why."""
+
+    max_divergence: float = Field(gt=0, description="largest mean KL divergence, in nats per token, to publish with")
+    reason: str = Field(min_length=1, description="why; it goes to the manifest and the card")
+
+
 class ModelLine(_Strict):
     """One model of the catalog."""
 
@@ -75,6 +82,7 @@ class ModelLine(_Strict):
     formats: list[Format] | None = Field(None, min_length=1, description="formats to make; default: all of `defaults`")
     variants: dict[Format, list[str]] = Field({}, description="variants or named ladders per format")
     calibration: CalibrationLine | None = None
+    gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")
     priority: int = Field(0, description="models with a higher priority are pressed first")
     skip: str | None = Field(None, min_length=1, description="reason not to press this model; a link is welcome")
 
@@ -95,6 +103,13 @@ class ModelLine(_Strict):
                 message = f"variants for {format_name!r}, which is not among this model's formats"
                 raise PositionedError(("variants", format_name), message)
             check_variant_names(format_name, names)
+        return self
+
+    @model_validator(mode="after")
+    def _gates_are_of_variants(self) -> ModelLine:
+        for name in self.gates:
+            if not any(_is_variant(format_name, name) for format_name in self.formats or formats()):
+                raise PositionedError(("gates", name), f"{name!r} is no variant of this model's formats")
         return self
 
 
@@ -190,6 +205,14 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 def model_name(repo: str) -> str:
     """The name under which a model is published: the repo id without its namespace."""
     return repo.partition("/")[2]
+
+
+def _is_variant(format_name: str, name: str) -> bool:
+    try:
+        quantizer(format_name).check_name(name)
+    except BadInput:
+        return False
+    return True
 
 
 def check_variant_names(format_name: str, names: list[str]) -> None:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from quantpress.catalog import CalibrationLine, Catalog, Defaults, ModelLine, PositionedError, nearest
+from quantpress.catalog import CalibrationLine, Catalog, Defaults, GateLine, ModelLine, PositionedError, nearest
 from quantpress.errors import BadInput
 
 Place = tuple[str | int, ...]
@@ -82,6 +82,8 @@ def _model_at(place: Place) -> type[BaseModel]:
     """The model that the mapping at ``place`` is read into."""
     if place and place[-1] == "calibration":
         return CalibrationLine
+    if len(place) > 1 and place[-2] == "gates":
+        return GateLine
     if place and place[0] == "models":
         return ModelLine
     return Defaults if place and place[0] == "defaults" else Catalog

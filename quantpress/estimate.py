@@ -32,9 +32,27 @@ def weight_count(source: Source) -> int:
 
 
 def logits_bytes(source: Source, windows: int) -> int:
-    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
-    vocabulary = source.config.get("vocab_size")
-    return windows * 255 * 2 * (vocabulary if isinstance(vocabulary, int) else 0)
+    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary.
+
+    0 where the source's config does not say how large its vocabulary is.
+    """
+    return windows * 255 * 2 * _vocabulary(source)
+
+
+def windows_within(source: Source, windows: int, budget: int) -> int:
+    """As many of ``windows`` as log-probabilities of ``budget`` bytes have room for; two at least, which
+    llama-perplexity asks for."""
+    one = logits_bytes(source, 1)
+    return min(windows, max(2, budget // one)) if one else windows
+
+
+def _vocabulary(source: Source) -> int:
+    """Tokens of the vocabulary; a multimodal model's config has them in its text part."""
+    text = source.config.get("text_config")
+    for part in (source.config, text if isinstance(text, dict) else {}):
+        if isinstance(size := part.get("vocab_size"), int):
+            return size
+    return 0
 
 
 def estimate_variant(source: Source, variant: Variant) -> Estimate:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 from quantpress.errors import QuantpressError
+from quantpress.evaluation.comparison import SURE
 from quantpress.evaluation.record import Evaluation
+from quantpress.evaluation.sample import speaks
+from quantpress.gate_limits import Limit
 from quantpress.manifest import Verdict
 
 #: Two engines on the unquantized model may differ by their arithmetic (F16 products against float32), not more;
@@ -16,8 +19,8 @@ ENGINE_AGREEMENT = 0.005
 RUINED = 10.0
 
 
-def judge(evaluation: Evaluation, baseline: Evaluation) -> Verdict:
-    """Compares a variant's figures with the unquantized model's by the same engine."""
+def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = None) -> Verdict:
+    """Compares a variant's figures with the unquantized model's by the same engine, and with the variant's limit."""
     reasons = []
     if evaluation.protocol != baseline.protocol:
         reasons.append("measured under another protocol than the unquantized model")
@@ -30,7 +33,26 @@ def judge(evaluation: Evaluation, baseline: Evaluation) -> Verdict:
             f"perplexity {evaluation.perplexity:.2f} is more than {RUINED:.0f} times the unquantized model's "
             f"{baseline.perplexity:.2f}"
         )
-    return Verdict(passed=not reasons, reasons=reasons)
+    if limit is not None and exceeds(evaluation, limit.max_divergence):
+        assert evaluation.divergence is not None
+        found = evaluation.divergence
+        reasons.append(
+            f"mean KLD {found.mean:.4f} ± {found.mean_error:.4f} is above the limit of {limit.max_divergence:g}"
+        )
+    if evaluation.sample is not None and not speaks(evaluation.sample) and speaks(baseline.sample):
+        reasons.append(f"it writes {evaluation.sample[:40]!r} where the unquantized model writes text")
+    return Verdict(
+        passed=not reasons,
+        reasons=reasons,
+        max_divergence=limit.max_divergence if limit else None,
+        notes=[limit.changed] if limit and limit.changed else [],
+    )
+
+
+def exceeds(evaluation: Evaluation, max_divergence: float) -> bool:
+    """Whether the mean divergence lies above the limit beyond its measurement error; not, where it was not measured."""
+    found = evaluation.divergence
+    return found is not None and found.mean - SURE * found.mean_error > max_divergence
 
 
 def require_agreement(reference: Evaluation, other: Evaluation) -> None:

@@ -44,10 +44,16 @@ class Artifact(_Record):
 
 
 class Verdict(_Record):
-    """What the gate said: ``passed``, and for each failed check the reason in words."""
+    """What the gate said: ``passed``, and for each failed check the reason in words.
+
+    ``max_divergence`` is the limit of the mean KL divergence that was applied, if any; ``notes`` say why it is not
+    the default.
+    """
 
     passed: bool
     reasons: list[str] = []
+    max_divergence: float | None = None
+    notes: list[str] = []
 
 
 class Entry(_Record):
@@ -97,7 +103,8 @@ class Manifest(_Record):
     """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
-    ``toolchain`` maps a tool's name to its version.
+    ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
+    of the others: that it is worse than one with fewer bits.
     """
 
     schema_version: Literal[1] = 1
@@ -109,6 +116,7 @@ class Manifest(_Record):
     entries: list[Entry]
     aliases: list[Alias] = []
     shared: list[File] = []
+    flags: dict[str, str] = {}
 
     def entry(self, variant: str) -> Entry | None:
         """The entry of a variant, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,10 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from quantizers import quantizer
 from quantizers.protocol import Variant
-from quantpress.catalog import CalibrationLine, Catalog, ModelLine, model_name, nearest
+from quantpress.catalog import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
 from quantpress.errors import BadInput, Refused
-from quantpress.estimate import Estimate, estimate_variant, logits_bytes
+from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import EvaluationText, calibration_text
+from quantpress.gate import exceeds
+from quantpress.gate_limits import Limit, limit_of
+from quantpress.manifest import Entry
 from quantpress.published import Published, read_published
 from quantpress.recipe import Calibration, Recipe
 from quantpress.settings import Settings
@@ -97,7 +101,8 @@ class ModelPlan:
         variants = sum(estimate.upload for estimate in estimates)
         if settings.disk_budget is not None:
             variants = min(variants, settings.disk_budget)
-        logits = 2 * logits_bytes(self.source, settings.windows)
+        windows = windows_within(self.source, settings.windows, settings.logits_budget)
+        logits = 2 * logits_bytes(self.source, windows)
         return self.source.weight_bytes + max(each.disk for each in estimates) + logits + variants
 
     @property
@@ -163,7 +168,7 @@ def plan_model(
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
             plans.append(FormatPlan(format_name, published, (), (step,)))
             continue
-        plans.append(_plan_format(names, format_name, source, calibration, published, settings.disk_budget))
+        plans.append(_plan_format(names, format_name, source, calibration, published, settings, line.gates))
     return ModelPlan(line, source, text, amount, tuple(plans), ())
 
 
@@ -173,8 +178,10 @@ def _plan_format(
     source: Source,
     calibration: Calibration,
     published: Published,
-    budget: int | None,
+    settings: Settings,
+    gates: Mapping[str, GateLine],
 ) -> FormatPlan:
+    budget = settings.disk_budget
     chosen = quantizer(format_name)
     repo, repo_id = source.record.repo, published.repo_id
     variants, blocked = [], []
@@ -193,7 +200,7 @@ def _plan_format(
             parameters=variant.parameters,
             calibration=calibration,
         )
-        action, reason = _compare(recipe, variant, published)
+        action, reason = _compare(recipe, variant, published, limit_of(variant.name, gates))
         estimate = estimate_variant(source, variant)
         if action == "press" and budget is not None and estimate.upload > budget:
             blocked.append(_blocked(repo, format_name, name, repo_id, _too_large(estimate, budget)))
@@ -223,7 +230,7 @@ def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: 
     return Step(model=model, format=format_name, variant=variant, repo_id=repo_id, action="block", reason=reason)
 
 
-def _compare(recipe: Recipe, variant: Variant, published: Published) -> tuple[Action, str]:
+def _compare(recipe: Recipe, variant: Variant, published: Published, limit: Limit | None) -> tuple[Action, str]:
     """What a variant's published entry says of its recipe."""
     alias = published.alias(variant.name)
     if alias is not None and alias.fingerprint == recipe.fingerprint:
@@ -232,12 +239,32 @@ def _compare(recipe: Recipe, variant: Variant, published: Published) -> tuple[Ac
     if entry is None:
         return "press", "new"
     if entry.fingerprint == recipe.fingerprint:
-        if entry.status == "withheld":
-            return "keep", f"withheld: {'; '.join(entry.verdict.reasons)}"
-        return "keep", "up to date"
+        return _compare_gate(entry, limit)
     if entry.recipe.source_sha != recipe.source_sha:
         return "press", f"source moved: {entry.recipe.source_sha[:8]} to {recipe.source_sha[:8]}"
     return "press", f"recipe changed: {', '.join(_changed(entry.recipe, recipe))}"
+
+
+def _compare_gate(entry: Entry, limit: Limit | None) -> tuple[Action, str]:
+    """What the gate's limit, as it is now, says of an entry whose recipe still holds."""
+    if _gate_says_otherwise(entry, limit):
+        return "press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now"
+    if entry.status == "withheld":
+        return "keep", f"withheld: {'; '.join(entry.verdict.reasons)}"
+    return "keep", "up to date"
+
+
+def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
+    """Whether the limit, as it is now, decides otherwise of an entry's divergence than the one it was judged by."""
+    before, now = entry.verdict.max_divergence, limit.max_divergence if limit else None
+    exceeded = now is not None and exceeds(entry.evaluation, now)
+    if entry.status == "published":
+        return exceeded
+    return before is not None and exceeds(entry.evaluation, before) and not exceeded
+
+
+def _limit_text(limit: Limit | None) -> str:
+    return f"{limit.max_divergence:g}" if limit else "none"
 
 
 def _changed(old: Recipe, new: Recipe) -> list[str]:

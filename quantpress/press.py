@@ -7,6 +7,7 @@ died later perhaps, is found by its job file and result and is not done again.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,29 +15,34 @@ from typing import Literal
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
-from quantpress.catalog import CalibrationLine, model_name
-from quantpress.child import finished, run_child
+from quantpress.catalog import CalibrationLine, GateLine, model_name
+from quantpress.child import begun, finished, run_child
+from quantpress.estimate import windows_within
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.evaluation.text import EvaluationText, evaluation_text
 from quantpress.files import sha256_of
 from quantpress.gate import judge
+from quantpress.gate_limits import limit_of
 from quantpress.manifest import Artifact, Entry, File
 from quantpress.plan import ModelPlan, VariantPlan
 from quantpress.recipe import Recipe, canonical_json
 from quantpress.settings import Settings
+from quantpress.weights import WeightsJob, WeightsReport
 from quantpress.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What the stages of one model share: where they work, on what device, and how they measure."""
+    """What the stages of one model share: where they work, on what device, how they measure, and the limits of the
+    gate that the catalog changes."""
 
     workspace: Workspace
     calibration: EvaluationText
     amount: CalibrationLine
     text: EvaluationText
     protocol: Protocol
+    gates: Mapping[str, GateLine]
     device: Literal["cpu", "cuda"]
     threads: int
 
@@ -58,8 +64,9 @@ class Made:
 
 
 def bench(plan: ModelPlan, settings: Settings) -> Bench:
-    """The bench for a planned model that has work."""
+    """The bench for a planned model that has work. Windows are as many as the budget for log-probabilities allows."""
     assert plan.source is not None
+    windows = windows_within(plan.source, settings.windows, settings.logits_budget)
     assert plan.calibration is not None
     text = evaluation_text(settings.evaluation_text, settings.home / "texts")
     return Bench(
@@ -67,10 +74,17 @@ def bench(plan: ModelPlan, settings: Settings) -> Bench:
         calibration=plan.calibration,
         amount=plan.amount,
         text=text,
-        protocol=Protocol(text=text.name, text_sha256=text.sha256, windows=settings.windows),
+        protocol=Protocol(text=text.name, text_sha256=text.sha256, windows=windows),
+        gates=plan.line.gates,
         device=settings.compute_device(),
         threads=settings.thread_count(),
     )
+
+
+def check_weights(bench: Bench) -> WeightsReport:
+    """Reads the source's weights once, so that no format begins with a file that is cut off or a NaN."""
+    job, folder = WeightsJob(source=bench.workspace.source.resolve()), bench.workspace.work / "weights"
+    return finished(job, WeightsReport, folder) or run_child("quantpress.weights", job, WeightsReport, folder)
 
 
 def evaluate_unquantized(bench: Bench, engine: Literal["llama.cpp", "transformers"], model: Path) -> Baseline:
@@ -94,11 +108,15 @@ def evaluate_unquantized(bench: Bench, engine: Literal["llama.cpp", "transformer
 
 
 def prepare(bench: Bench, variant: Variant, recipe: Recipe) -> Job:
-    """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled."""
+    """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
+
+    The quantizer finds there what an equal job left that was killed, and goes on from it.
+    """
     job = _job(bench, "prepare", variant, recipe)
     folder = bench.workspace.prepared(recipe).with_suffix(".job")
     if finished(job, Result, folder) is None:
-        shutil.rmtree(job.prepared, ignore_errors=True)
+        if not begun(job, folder):
+            shutil.rmtree(job.prepared, ignore_errors=True)
         run_child("quantizers.job", job, Result, folder)
     return job
 
@@ -144,11 +162,11 @@ def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline)
     return finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
 
 
-def gate(planned: VariantPlan, made: Made, evaluation: Evaluation, baseline: Baseline) -> Entry:
+def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation, baseline: Baseline) -> Entry:
     """Judges a variant's figures and writes its entry for the manifest."""
     output = made.result.output
     assert output is not None
-    verdict = judge(evaluation, baseline.evaluation)
+    verdict = judge(evaluation, baseline.evaluation, limit_of(planned.variant.name, bench.gates))
     return Entry(
         recipe=planned.recipe,
         fingerprint=planned.recipe.fingerprint,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantpress.card import CardContext, render_card
+from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.record import Evaluation
 from quantpress.manifest import MANIFEST_FILE, Alias, Entry, File, Manifest, SourceRecord
 from quantpress.plan import FormatPlan
@@ -41,7 +42,7 @@ def compose_manifest(
     named = {alias.variant: alias for alias in pressed.aliases}
     ladder = [planned.variant.name for planned in plan.variants]
     order = {name: position for position, name in enumerate(ladder)}
-    return Manifest(
+    manifest = Manifest(
         format=plan.format,
         model_name=model_name,
         source=source,
@@ -51,6 +52,7 @@ def compose_manifest(
         aliases=[alias for alias in (aliases | named).values() if alias.variant not in entries],
         shared=[describe(path) for path in [*pressed.shared, *plots]],
     )
+    return manifest.model_copy(update={"flags": flags(manifest)})
 
 
 def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:

@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     disk_budget: ByteSize | None = Field(
         None, description="disk for variants that are not published yet, such as 200GB; default: what is free"
     )
+    logits_budget: ByteSize = Field(
+        ByteSize(20_000_000_000),
+        description="disk for the unquantized model's log-probabilities, per engine, such as 20GB; where windows would "
+        "take more, fewer are measured, but two at least",
+    )
     private: bool = Field(False, description="make new repositories private")
 
     @classmethod

@@ -7,12 +7,16 @@ is left is the efficient frontier.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.manifest import Entry, Manifest
+
+#: Standard errors by which figures must differ before a difference is taken for more than chance.
+SURE = 2.0
 
 #: How far a variant is from the unquantized model, on some scale; smaller is better.
 Distance = Callable[[Entry], float]
@@ -77,6 +81,39 @@ def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance) -> En
         and (other.artifact.size, distance(other)) != (entry.artifact.size, distance(entry))
     ]
     return min(better, key=lambda other: (distance(other), other.artifact.size), default=None)
+
+
+def worse_with_more_bits(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
+    """The closest of the variants that have fewer bits per weight than this one and a smaller mean divergence, by
+    more than the measurement errors of both. They are taken for independent; read from the same positions, the
+    difference is surer than that."""
+    own = entry.evaluation.divergence
+    if own is None:
+        return None
+    better = [
+        (other.evaluation.divergence.mean, other)
+        for other in entries
+        if other.evaluation.divergence
+        and other.artifact.bits_per_weight < entry.artifact.bits_per_weight
+        and own.mean - other.evaluation.divergence.mean
+        > SURE * math.hypot(own.mean_error, other.evaluation.divergence.mean_error)
+    ]
+    return min(better, key=lambda each: each[0])[1] if better else None
+
+
+def flags(manifest: Manifest) -> dict[str, str]:
+    """What the figures of a manifest's published variants show when they stand side by side, per variant."""
+    entries, found = compare(manifest).entries, {}
+    for entry in entries:
+        other = worse_with_more_bits(entry, entries)
+        if other is not None:
+            found[entry.variant] = worse_text(other)
+    return found
+
+
+def worse_text(other: Entry) -> str:
+    """What is said of a variant that ``other``, which has fewer bits, surpasses."""
+    return f"worse than {other.variant}, which has fewer bits, beyond the measurement error"
 
 
 def frontier(entries: Sequence[Entry], distance: Distance) -> list[Entry]:

@@ -50,7 +50,8 @@ class Evaluation(Record):
     whose loss was not a finite number (0 for a sound model; never dropped silently). ``token_sha256`` is
     the hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids, equal
     hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it. ``peak_memory_bytes`` is
-    the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating.
+    the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating. ``sample`` is what the model
+    wrote in the smoke test of :mod:`quantpress.evaluation.sample`; None in records from before there was one.
     """
 
     protocol: Protocol
@@ -65,3 +66,4 @@ class Evaluation(Record):
     seconds: float
     peak_memory_bytes: int
     tokens_per_second: float
+    sample: str | None = None

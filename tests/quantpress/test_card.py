@@ -112,7 +112,7 @@ def test_every_variant_links_to_its_file() -> None:
 def test_stand_in_types_are_named() -> None:
     text = card(samples.gguf())
     notes = {row[0]: row[-1] for row in table_rows(text, "Variant")}
-    assert notes["Q4_K_M"] == "100 % stored as Q5_0, Q8_0"
+    assert notes["Q4_K_M"] == "stored as Q5_0 69 %, Q8_0 31 %"
     assert notes["Q5_0"] == ""
     assert "`Q4_K_M` is really 6.17 bits per weight" in text
 
@@ -130,7 +130,7 @@ def test_no_dominated_variant_is_recommended() -> None:
     notes = {row[0]: row[-1] for row in table_rows(text, "Variant")}
     recommended = re.findall(r"^- \*\*(.+?)\*\*", which.replace("\\_", "_"), re.M)
     assert recommended == ["Q8_0", "Q5_0", "Q3_K_S"]
-    assert notes["Q3_K_M"].endswith("IQ4_XS is no larger and measures closer")
+    assert notes["Q3_K_M"].endswith("worse than IQ4_XS, which has fewer bits, beyond the measurement error")
     assert not [name for name in recommended if "measures" in notes[name]]
 
 

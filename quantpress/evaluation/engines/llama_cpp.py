@@ -18,12 +18,14 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from quantpress.errors import BadInput, ChildFailed
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsHeader, read_header, scored_positions, token_sha256
 from quantpress.evaluation.logits_stream import StreamFigures, figures_of, figures_of_pipe
 from quantpress.evaluation.record import Divergence, Evaluation
+from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.options import processor_options
@@ -49,6 +51,12 @@ def evaluate(job: EvaluationJob) -> Evaluation:
     protocol, :class:`ChildFailed` when the tool fails or does not print what it should.
     """
     tools = install()
+    measured = _measured(tools, job)
+    sample = generate(tools, job.model, PROMPT, TOKENS, job.threads, job.device)
+    return measured.model_copy(update={"sample": sample})
+
+
+def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
     if job.base_logits is not None:
         return _divergence(tools, job, job.base_logits)
     run = _Run(tools, job)
@@ -125,14 +133,16 @@ def parse_divergence(said: str) -> tuple[float, float, Divergence]:
     return perplexity, perplexity_error, divergence
 
 
-def generate(tools: LlamaCpp, model: Path, prompt: str, tokens: int, threads: int) -> str:
+def generate(
+    tools: LlamaCpp, model: Path, prompt: str, tokens: int, threads: int, device: Literal["cpu", "cuda"] = "cpu"
+) -> str:
     """The greedy continuation of ``prompt`` by up to ``tokens`` tokens, without a chat template; prompt left out."""
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "prompt.txt").write_text(prompt, encoding="utf-8")
         command: list[str | Path] = [tools.completion, "--model", model.resolve(), "--file", "prompt.txt"]
         command += ["--n-predict", str(tokens), "--temp", "0", "--seed", "1", "--ctx-size", "2048"]
         command += ["-no-cnv", "--no-display-prompt", "--simple-io", "--no-perf", "--no-warmup", "--log-verbosity", "0"]
-        said = run_tool([*command, *processor_options(threads, "cpu")], Path(scratch))
+        said = run_tool([*command, *processor_options(threads, device)], Path(scratch))
     return said.strip().removesuffix("[end of text]").strip()
 
 

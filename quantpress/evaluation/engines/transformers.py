@@ -31,6 +31,7 @@ from quantpress.evaluation.perplexity import (
     token_losses,
 )
 from quantpress.evaluation.record import Evaluation
+from quantpress.evaluation.sample import PROMPT, TOKENS
 
 #: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
 _WINDOWS_PER_PASS = 4
@@ -54,7 +55,18 @@ def evaluate(job: EvaluationJob) -> Evaluation:
     """
     text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
     model = load_model(job.model, job.device, job.threads)
-    return measure(model, text, job)
+    sample = continued(model, load_tokenizer(job.model), PROMPT, TOKENS)
+    return measure(model, text, job).model_copy(update={"sample": sample})
+
+
+def continued(model: Any, tokenizer: Any, prompt: str, tokens: int) -> str:
+    """The greedy continuation of ``prompt`` by up to ``tokens`` tokens; prompt and special tokens left out."""
+    import torch
+
+    inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+    return str(tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
 
 
 def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText:
