@@ -117,20 +117,19 @@ class _Watch:
     def look(self, line: str) -> None:
         if found := _NOT_FINITE.search(line):
             raise QuantpressError(_overflow(f"what {found[1]} reads"))
-        length, asked = self.calibration.length, self.calibration.samples
-        if found := _TOO_FEW.search(line):
-            windows = self.start + int(found[1]) // length
-        elif found := _STARTED.search(line):
-            windows = self.start + int(found[1])
+        calibration, found = self.calibration, _STARTED.search(line)
+        if found and self.start + int(found[1]) < self.end:
+            there = str(self.start + int(found[1]))
+        elif found := _TOO_FEW.search(line):
+            there = str(self.start + int(found[1]) // calibration.length)
         elif _NONE_LEFT.search(line):
-            windows = self.start
+            there = f"at most {self.start + _LEAST_LEFT - 1}"
         else:
             return
-        if windows < self.end:
-            raise BadInput(
-                f"calibration text {self.calibration.name} has {windows} windows of {length} tokens, and {asked} "
-                "are asked for: ask for fewer samples or give more text"
-            )
+        raise BadInput(
+            f"calibration text {calibration.name} has {there} windows of {calibration.length} tokens, and "
+            f"{calibration.samples} are asked for: ask for fewer samples or give more text"
+        )
 
 
 def _overflow(where: str) -> str:

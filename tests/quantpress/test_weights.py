@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,11 @@ def write_bf16(folder: Path, *values: float, shape: list[int] | None = None) -> 
 
 
 def test_a_sound_model_is_counted(tmp_path: Path) -> None:
-    tensors = {"a": np.ones((3, 4), np.float32), "b": np.full(5, -65504, np.float16), "n": np.zeros((), np.int64)}
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        "a": np.ones((3, 4), np.float32),
+        "b": np.full(5, -65504, np.float16),
+        "n": np.zeros((), np.int64),
+    }
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
 
     report = check_weights(tmp_path)
@@ -43,7 +48,7 @@ def test_a_sound_model_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_a_value_that_is_not_finite_is_named(tmp_path: Path, bad: float, dtype: type) -> None:
-    values = np.ones((2, 700), dtype)
+    values: np.ndarray[Any, Any] = np.ones((2, 700), dtype)
     values[1, 699] = bad
     save_file({"fine": np.ones(3, dtype), "layers.1.up": values}, tmp_path / "model-00002-of-00002.safetensors")
 

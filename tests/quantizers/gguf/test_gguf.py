@@ -165,7 +165,7 @@ def test_a_source_without_safetensors_is_refused(llama_cpp: LlamaCpp, english: P
         quantizer("gguf").prepare(job)
 
 
-def test_an_unknown_architecture_quotes_the_converter(
+def test_an_unknown_architecture_is_refused_before_anything_is_made(
     llama_cpp: LlamaCpp, tiny_model: Path, english: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -174,7 +174,7 @@ def test_an_unknown_architecture_quotes_the_converter(
     job = make_job(source, tmp_path, english, step="prepare")
     job.prepared.mkdir()
 
-    with pytest.raises(ChildFailed, match="Model NobodyForCausalLM is not supported"):
+    with pytest.raises(Refused, match="does not know the architecture NobodyForCausalLM"):
         quantizer("gguf").prepare(job)
 
     assert list(job.prepared.iterdir()) == []

@@ -1,0 +1,92 @@
+"""The importance matrix is made in segments, and a call that was killed is continued by the next one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quantizers.gguf import imatrix
+from quantizers.gguf.convert import convert
+from quantizers.gguf.imatrix import ImatrixReport, make_imatrix, read_report, segments
+from quantizers.protocol import CalibrationText
+from quantpress.errors import BadInput
+from quantpress.files import sha256_of
+from quantpress.toolchain.llama_cpp import LlamaCpp
+from quantpress.toolchain.run import run_tool
+
+OPTIONS = ["--threads", "2"]
+
+
+def test_segments_cover_every_window_once() -> None:
+    assert segments(2) == [(0, 2)]
+    assert segments(34) == [(0, 34)]  # llama-imatrix would not start on the last two
+    assert segments(35) == [(0, 32), (32, 35)]
+    assert segments(128) == [(0, 32), (32, 64), (64, 96), (96, 128)]
+
+
+@pytest.fixture(scope="module")
+def model(llama_cpp: LlamaCpp, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("imatrix") / "Tiny-F16.gguf"
+    convert(llama_cpp, tiny_model, "Tiny", file)
+    return file
+
+
+def calibration(text: Path, samples: int) -> CalibrationText:
+    return CalibrationText(name="english", path=text, sha256=sha256_of(text), samples=samples, length=64)
+
+
+@pytest.mark.slow
+def test_a_killed_one_goes_on_and_is_the_file_of_one_run(
+    llama_cpp: LlamaCpp, model: Path, english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.parent
+    text = calibration(english, 10)
+    # The tool as a user would call it, once over all windows.
+    (folder / "calibration.txt").symlink_to(english)
+    command = [str(llama_cpp.imatrix), "-m", model.name, "-f", "calibration.txt", "-o", "plain.gguf", "--no-ppl"]
+    command += ["--output-format", "gguf", "--chunks", "10", "-c", "64", "-b", "64", *OPTIONS]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    monkeypatch.setattr(imatrix, "_SEGMENT", 3)
+    calls: list[list[str]] = []
+
+    def killed_in_the_third(command: list[str | Path], folder: Path, on_line: Callable[[str], None]) -> str:
+        calls.append([str(part) for part in command])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run_tool(command, folder, on_line)
+
+    monkeypatch.setattr(imatrix, "run_tool", killed_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        make_imatrix(llama_cpp, model, text, folder / "Tiny.imatrix.gguf", OPTIONS)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Tiny-F16.gguf",
+        "Tiny.imatrix.partial.gguf",
+        "plain.gguf",
+    ]
+    assert read_report(folder / "Tiny.imatrix.partial.gguf").windows == 6
+
+    report = make_imatrix(llama_cpp, model, text, folder / "Tiny.imatrix.gguf", OPTIONS)
+
+    assert report == ImatrixReport(windows=10, window_tokens=64, tensors=14, unused=[])
+    assert [call[call.index("--chunks") + 1] for call in calls] == ["3", "3", "4", "4"]
+    assert (folder / "Tiny.imatrix.gguf").read_bytes() == (folder / "plain.gguf").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["Tiny-F16.gguf", "Tiny.imatrix.gguf", "plain.gguf"]
+
+
+@pytest.mark.slow
+def test_too_little_text_is_said(
+    llama_cpp: LlamaCpp, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imatrix, "_SEGMENT", 3)
+    for words, windows in ((64 * 5 + 10, "5"), (64 * 4, "at most 5")):
+        folder = tmp_path / windows
+        folder.mkdir()
+        (folder / model.name).symlink_to(model)
+        text = folder / "short.txt"
+        text.write_text(" the" * words)
+        with pytest.raises(BadInput, match=f"english has {windows} windows of 64 tokens, and 9 are asked for"):
+            make_imatrix(llama_cpp, folder / model.name, calibration(text, 9), folder / "im.gguf", OPTIONS)
+        assert not (folder / "im.gguf").exists()
