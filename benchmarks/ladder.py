@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from benchmarks.report import write_section
@@ -179,9 +180,10 @@ def _lines(
 
     same = f"all but {', '.join(wrong)}" if wrong else f"all {len(rungs)}"
     counts = ", ".join(str(count) for count in sorted({*asked.also, asked.threads}))
+    also = " ".join(str(count) for count in asked.also)
+    command = f"--model {asked.model} --rounds {asked.rounds} --threads {asked.threads} --also {also}".rstrip()
     return [
-        f"`python -m benchmarks.ladder --model {asked.model} --rounds {asked.rounds} --threads {asked.threads}`, "
-        f"on {platform.machine()} with {os.cpu_count()} cores, {tools.version}; load average {load:.1f} at the start, "
+        f"`python -m benchmarks.ladder {command}`, {date.today().isoformat()}, on {platform.machine()} with {os.cpu_count()} cores, {tools.version}; load average {load:.1f} at the start, "
         f"{os.getloadavg()[0]:.1f} at the end.",
         "",
         f"{len(rungs)} rungs of a model of {model.stat().st_size / 1e6:.0f} MB in F16, {size / 1e9:.2f} GB written. "
