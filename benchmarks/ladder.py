@@ -183,7 +183,8 @@ def _lines(
     also = " ".join(str(count) for count in asked.also)
     command = f"--model {asked.model} --rounds {asked.rounds} --threads {asked.threads} --also {also}".rstrip()
     return [
-        f"`python -m benchmarks.ladder {command}`, {date.today().isoformat()}, on {platform.machine()} with {os.cpu_count()} cores, {tools.version}; load average {load:.1f} at the start, "
+        f"`python -m benchmarks.ladder {command}`, {date.today().isoformat()}, on {platform.machine()} with "
+        f"{os.cpu_count()} cores, {tools.version}; load average {load:.1f} at the start, "
         f"{os.getloadavg()[0]:.1f} at the end.",
         "",
         f"{len(rungs)} rungs of a model of {model.stat().st_size / 1e6:.0f} MB in F16, {size / 1e9:.2f} GB written. "
