@@ -1,6 +1,6 @@
 """The flow ``press-model``: one model of the catalog, from its source to its published repositories.
 
-    fetch ─► baseline ─► per format: calibrate ─► quantize ─► evaluate ─► gate ─► card ─► publish ─► verify
+    fetch ─► check ─► baseline ─► per format: calibrate ─► quantize ─► evaluate ─► gate ─► card ─► publish ─► verify
 
 A format that fails leaves the others alone.
 """
@@ -24,6 +24,7 @@ from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download
+from quantpress.weights import WeightsReport
 from quantpress.workspace import require_disk
 
 
@@ -65,6 +66,12 @@ def fetch(source: Source, bench: press.Bench, settings: Settings, needed: int) -
     return download(hub_client(settings.source_endpoint), source, bench.workspace.source)
 
 
+@stage("check {source.record.repo}")
+def check(source: Source, bench: press.Bench) -> WeightsReport:
+    """Reads all weights: a file that is cut off or a NaN ends the model here, whatever its formats."""
+    return press.check_weights(bench)
+
+
 @stage("baseline: transformers")
 def baseline(bench: press.Bench) -> press.Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
@@ -74,6 +81,7 @@ def baseline(bench: press.Bench) -> press.Baseline:
 def _press(plan: ModelPlan, bench: press.Bench, settings: Settings) -> ModelReport:
     assert plan.source is not None
     fetch(plan.source, bench, settings, plan.disk_needed(settings))
+    check(plan.source, bench)
     reference = baseline(bench)
     rows: list[VariantReport] = []
     failures: list[str] = []
