@@ -34,6 +34,7 @@ from quantpress.settings import Settings
 from quantpress.source import Source, chat_template
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
+from quantpress.verify import Loader
 from quantpress.verify import verify as download_and_check
 
 
@@ -145,13 +146,13 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
 
 
 @stage("{repo_id}: verify {branch}")
-def verify(repo_id: str, branch: str, settings: Settings) -> int:
-    """Downloads what was published into an empty cache and compares it with the manifest."""
-    checked = download_and_check(hub_client(settings.target_endpoint), repo_id, branch)
-    problems = [f"{file.path} {file.problem}" for file in checked if file.problem]
-    if problems:
-        raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(problems)}")
-    return len(checked)
+def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> int:
+    """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
+    loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
+    found = download_and_check(hub_client(settings.target_endpoint), repo_id, branch, loader)
+    if found.problems:
+        raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
+    return len(found.files)
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def _publish(
     composed = card(plan, around.source, around.bench, pressed, around.siblings, settings)
     heads = publish(composed, around.source, settings)
     for branch in heads:
-        verify(plan.repo_id, branch, settings)
+        verify(plan.repo_id, branch, [entry.variant for entry in entries], settings)
     if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots):
         show_plot(settings.target_endpoint, plan.repo_id, heads["main"])
     return composed.rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,20 +127,26 @@ def verify(
     catalog: CatalogOption = DEFAULT_CATALOG,
     as_json: JsonOption = False,
 ) -> None:
-    """Downloads a published repo afresh and compares every file with its manifest."""
+    """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
     from quantpress.hub import hub_client
     from quantpress.tables import print_checked
+    from quantpress.verify import Loader
     from quantpress.verify import verify as download_and_check
 
     _, settings = _load(catalog)
-    checked = download_and_check(hub_client(settings.target_endpoint), repo, revision)
+    loader = Loader(settings.compute_device(), settings.thread_count())
+    found = download_and_check(hub_client(settings.target_endpoint), repo, revision, loader)
     if as_json:
-        typer.echo(json.dumps([vars(file) for file in checked], indent=2))
+        typer.echo(json.dumps(asdict(found), indent=2))
     else:
-        print_checked(checked)
-    bad = [file for file in checked if file.problem]
+        print_checked(found)
+    bad, mute = ([each for each in part if each.problem] for part in (found.files, found.variants))
     if bad:
-        raise QuantpressError(f"{repo}@{revision}: {len(bad)} of {len(checked)} files are not what the manifest says")
+        raise QuantpressError(
+            f"{repo}@{revision}: {len(bad)} of {len(found.files)} files are not what the manifest says"
+        )
+    if mute:
+        raise QuantpressError(f"{repo}@{revision}: {len(mute)} of {len(found.variants)} variants do not generate text")
 
 
 @app.command()

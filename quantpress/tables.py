@@ -8,7 +8,7 @@ from rich.table import Table
 from quantpress.plan import ModelPlan
 from quantpress.report import ModelReport
 from quantpress.settings import Settings
-from quantpress.verify import Checked
+from quantpress.verify import Verification
 
 
 def megabytes(size: int) -> str:
@@ -67,9 +67,13 @@ def print_results(reports: list[ModelReport], settings: Settings) -> None:
         console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
 
 
-def print_checked(checked: list[Checked]) -> None:
-    """One line per verified file."""
+def print_checked(found: Verification) -> None:
+    """One line per verified file, then one per variant with what it wrote."""
     console = Console(markup=False)
-    for file in checked:
+    for file in found.files:
         style = "red" if file.problem else "green"
         console.print(f"{file.path}  {megabytes(file.size)}  {file.problem or 'ok'}", style=style, soft_wrap=True)
+    for spoken in found.variants:
+        style = "red" if spoken.problem else "green"
+        said = spoken.problem or f"loads and writes: {' '.join(spoken.text.split())}"
+        console.print(f"{spoken.variant}  {said}", style=style, soft_wrap=True)

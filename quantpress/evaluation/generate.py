@@ -1,4 +1,4 @@
-"""Does a checkpoint folder speak? ``python -m quantpress.evaluation.generate JOB.json RESULT.json``."""
+"""Does a model speak? ``python -m quantpress.evaluation.generate JOB.json RESULT.json``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from quantpress.child import explained_exit
 from quantpress.evaluation.record import Record
 from quantpress.files import write_text
 
 
 class GenerationJob(Record):
-    """Continue ``prompt`` greedily by at most ``tokens`` tokens; with ``chat`` as the model's user would say it."""
+    """Continue ``prompt`` greedily by at most ``tokens`` tokens; with ``chat`` as the model's user would say it.
 
+    ``model`` is a checkpoint folder (transformers) or a GGUF file (llama.cpp, which takes no ``chat``).
+    """
+
+    engine: Literal["transformers", "llama.cpp"] = "transformers"
     model: Path
     prompt: str
     tokens: int
@@ -46,9 +51,21 @@ def generate(job: GenerationJob) -> Generation:
     return Generation(text=tokenizer.decode(added, skip_special_tokens=True).strip())
 
 
+def generate_by_llama_cpp(job: GenerationJob) -> Generation:
+    """As :func:`generate`, from a GGUF file by llama-completion."""
+    from quantpress.evaluation.engines.llama_cpp import generate as continued
+    from quantpress.toolchain.llama_cpp import install
+
+    return Generation(text=continued(install(), job.model, job.prompt, job.tokens, job.threads, job.device))
+
+
+_ENGINES = {"transformers": generate, "llama.cpp": generate_by_llama_cpp}
+
+
 def main(job_file: Path, result_file: Path) -> None:
-    job = GenerationJob.model_validate_json(job_file.read_bytes())
-    write_text(result_file, generate(job).model_dump_json(indent=1))
+    with explained_exit():
+        job = GenerationJob.model_validate_json(job_file.read_bytes())
+        write_text(result_file, _ENGINES[job.engine](job).model_dump_json(indent=1))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from quantpress.card import LONGEST_CHAT_TEMPLATE, CardContext, render_card
 from quantpress.card_markdown import code, escape, fence, link, one_line
 from quantpress.errors import QuantpressError
+from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.record import Protocol
 from quantpress.manifest import Alias, Manifest
 from tests.quantpress import samples
@@ -380,3 +381,91 @@ def test_what_would_be_the_same_file_is_named_once() -> None:
     text = card(manifest.model_copy(update={"aliases": [alias]}))
     assert "of the same type as in another file of this model: `Q2_K` (take `Q3_K_S`)." in text
     assert "of the same type as in another file" not in card(manifest)
+
+
+def sentences(text: str) -> dict[str, str]:
+    """Variant to sentence, of the list that says whom each is for."""
+    part = text.split("Whom each is for")[1].split("\n\n")[1].replace("\u00a0", " ").replace("\\_", "_")
+    return dict(re.findall(r"^- \*\*(.+?)\*\*: (.+)$", part, re.M))
+
+
+def test_every_rung_has_a_sentence_that_follows_from_its_figures() -> None:
+    found = sentences(card(samples.gguf(), source_bytes=269_060_552))
+    assert sorted(found) == sorted(samples.FOURTEEN)
+    assert found["Q8_0"] == (
+        "to keep the unquantized model's answers in less memory: it agrees with the unquantized model on 98.6 % of the "
+        "next tokens at 53 % of its size."
+    )
+    assert found["Q4_K_M"] == (
+        "for everyday use, at a small loss: it agrees with the unquantized model on 95.9 % of the next tokens at 39 % "
+        "of its size; 0.5 % smaller than Q5_0, with 1.3 times its divergence."
+    )
+    assert found["Q4_0"] == (
+        "only where IQ4_XS does not run: that is 2 % smaller and diverges less, 0.0141 against 0.0211."
+    )
+
+
+def test_the_same_rung_is_for_others_when_it_measures_otherwise() -> None:
+    def sentence(divergence: float) -> str:
+        entries = [
+            samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.001),
+            samples.entry("gguf", "Q4_K_M", bits=4.9, divergence=divergence),
+        ]
+        return sentences(card(samples.gguf(entries=entries)))["Q4_K_M"].split(":")[0]
+
+    assert [sentence(divergence) for divergence in (0.009, 0.04, 0.15, 0.5)] == [
+        "to keep the unquantized model's answers in less memory",
+        "for everyday use, at a small loss",
+        "where memory is short, at a loss that shows",
+        "to try the model where nothing larger fits, at a large loss",
+    ]
+
+
+@pytest.mark.parametrize(("divergence", "flagged"), [(0.0330, False), (0.0333, False), (0.0360, True)])
+def test_more_bits_and_worse_is_flagged_beyond_error(divergence: float, flagged: bool) -> None:
+    """The errors are 3 % of the means: 0.0010 each, 0.0014 of the difference."""
+    entries = [
+        samples.entry("gguf", "Q5_0", bits=6.2, divergence=divergence),
+        samples.entry("gguf", "Q4_K_M", bits=6.1, divergence=0.0320),
+    ]
+    manifest = samples.gguf(entries=entries)
+    said = "worse than Q4_K_M, which has fewer bits, beyond the measurement error"
+    assert flags(manifest) == ({"Q5_0": said} if flagged else {})
+    notes = {row[0]: row[-1] for row in table_rows(card(manifest), "Variant")}
+    assert (notes["Q5_0"] == said) == flagged
+    assert notes["Q4_K_M"] != said
+
+
+def test_a_changed_limit_is_told_with_its_reason() -> None:
+    entry = samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.004)
+    note = "the limit of its mean KLD is 0.006 for this model, not 0.003: <b>small</b>"
+    verdict = entry.verdict.model_copy(update={"notes": [note]})
+    text = card(samples.gguf(entries=[entry.model_copy(update={"verdict": verdict})]))
+    assert "<li><strong>Q8_0</strong>: " + html.escape(note) in html_of(text)
+    assert "Limits of the gate" not in card(samples.gguf())
+
+
+def test_the_distribution_of_the_divergence_is_told() -> None:
+    rows = table_rows(card(samples.gguf()).split("Divergence in detail")[1].join(["---\n---\n", ""]), "Variant")
+    assert rows[0] == ["Variant", "Mean", "Median", "99 %", "99.9 %", "Maximum", "Same top"]
+    assert rows[1] == ["Q8_0", "0.0012 ± 0.0000", "0.0007", "0.0105", "0.0349", "0.1046", "98.6 ± 0.3 %"]
+    assert len(rows) == 15
+
+
+def test_what_a_variant_writes_is_shown_and_stays_text() -> None:
+    entry = samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.004)
+    evaluation = entry.evaluation.model_copy(update={"sample": "a girl | <script>alert(1)</script>\n# named"})
+    text = card(samples.gguf(entries=[entry.model_copy(update={"evaluation": evaluation})]))
+    rows = table_rows(text.split("What each variant writes")[1].join(["---\n---\n", ""]), "Variant")
+    assert html.unescape(rows[1][1]) == "a girl | <script>alert(1)</script> # named"
+    assert "<script>" not in html_of(text)
+    assert "What each variant writes" not in card(samples.gguf())
+
+
+def test_an_alias_of_a_withheld_rung_is_not_to_be_taken() -> None:
+    manifest = samples.gguf({"Q8_0": 8.5})
+    withheld = samples.entry("gguf", "Q3_K_S", bits=3.5, divergence=2.0, withheld="too far")
+    recipe = withheld.recipe.model_copy(update={"variant": "Q2_K"})
+    alias = Alias(recipe=recipe, fingerprint=recipe.fingerprint, same_as="Q3_K_S")
+    text = card(manifest.model_copy(update={"entries": [*manifest.entries, withheld], "aliases": [alias]}))
+    assert "`Q2_K` (withheld like `Q3_K_S`)" in text

@@ -109,6 +109,25 @@ def test_a_withheld_variant_is_not_made_again(press: Press) -> None:
     assert not press.plan(line)[0].has_work
 
 
+def test_a_limit_that_decides_otherwise_now_is_work(press: Press) -> None:
+    line: dict[str, Any] = {"repo": "up/Limits", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Limits")
+    (plan,) = press.plan(line)
+    far = samples.evaluation(16.2, 0.0042)
+    verdict = {"passed": False, "reasons": ["mean KLD 0.0042 is above 0.003"], "max_divergence": 0.003}
+    withheld: dict[str, Any] = {"status": "withheld", "verdict": Verdict.model_validate(verdict), "evaluation": far}
+    published_as(press, "press/Limits-GGUF", plan, **withheld)
+    assert press.reasons(line) == ["withheld: mean KLD 0.0042 is above 0.003"]
+    raised = line | {"gates": {"Q8_0": {"max_divergence": 0.006, "reason": "small"}}}
+    assert press.reasons(raised) == ["gate changed: the limit of its mean KLD is 0.006 now"]
+    raised["gates"]["Q8_0"]["max_divergence"] = 0.0035
+    assert press.reasons(raised) == ["withheld: mean KLD 0.0042 is above 0.003"]
+    published_as(press, "press/Limits-GGUF", plan, evaluation=samples.evaluation(16.2, 0.002))
+    assert press.reasons(line) == ["up to date"]
+    lowered = line | {"gates": {"Q8_0": {"max_divergence": 0.001, "reason": "strict"}}}
+    assert press.reasons(lowered) == ["gate changed: the limit of its mean KLD is 0.001 now"]
+
+
 def test_skipped_with_its_reason(press: Press) -> None:
     assert press.reasons({"repo": "up/Nowhere", "skip": "see its issue 7"}) == ["skipped: see its issue 7"]
 

@@ -139,7 +139,7 @@ def generate(
     """The greedy continuation of ``prompt`` by up to ``tokens`` tokens, without a chat template; prompt left out."""
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "prompt.txt").write_text(prompt, encoding="utf-8")
-        command: list[str | Path] = [tools.completion, "--model", model.resolve(), "--file", "prompt.txt"]
+        command: list[str | Path] = [tools.completion, "--model", model.absolute(), "--file", "prompt.txt"]
         command += ["--n-predict", str(tokens), "--temp", "0", "--seed", "1", "--ctx-size", "2048"]
         command += ["-no-cnv", "--no-display-prompt", "--simple-io", "--no-perf", "--no-warmup", "--log-verbosity", "0"]
         said = run_tool([*command, *processor_options(threads, device)], Path(scratch))
