@@ -16,7 +16,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m quantpress toolchain install llama.cpp
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(RUN) -m ruff check .
@@ -24,7 +24,7 @@ lint: setup
 	$(RUN) -m mypy
 
 bench: setup
-	$(RUN) -m pytest tests/bench -o addopts= -q
+	$(RUN) -m benchmarks.ladder
 
 schema: setup
 	$(RUN) -m quantpress schema
