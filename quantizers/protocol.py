@@ -49,7 +49,8 @@ class Job(Record):
 
     ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepared`` is the folder
     that ``prepare`` fills once for all variants of a format (an F16 GGUF and its imatrix, say) and that
-    ``quantize`` only reads. ``out`` is an empty folder for the variant's files.
+    ``quantize`` only reads. ``out`` is an empty folder for the variant's files; formats whose files can be split split
+    those of more than ``split_above`` bytes.
     """
 
     step: Literal["prepare", "quantize"]
@@ -61,6 +62,7 @@ class Job(Record):
     calibration: CalibrationText
     threads: int
     device: Literal["cpu", "cuda"]
+    split_above: int | None = None
 
 
 class Output(Record):

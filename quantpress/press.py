@@ -45,6 +45,7 @@ class Bench:
     gates: Mapping[str, GateLine]
     device: Literal["cpu", "cuda"]
     threads: int
+    split_above: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def bench(plan: ModelPlan, settings: Settings) -> Bench:
         gates=plan.line.gates,
         device=settings.compute_device(),
         threads=settings.thread_count(),
+        split_above=settings.split_above,
     )
 
 
@@ -211,4 +213,5 @@ def _job(bench: Bench, step: Literal["prepare", "quantize"], variant: Variant, r
         ),
         threads=bench.threads,
         device=bench.device,
+        split_above=bench.split_above,
     )

@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         description="disk for the unquantized model's log-probabilities, per engine, such as 20GB; where windows would "
         "take more, fewer are measured, but two at least",
     )
+    split_above: ByteSize = Field(
+        ByteSize(48_000_000_000),
+        description="files above this size are published in parts, such as 48GB (the Hub's own limit is 50GB)",
+    )
     private: bool = Field(False, description="make new repositories private")
 
     @classmethod

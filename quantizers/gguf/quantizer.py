@@ -128,14 +128,16 @@ class GGUF:
 
 def _output(job: Job, fallbacks: int) -> Output:
     from quantizers.gguf.imatrix import ImatrixReport
+    from quantizers.gguf.split import split_above
     from quantizers.gguf.types import contents
+    from quantpress.toolchain.llama_cpp import require
 
     file = rung_file(job)
     inside = contents(file)
     report = ImatrixReport.model_validate_json(report_file(job.prepared, job.model_name).read_bytes())
     imatrix = report.model_dump() | {"sha256": sha256_of(imatrix_file(job.prepared, job.model_name))}
     return Output(
-        files=[file.name],
+        files=[part.name for part in split_above(require(), file, job.split_above)],
         bits_per_weight=inside.bits_per_weight,
         tensor_types=inside.weights,
         details={"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix},

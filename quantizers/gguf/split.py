@@ -1,0 +1,73 @@
+"""Files above a size limit are published in parts, which llama.cpp loads from the first one's name."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from quantpress.errors import QuantpressError, Refused
+from quantpress.files import fsync_folder
+from quantpress.toolchain.llama_cpp import LlamaCpp
+from quantpress.toolchain.run import run_tool
+
+#: llama-gguf-split takes its limit in millions of bytes (tools/gguf-split/gguf-split.cpp, ``split_str_to_n_bytes``).
+_UNIT = 1_000_000
+#: What a part's metadata may have beyond that of the whole: three numbers of the split, and padding.
+_SPLIT_METADATA = 1000
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+def split_above(tools: LlamaCpp, file: Path, limit: int | None) -> list[Path]:
+    """Replaces ``file``, where it has more than ``limit`` bytes, by parts that have no more.
+
+    They are named as llama.cpp finds them, ``{Name}-00001-of-0000N.gguf``; the first holds the metadata. Returns
+    the files that are there now, in order. On disk are the whole and its parts, for a while. Raises :class:`Refused`
+    when a tensor or the metadata alone has more than the limit.
+    """
+    if limit is None or file.stat().st_size <= limit:
+        return [file]
+    millions = (limit - _head_bytes(file) - _SPLIT_METADATA) // _UNIT
+    largest = _largest_tensor(file)
+    if largest > millions * _UNIT:
+        raise Refused(
+            f"{file.name} cannot be split into parts of {limit / 1e9:.3f} GB: its largest tensor has "
+            f"{largest / 1e9:.3f} GB, beside which its metadata must fit; set QUANTPRESS_SPLIT_ABOVE higher"
+        )
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        command: list[str | Path] = [tools.gguf_split, "--split", "--split-max-size", f"{millions}M", file]
+        run_tool([*command, Path(scratch) / file.stem], file.parent)
+        parts = sorted(Path(scratch).iterdir())
+        _check_complete(file, parts)
+        for part in parts:
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+        moved = [part.rename(file.parent / part.name) for part in parts]
+    file.unlink()
+    fsync_folder(file.parent)
+    return moved
+
+
+def _check_complete(file: Path, parts: list[Path]) -> None:
+    """llama-gguf-split exits 0 on some failures: each part must be there, and together they hold all tensors."""
+    from gguf import GGUFReader
+
+    numbers = [tuple(map(int, found.groups())) if (found := _PART.search(part.name)) else None for part in parts]
+    if numbers != [(number, len(parts)) for number in range(1, len(parts) + 1)] or len(parts) < 2:
+        raise QuantpressError(f"llama-gguf-split made {[part.name for part in parts]} of {file.name}")
+    wanted = {(tensor.name, int(tensor.n_bytes)) for tensor in GGUFReader(file).tensors}
+    if {(tensor.name, int(tensor.n_bytes)) for part in parts for tensor in GGUFReader(part).tensors} != wanted:
+        raise QuantpressError(f"llama-gguf-split lost tensors of {file.name}")
+
+
+def _head_bytes(file: Path) -> int:
+    from gguf import GGUFReader
+
+    return int(GGUFReader(file).data_offset)
+
+
+def _largest_tensor(file: Path) -> int:
+    from gguf import GGUFReader
+
+    return max(int(tensor.n_bytes) for tensor in GGUFReader(file).tensors)
