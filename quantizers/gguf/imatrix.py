@@ -24,10 +24,11 @@ _WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
 #: Windows between two savings of the sums; each begins with loading the model.
 _SEGMENT = 32
 _LEAST_LEFT = 3
+_LAYER = "blk."
 
 
 class ImatrixReport(BaseModel):
-    """What an imatrix rests on. ``unused`` names tensors that no token reached: experts never chosen."""
+    """What an imatrix rests on. ``unused`` names tensors that no token reached, or some of whose experts none chose."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,7 +52,7 @@ def make_imatrix(
     Raises :class:`BadInput` when the text is too short, :class:`QuantpressError` when a sum is not finite.
     """
     if file.exists():
-        return read_report(file)
+        return _report_of(file, model)
     folder, sums = model.parent, file.with_name(f"{file.stem}.partial.gguf")
     text = folder / "calibration.txt"
     text.unlink(missing_ok=True)
@@ -70,13 +71,27 @@ def make_imatrix(
                 if start:
                     command += ["--chunk", str(start), "--in-file", sums.name]
                 run_tool(command, folder, _Watch(calibration, start, end).look)
-                report = read_report(temporary)
+                read_report(temporary)
                 if end < calibration.samples:
                     _drop_metadata(temporary, end)
     finally:
         text.unlink()
     sums.unlink(missing_ok=True)
-    return report
+    return _report_of(file, model)
+
+
+def _report_of(file: Path, model: Path) -> ImatrixReport:
+    """The report of an imatrix, with the matrices of ``model`` that it does not have at all.
+
+    The converter keeps in float32 what is never quantized, and llama-imatrix looks at layers only.
+    """
+    from gguf import GGUFReader
+
+    report = read_report(file)
+    covered = {tensor.name.removesuffix(_COUNTS) for tensor in GGUFReader(file).tensors}
+    matrices = (tensor.name for tensor in GGUFReader(model).tensors if tensor.tensor_type.name == "F16")
+    missing = [name for name in matrices if name.startswith(_LAYER) and name not in covered]
+    return report.model_copy(update={"unused": sorted([*report.unused, *missing])})
 
 
 def segments(windows: int) -> list[tuple[int, int]]:

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf import GGUFWriter
 
 from quantizers.gguf import imatrix
 from quantizers.gguf.convert import convert
@@ -90,3 +92,35 @@ def test_too_little_text_is_said(
         with pytest.raises(BadInput, match=f"english has {windows} windows of 64 tokens, and 9 are asked for"):
             make_imatrix(llama_cpp, folder / model.name, calibration(text, 9), folder / "im.gguf", OPTIONS)
         assert not (folder / "im.gguf").exists()
+
+
+def test_what_no_token_reached_is_named(llama_cpp: LlamaCpp, english: Path, tmp_path: Path) -> None:
+    """An expert that none chose, and a matrix that never ran; vectors and what lies outside the layers need nothing."""
+    matrix, vector = np.ones((4, 32), np.float16), np.ones(32, np.float32)
+    model = {
+        "token_embd.weight": matrix,
+        "blk.0.attn_norm.weight": vector,
+        "blk.0.attn_q.weight": matrix,
+        "blk.0.ffn_up_exps.weight": np.ones((2, 4, 32), np.float16),
+        "blk.1.nextn.eh_proj.weight": matrix,
+    }
+    sums = {
+        "blk.0.attn_q.weight.in_sum2": np.ones((1, 32), np.float32),
+        "blk.0.attn_q.weight.counts": np.full((1, 1), 128, np.float32),
+        "blk.0.ffn_up_exps.weight.in_sum2": np.ones((2, 32), np.float32),
+        "blk.0.ffn_up_exps.weight.counts": np.array([[128], [0]], np.float32),
+    }
+    for name, tensors in (("model.gguf", model), ("im.gguf", sums)):
+        writer = GGUFWriter(tmp_path / name, "llama")
+        writer.add_uint32("imatrix.chunk_count", 2)
+        writer.add_uint32("imatrix.chunk_size", 64)
+        for key, data in tensors.items():
+            writer.add_tensor(key, data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    report = make_imatrix(llama_cpp, tmp_path / "model.gguf", calibration(english, 2), tmp_path / "im.gguf", OPTIONS)
+
+    assert report.unused == ["blk.0.ffn_up_exps.weight", "blk.1.nextn.eh_proj.weight"]
