@@ -34,9 +34,7 @@ class Generation(Record):
 
 def generate(job: GenerationJob) -> Generation:
     """Loads the folder as a user of transformers would and generates; safetensors only, no remote code."""
-    import torch
-
-    from quantpress.evaluation.engines.transformers import load_model, load_tokenizer
+    from quantpress.evaluation.engines.transformers import added_text, load_model, load_tokenizer
 
     tokenizer = load_tokenizer(job.model)
     model = load_model(job.model, job.device, job.threads)
@@ -45,10 +43,7 @@ def generate(job: GenerationJob) -> Generation:
         inputs = tokenizer.apply_chat_template(said, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     else:
         inputs = tokenizer(job.prompt, return_tensors="pt")
-    with torch.inference_mode():
-        ids = model.generate(**inputs.to(model.device), max_new_tokens=job.tokens, do_sample=False)
-    added = ids[0, inputs["input_ids"].shape[1] :]
-    return Generation(text=tokenizer.decode(added, skip_special_tokens=True).strip())
+    return Generation(text=added_text(model, tokenizer, inputs, job.tokens))
 
 
 def generate_by_llama_cpp(job: GenerationJob) -> Generation:

@@ -68,6 +68,7 @@ def test_every_file_has_its_figures(pressed: Operator) -> None:
         for entry in manifest.entries:
             assert entry.evaluation.divergence is not None
             assert entry.evaluation.scored_tokens == 2 * 255
+            assert entry.evaluation.sample
             assert entry.evaluation.token_sha256 == manifest.baselines[0].token_sha256
             assert entry.recipe.fingerprint == entry.fingerprint
 
@@ -101,6 +102,8 @@ def test_verify_finds_a_flipped_byte(pressed: Operator) -> None:
     code, out, _ = pressed.call("verify", REPOS["gguf"])
     assert code == 0
     assert "Tiny-Instruct-Q8_0.gguf" in out
+    assert "\nQ8_0  loads and writes: " in out
+    assert "\nQ4_K_M  loads and writes: " in out
     path = pressed.api.hf_hub_download(REPOS["gguf"], "quantpress.json", cache_dir=pressed.folder / "look")
     entry = parse_manifest(Path(path).read_bytes(), "x").entry("Q8_0")
     assert entry is not None
