@@ -16,8 +16,8 @@ from quantpress.weights import WeightsReport, check_weights
 _FLOAT16 = 2
 #: Bytes per element of the largest tensor, while the converter has it: as stored, in float32 and in float16.
 _CONVERTING = 8
-#: Bytes of a converter's Python with torch and transformers, or of an engine's buffers: the converter of a model of
-#: 35 M weights peaks at 0.9 GB.
+#: Bytes of a converter's Python with torch and transformers, or of an engine's buffers. Measured with 35 M weights, the
+#: largest tensor 28 M, a vocabulary of 49152: converter 0.50 GB, llama-imatrix 0.32 GB of which 0.07 are the model.
 _PROGRAM = 1_000_000_000
 #: Tokenizers before whose text llama.cpp puts a BOS unless the file says otherwise (src/llama-vocab.cpp): SPM and WPM.
 _ADDING = ("llama", "bert")
