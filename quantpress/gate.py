@@ -12,7 +12,7 @@ from quantpress.gate_limits import Limit
 from quantpress.manifest import Verdict
 
 #: Two engines on the unquantized model may differ by their arithmetic (F16 products against float32), not more;
-#: measured 0.01 to 0.1 % on SmolLM2-135M (docs/benchmarks.md).
+#: measured 0.001 % apart on SmolLM2-135M (docs/benchmarks.md).
 ENGINE_AGREEMENT = 0.005
 #: Beyond this ratio to the unquantized perplexity the text that a model writes has come apart. The worst rung
 #: that people still use (Q2_K of a small model) lies between 1.5 and 3.
