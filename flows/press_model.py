@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
@@ -38,8 +38,14 @@ def press_model(
     plan = plan_one(repo, catalog, formats)
     if not plan.has_work:
         return ModelReport(model=repo)
+    bench = press.bench(plan, settings)
+    if bench.protocol.windows < settings.windows:
+        get_run_logger().warning(
+            "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
+            *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
+        )
     try:
-        report = _press(plan, press.bench(plan, settings), settings)
+        report = _press(plan, bench, settings)
     except StageFailed as error:
         report = ModelReport(model=repo, failures=[f"{repo}: {error}"])
     if report.failures:
