@@ -26,7 +26,7 @@ from quantpress.gate import judge
 from quantpress.gate_limits import limit_of
 from quantpress.manifest import Artifact, Entry, File
 from quantpress.plan import ModelPlan, VariantPlan
-from quantpress.recipe import Recipe, canonical_json
+from quantpress.recipe import Recipe, fingerprint_of
 from quantpress.settings import Settings
 from quantpress.weights import WeightsJob, WeightsReport
 from quantpress.workspace import Workspace
@@ -91,8 +91,7 @@ def check_weights(bench: Bench) -> WeightsReport:
 
 def evaluate_unquantized(bench: Bench, engine: Literal["llama.cpp", "transformers"], model: Path) -> Baseline:
     """Measures the unquantized model and keeps its log-probabilities."""
-    key = canonical_json(bench.protocol.model_dump(mode="json"))
-    folder = bench.workspace.baseline(engine, key)
+    folder = bench.workspace.baseline(engine, fingerprint_of(bench.protocol.model_dump(mode="json")))
     logits = folder / "logits.bin"
     job = EvaluationJob(
         engine=engine,

@@ -36,12 +36,12 @@ class Recipe(BaseModel):
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 over the recipe's canonical JSON."""
-        return _sha256_of_json(self.model_dump(mode="json"))
+        return fingerprint_of(self.model_dump(mode="json"))
 
     @property
     def preparation_fingerprint(self) -> str:
         """Hex SHA-256 of what all variants of a format share: the recipe without variant and parameters."""
-        return _sha256_of_json(self.model_dump(mode="json", exclude={"variant", "parameters"}))
+        return fingerprint_of(self.model_dump(mode="json", exclude={"variant", "parameters"}))
 
 
 def canonical_json(value: Any) -> str:
@@ -49,5 +49,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _sha256_of_json(value: Any) -> str:
+def fingerprint_of(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
