@@ -107,9 +107,7 @@ class ModelLine(_Strict):
 
     @model_validator(mode="after")
     def _gates_are_of_variants(self) -> ModelLine:
-        for name in self.gates:
-            if not any(_is_variant(format_name, name) for format_name in self.formats or formats()):
-                raise PositionedError(("gates", name), f"{name!r} is no variant of this model's formats")
+        check_gate_names(self.gates, self.formats or formats())
         return self
 
 
@@ -119,11 +117,13 @@ class Defaults(_Strict):
     formats: list[Format] = Field(default_factory=formats, min_length=1)
     variants: dict[Format, list[str]] = {}
     calibration: CalibrationLine = CalibrationLine()
+    gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")
 
     @model_validator(mode="after")
     def _variants_are_known(self) -> Defaults:
         for format_name, names in self.variants.items():
             check_variant_names(format_name, names)
+        check_gate_names(self.gates, formats())
         return self
 
 
@@ -138,7 +138,7 @@ class Catalog(_Strict):
             "additionalProperties": False,
         },
     )
-    defaults: Defaults = Defaults()
+    defaults: Defaults = Field(default_factory=Defaults)
     models: list[ModelLine]
 
     @model_validator(mode="after")
@@ -191,6 +191,10 @@ class Catalog(_Strict):
             names += [name for name in ladders[item] if can_have(name)] if item in ladders else [item]
         return list(dict.fromkeys(names))
 
+    def gates_of(self, line: ModelLine) -> dict[str, GateLine]:
+        """The gates that differ from the built-in ones, by variant."""
+        return self.defaults.gates | line.gates
+
     def calibration_of(self, line: ModelLine) -> CalibrationLine:
         return line.calibration or self.defaults.calibration
 
@@ -213,6 +217,13 @@ def _is_variant(format_name: str, name: str) -> bool:
     except BadInput:
         return False
     return True
+
+
+def check_gate_names(gates: Iterable[str], format_names: list[str]) -> None:
+    """Raises :class:`PositionedError` for the first name that is a variant of none of the formats."""
+    for name in gates:
+        if not any(_is_variant(format_name, name) for format_name in format_names):
+            raise PositionedError(("gates", name), f"{name!r} is no variant of the formats {', '.join(format_names)}")
 
 
 def check_variant_names(format_name: str, names: list[str]) -> None:

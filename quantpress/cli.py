@@ -56,7 +56,8 @@ def check(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False)
     if as_json:
         typer.echo(json.dumps({"catalog": str(catalog), "models": [line.repo for line in loaded.models]}))
     else:
-        typer.echo(f"{catalog}: {len(loaded.models)} models, no mistakes")
+        count = len(loaded.models)
+        typer.echo(f"{catalog}: {count} {'model' if count == 1 else 'models'}, no mistakes")
 
 
 @app.command()

@@ -78,6 +78,7 @@ class ModelPlan:
     source: Source | None
     calibration: EvaluationText | None
     amount: CalibrationLine
+    gates: Mapping[str, GateLine]
     formats: tuple[FormatPlan, ...]
     other_steps: tuple[Step, ...]
 
@@ -142,11 +143,11 @@ def plan_model(
 ) -> ModelPlan:
     """What is to be done for one line of the catalog. Reads both Hubs; changes nothing."""
 
-    amount = catalog.calibration_of(line)
+    amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
 
     def whole(action: Action, reason: str) -> ModelPlan:
         step = Step(model=line.repo, format="", variant="", repo_id="", action=action, reason=reason)
-        return ModelPlan(line, None, None, amount, (), (step,))
+        return ModelPlan(line, None, None, amount, gates, (), (step,))
 
     if line.skip:
         return whole("skip", f"skipped: {line.skip}")
@@ -168,8 +169,8 @@ def plan_model(
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
             plans.append(FormatPlan(format_name, published, (), (step,)))
             continue
-        plans.append(_plan_format(names, format_name, source, calibration, published, settings, line.gates))
-    return ModelPlan(line, source, text, amount, tuple(plans), ())
+        plans.append(_plan_format(names, format_name, source, calibration, published, settings, gates))
+    return ModelPlan(line, source, text, amount, gates, tuple(plans), ())
 
 
 def _plan_format(

@@ -76,7 +76,7 @@ def bench(plan: ModelPlan, settings: Settings) -> Bench:
         amount=plan.amount,
         text=text,
         protocol=Protocol(text=text.name, text_sha256=text.sha256, windows=windows),
-        gates=plan.line.gates,
+        gates=plan.gates,
         device=settings.compute_device(),
         threads=settings.thread_count(),
         split_above=settings.split_above,

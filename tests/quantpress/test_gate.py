@@ -92,7 +92,10 @@ def test_the_catalog_sets_a_limit_where_there_is_none() -> None:
             "{Q4_K_M: {max_divergense: 0.08, reason: x}}",
             "catalog.yaml:3: unknown key 'max_divergense'; did you mean 'max_divergence'?",
         ),
-        ("{Q4_KM: {max_divergence: 0.08, reason: x}}", "catalog.yaml:3: 'Q4_KM' is no variant of this model's formats"),
+        (
+            "{Q4_KM: {max_divergence: 0.08, reason: x}}",
+            "catalog.yaml:3: 'Q4_KM' is no variant of the formats gguf, gptq, awq",
+        ),
         (
             "{Q4_K_M: {max_divergence: 0, reason: x}}",
             "catalog.yaml:3: models[0].gates.Q4_K_M.max_divergence: Input should be greater than 0",
