@@ -86,7 +86,7 @@ def test_a_full_disk_is_found_before_the_download(operator: Operator, small_disk
     code, _, err = operator.call("run", QUANTPRESS_HOME=str(small_disk))
     assert code == 1
     (line,) = explained(err)
-    assert line.startswith(f"quantpress: {MODEL}: {small_disk}: 0.1 GB of disk are needed and 0.0 GB are free; ")
+    assert line.startswith(f"quantpress: {MODEL}: {small_disk}: 0.3 GB of disk are needed and 0.0 GB are free; ")
     assert line.endswith("free some, or set QUANTPRESS_HOME to a larger disk")
     assert not operator.api.repo_exists("press/Tiny-Instruct-GGUF")
     assert not list((small_disk / "sources").glob("**/*.safetensors"))
