@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Literal
 
+from quantizers.gptqmodel_format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.wave import OneByOne
 from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
 
@@ -16,12 +14,11 @@ _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
 
 
-class AWQ(OneByOne):
+class AWQ(GPTQModelFormat):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
     format = "awq"
     suffix = "AWQ"
-    engine: Literal["llama.cpp", "transformers"] = "transformers"
 
     def ladders(self) -> dict[str, list[str]]:
         return {"default": [_AUTO]}
@@ -61,24 +58,6 @@ class AWQ(OneByOne):
             known = [_AUTO, *(f"awq-4bit-{size}g" for size in GROUP_SIZES)]
             nearest = (get_close_matches(name, known, n=1, cutoff=0.0) or known)[0]
             raise BadInput(f"unknown AWQ variant {name!r}: did you mean {nearest!r}?")
-
-    def version(self) -> str:
-        from quantizers.gptqmodel_backend import installed_version
-
-        return installed_version()
-
-    def tools(self) -> dict[str, str]:
-        name, _, version = self.version().partition(" ")
-        return {name: version}
-
-    def unquantized(self, job: Job) -> Path:
-        return job.source
-
-    def shared_files(self, job: Job) -> list[Path]:
-        return []
-
-    def prepare(self, job: Job) -> None:
-        """Nothing is shared between variants: the search depends on the group size."""
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_awq

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Literal
 
+from quantizers.gptqmodel_format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.wave import OneByOne
 from quantizers.widths import GROUP_SIZES, WHOLE_ROW, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
 
@@ -27,12 +25,11 @@ _THEBLOKE = [
 ]
 
 
-class GPTQ(OneByOne):
+class GPTQ(GPTQModelFormat):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
     format = "gptq"
     suffix = "GPTQ"
-    engine: Literal["llama.cpp", "transformers"] = "transformers"
 
     def ladders(self) -> dict[str, list[str]]:
         return {"default": ["gptq-4bit-auto"], "thebloke": list(_THEBLOKE)}
@@ -76,24 +73,6 @@ class GPTQ(OneByOne):
     def check_name(self, name: str) -> None:
         if not (_NAME.fullmatch(name) or _AUTO.fullmatch(name)):
             raise BadInput(f"unknown GPTQ variant {name!r}: did you mean {_nearest(name)!r}?")
-
-    def version(self) -> str:
-        from quantizers.gptqmodel_backend import installed_version
-
-        return installed_version()
-
-    def tools(self) -> dict[str, str]:
-        name, _, version = self.version().partition(" ")
-        return {name: version}
-
-    def unquantized(self, job: Job) -> Path:
-        return job.source
-
-    def shared_files(self, job: Job) -> list[Path]:
-        return []
-
-    def prepare(self, job: Job) -> None:
-        """Nothing is shared between variants: GPTQ's statistics depend on the layers quantized before."""
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_gptq

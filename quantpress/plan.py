@@ -188,7 +188,7 @@ def _plan_format(
     variants, blocked = [], []
     for name in names:
         try:
-            variant = chosen.variant(name, source.config)
+            variant, version = chosen.variant(name, source.config), chosen.version()
         except Refused as refusal:
             blocked.append(_blocked(repo, format_name, name, repo_id, refusal))
             continue
@@ -197,7 +197,7 @@ def _plan_format(
             variant=variant.name,
             source=repo,
             source_sha=source.record.sha,
-            quantizer=chosen.version(),
+            quantizer=version,
             parameters=variant.parameters,
             calibration=calibration,
         )
