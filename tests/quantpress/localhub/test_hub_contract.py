@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-import platformdirs
 import pytest
-from filelock import FileLock
 
 from quantpress.localhub.server import running_hub
+from quantpress.toolchain.cache import cache_folder
+from quantpress.toolchain.environment import build_environment
 
 NEWER_CLIENT = "huggingface_hub==2.4.0"
 
@@ -40,16 +40,7 @@ CHECKS = [
 
 def environment_with(requirement: str) -> Path:
     """The interpreter of an environment that holds one requirement; made once per user, then reused."""
-    key = hashlib.sha256(f"{requirement} {sys.version}".encode()).hexdigest()[:16]
-    folder = Path(platformdirs.user_cache_dir("quantpress")) / "environments" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    interpreter = folder / "bin" / "python"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "complete").exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            subprocess.run([interpreter, "-m", "pip", "install", "--quiet", requirement], check=True)
-            (folder / "complete").touch()
-    return interpreter
+    return build_environment("hub-client", [requirement], Path(os.devnull), cache_folder()) / "bin" / "python"
 
 
 @pytest.mark.slow
