@@ -17,7 +17,6 @@ from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantpress import press
 from quantpress.catalog_file import load_catalog
-from quantpress.errors import QuantpressError
 from quantpress.hub import hub_client
 from quantpress.plan import ModelPlan, plan_catalog
 from quantpress.report import ModelReport, VariantReport
@@ -59,10 +58,7 @@ def plan_one(repo: str, catalog: str, formats: list[str] | None) -> ModelPlan:
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
     source_hub, target_hub = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
-    plans = plan_catalog(loaded, settings, source_hub, target_hub, only=repo, formats=formats)
-    if not plans:
-        raise QuantpressError(f"{repo} is not in {catalog}: add a line for it under 'models'")
-    return plans[0]
+    return plan_catalog(loaded, settings, source_hub, target_hub, only=repo, formats=formats)[0]
 
 
 @stage("fetch {source.record.repo}")

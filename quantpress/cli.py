@@ -100,9 +100,11 @@ def run(
 ) -> None:
     """Carries the plan out here and now, through the Prefect flow."""
     from quantpress.hub import prepare_hub_client
+    from quantpress.plan import require_plannable
     from quantpress.tables import print_results
 
-    _, settings = _load(catalog)
+    loaded, settings = _load(catalog)
+    require_plannable(loaded, settings, only)
     prepare_hub_client(settings.target_endpoint)
     prepare_prefect()
     from flows.nightly import nightly

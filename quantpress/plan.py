@@ -124,13 +124,18 @@ def plan_catalog(
 
     Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog.
     """
+    require_plannable(catalog, settings, only)
+    lines = [line for line in catalog.models if only in (None, line.repo)]
+    lines.sort(key=lambda line: -line.priority)
+    return [plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines]
+
+
+def require_plannable(catalog: Catalog, settings: Settings, only: str | None) -> None:
+    """Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog; asks no Hub."""
     if not settings.namespace:
         raise BadInput("no namespace to publish under: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
     if only is not None and all(line.repo != only for line in catalog.models):
         raise BadInput(f"{only} is not in the catalog{nearest(only, [line.repo for line in catalog.models])}")
-    lines = [line for line in catalog.models if only in (None, line.repo)]
-    lines.sort(key=lambda line: -line.priority)
-    return [plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines]
 
 
 def plan_model(
@@ -142,7 +147,6 @@ def plan_model(
     formats: list[str] | None,
 ) -> ModelPlan:
     """What is to be done for one line of the catalog. Reads both Hubs; changes nothing."""
-
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
 
     def whole(action: Action, reason: str) -> ModelPlan:

@@ -39,6 +39,14 @@ def test_a_typo_is_found_before_anything_runs(operator: Operator) -> None:
         assert err == "quantpress: catalog.yaml:3: unknown key 'formatz'; did you mean 'formats'?\n"
 
 
+def test_a_model_that_is_not_in_the_catalog_is_bad_input(operator: Operator) -> None:
+    operator.write_catalog([MODEL])
+    for command in ("plan", "run"):
+        code, out, err = operator.call(command, "--only", "upstream/Tiny-Instrct")
+        assert (code, out) == (2, "")
+        assert err == f"quantpress: upstream/Tiny-Instrct is not in the catalog; did you mean {MODEL!r}?\n"
+
+
 def test_a_missing_model_is_blocked(operator: Operator) -> None:
     operator.write_catalog(["upstream/Nowhere"])
     code, _, err = operator.call("run")
