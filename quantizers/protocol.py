@@ -24,7 +24,8 @@ class Variant(Record):
     """One quantized output of a format.
 
     ``branch`` is where it is published (``main`` or a branch's name). ``nominal_bits`` are the bits per weight
-    that the name promises; they serve the plan's estimates and are no part of the recipe.
+    that the name promises; they serve the plan's estimates and are no part of the recipe. The plan blocks one that
+    ``needs_cuda`` on a machine without a GPU.
     """
 
     format: str
@@ -32,6 +33,7 @@ class Variant(Record):
     branch: str = "main"
     parameters: Parameters = {}
     nominal_bits: float = 16.0
+    needs_cuda: bool = False
 
 
 class CalibrationText(Record):

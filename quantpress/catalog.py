@@ -27,6 +27,10 @@ from quantpress.settings import Settings
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _REPO_ID = re.compile(rf"^{_PART}/{_PART}$")
 
+#: What is made of a model where neither its line nor the defaults name formats: what most people download, on any
+#: machine. The others are asked for by name.
+_DEFAULT_FORMATS = ("gguf", "gptq", "awq")
+
 
 def _known_format(name: object) -> object:
     if isinstance(name, str):
@@ -79,7 +83,7 @@ class ModelLine(_Strict):
 
     repo: RepoId = Field(description="the model on the source Hub, namespace/name")
     revision: str = Field("main", min_length=1, description="branch, tag or commit of the source to follow")
-    formats: list[Format] | None = Field(None, min_length=1, description="formats to make; default: all of `defaults`")
+    formats: list[Format] | None = Field(None, min_length=1, description="formats to make; without it those of `defaults`")
     variants: dict[Format, list[str]] = Field({}, description="variants or named ladders per format")
     calibration: CalibrationLine | None = None
     gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")
@@ -114,7 +118,7 @@ class ModelLine(_Strict):
 class Defaults(_Strict):
     """What a model line that says nothing gets."""
 
-    formats: list[Format] = Field(default_factory=formats, min_length=1)
+    formats: list[Format] = Field(default_factory=lambda: list(_DEFAULT_FORMATS), min_length=1)
     variants: dict[Format, list[str]] = {}
     calibration: CalibrationLine = CalibrationLine()
     gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")

@@ -192,7 +192,9 @@ def _plan_format(
     variants, blocked = [], []
     for name in names:
         try:
-            variant, version = chosen.variant(name, source.config), chosen.version()
+            variant = chosen.variant(name, source.config)
+            _require_device(variant, settings)
+            version = chosen.version()
         except Refused as refusal:
             blocked.append(_blocked(repo, format_name, name, repo_id, refusal))
             continue
@@ -221,6 +223,11 @@ def _plan_format(
         )
         variants.append(VariantPlan(variant, recipe, step))
     return FormatPlan(format_name, published, tuple(variants), tuple(blocked))
+
+
+def _require_device(variant: Variant, settings: Settings) -> None:
+    if variant.needs_cuda and settings.compute_device() != "cuda":
+        raise Refused("needs a CUDA runner")
 
 
 def _too_large(estimate: Estimate, budget: int) -> Refused:
