@@ -51,7 +51,11 @@ class Evaluation(Record):
     the hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids, equal
     hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it. ``peak_memory_bytes`` is
     the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating. ``sample`` is what the model
-    wrote in the smoke test of :mod:`quantpress.evaluation.sample`; None in records from before there was one.
+    wrote in the smoke test of :mod:`quantpress.evaluation.sample`, at ``generation_tokens_per_second``.
+
+    ``weights_bytes`` is what the weights take as the engine holds them, in ``dtype`` where they are not quantized;
+    ``peak_device_memory_bytes`` is the most that was allocated on a GPU, None on a processor. ``runner`` names the
+    processor and its threads, or the GPU. Fields that older records lack are None.
     """
 
     protocol: Protocol
@@ -67,3 +71,13 @@ class Evaluation(Record):
     peak_memory_bytes: int
     tokens_per_second: float
     sample: str | None = None
+    generation_tokens_per_second: float | None = None
+    weights_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
+    dtype: str | None = None
+    runner: str | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Peak memory where the weights are: of the GPU, or of the process that measured."""
+        return self.peak_device_memory_bytes or self.peak_memory_bytes
