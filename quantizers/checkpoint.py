@@ -17,8 +17,21 @@ _DTYPES = {
     "I64": ("int64", 64), "I32": ("int32", 32), "I16": ("int16", 16), "I8": ("int8", 8), "U8": ("uint8", 8),
     "F8_E4M3": ("float8_e4m3", 8), "F8_E5M2": ("float8_e5m2", 8), "BOOL": ("bool", 8),
 }  # fmt: skip
-#: The parts of a quantized linear beside its packed weights: they count as size, not as weights.
-_SIDE_TENSORS = (".qzeros", ".scales", ".g_idx")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a format stores its quantized linears, told by how the names of their tensors end.
+
+    ``weights`` are the endings of the tensors that hold quantized weights, ``type`` is what these are called, and
+    ``bits`` how many bits each takes there. ``beside`` are the endings of scales and the like, which count as size, not
+    as weights. All other tensors are as they were.
+    """
+
+    weights: tuple[str, ...]
+    type: str
+    bits: int
+    beside: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -33,27 +46,36 @@ class Contents:
         return sum(self.weights.values())
 
 
-def contents(folder: Path, packed_bits: int | None = None) -> Contents:
-    """Counts the weights of all safetensors files of ``folder``.
+def contents(folder: Path, storage: Storage | None = None) -> Contents:
+    """Counts the weights of all safetensors files of ``folder``; ``storage`` is None for an unquantized model.
 
-    ``packed_bits`` is the width of the integers in the int32 words of ``qweight`` tensors. Raises
-    :class:`QuantpressError` where there is no such file or a header cannot be read.
+    A linear is a quantized one if a tensor of its name ends as one of ``storage.beside``: a format that leaves a linear
+    as it was writes its ``weight`` and nothing beside it. Raises :class:`QuantpressError` where there is no such file
+    or a header cannot be read.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise QuantpressError(f"{folder} holds no safetensors files")
+    tensors = {name: tensor for file in files for name, tensor in _header(file).items()}
+    quantized = {stem for name in tensors if storage and (stem := _stem(name, storage.beside))}
     weights: Counter[str] = Counter()
     bits = 0
-    for file in files:
-        for name, tensor in _header(file).items():
-            elements = math.prod(tensor["shape"])
-            dtype, width = _DTYPES[tensor["dtype"]]
-            bits += elements * width
-            if name.endswith(".qweight") and packed_bits is not None:
-                weights[f"int{packed_bits}"] += elements * width // packed_bits
-            elif not name.endswith(_SIDE_TENSORS):
-                weights[dtype] += elements
+    for name, tensor in tensors.items():
+        elements = math.prod(tensor["shape"])
+        dtype, width = _DTYPES[tensor["dtype"]]
+        bits += elements * width
+        if storage and _stem(name, storage.beside):
+            continue
+        if storage and _stem(name, storage.weights) in quantized:
+            weights[storage.type] += elements * width // storage.bits
+        else:
+            weights[dtype] += elements
     return Contents(dict(weights), bits)
+
+
+def _stem(name: str, endings: tuple[str, ...]) -> str | None:
+    """The name of the linear that a tensor belongs to, if the tensor's name ends as one of ``endings``."""
+    return next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), None)
 
 
 def _header(file: Path) -> dict[str, dict[str, Any]]:  # the format: github.com/huggingface/safetensors

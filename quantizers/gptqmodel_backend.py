@@ -1,31 +1,25 @@
 """GPTQModel, the library behind the ``gptq`` and ``awq`` formats, on CPU and CUDA.
 
-What it writes is made plain: the tokenizer, generation and chat files are the source's own bytes, config.json is the
-source's with ``quantization_config`` added, and its log of timings is left out, so that equal jobs give equal files.
+What it writes is made plain, and its log of timings is left out, so that equal jobs give equal files.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from quantizers.calibration import calibration_windows
-from quantizers.checkpoint import contents
+from quantizers.checkpoint import Storage
+from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
 from quantizers.protocol import Job, Output
 from quantpress.errors import Refused
-from quantpress.files import write_text
 
 _PACKAGE = "gptqmodel"
-#: Files of a checkpoint that say how to speak with the model; GPTQModel rewrites some of them.
-_COMPANIONS = (
-    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
-    "chat_template*", "generation_config.json", "preprocessor_config.json", "processor_config.json",
-)  # fmt: skip
+#: The parts of its quantized linears, in GPTQ's and AWQ's checkpoints alike.
+_BESIDE = (".qzeros", ".scales", ".g_idx")
 
 
 def installed_version() -> str:
@@ -103,8 +97,7 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
 
     torch.set_num_threads(job.threads)
     windows = calibration_windows(job.source, job.calibration)
-    source_config = json.loads((job.source / "config.json").read_bytes())
-    dtype = _stored_dtype(source_config)
+    dtype = stored_dtype(source_config(job))
     model = GPTQModel.load(str(job.source), config, dtype=getattr(torch, dtype), trust_remote_code=False)
     samples = [
         {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
@@ -112,37 +105,8 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
     ]
     model.quantize(samples, batch_size=1, **options)
     model.save(str(job.out))
-    _make_plain(job, source_config, dtype)
-    bits = job.variant.parameters["bits"]
-    source, made = contents(job.source), contents(job.out, bits)
-    return Output(
-        files=sorted(str(path.relative_to(job.out)) for path in job.out.rglob("*") if path.is_file()),
-        bits_per_weight=made.bits / source.total_weights,
-        tensor_types=made.weights,
-        details={
-            "weights": source.total_weights,
-            "quantized_weights": made.weights.get(f"int{bits}", 0),
-            "calibration_tokens": sum(map(len, windows)),
-        },
-    )
-
-
-def _stored_dtype(config: dict[str, Any]) -> str:
-    """What is not quantized stays as the source stores it; float32 becomes float16."""
-    text = config.get("text_config", config)
-    stored = str(text.get("dtype") or text.get("torch_dtype") or "float16")
-    return stored if stored in ("float16", "bfloat16") else "float16"
-
-
-def _make_plain(job: Job, source_config: dict[str, Any], dtype: str) -> None:
-    written = json.loads((job.out / "config.json").read_bytes())
     (job.out / "quant_log.csv").unlink(missing_ok=True)
-    for pattern in _COMPANIONS:
-        for path in job.out.glob(pattern):
-            path.unlink()
-        for path in job.source.glob(pattern):
-            shutil.copyfile(path, job.out / path.name)
-    key = "torch_dtype" if "torch_dtype" in source_config else "dtype"
-    merged = source_config | {key: dtype, "quantization_config": written["quantization_config"]}
-    merged["tie_word_embeddings"] = written.get("tie_word_embeddings", source_config.get("tie_word_embeddings"))
-    write_text(job.out / "config.json", json.dumps(merged, indent=2, sort_keys=True) + "\n")
+    make_plain(job, dtype)
+    bits = job.variant.parameters["bits"]
+    storage = Storage(weights=(".qweight",), type=f"int{bits}", bits=bits, beside=_BESIDE)
+    return describe(job, storage, {"calibration_tokens": sum(map(len, windows))})

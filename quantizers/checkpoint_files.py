@@ -1,0 +1,66 @@
+"""Makes what a library saved plain: equal jobs give equal files, and what is not quantized is the source's own.
+
+The tokenizer, generation and chat files are the source's bytes, and config.json is the source's with the
+``quantization_config`` that the library wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+from quantizers.checkpoint import Storage, contents
+from quantizers.protocol import Job, Output, Parameters
+from quantpress.files import write_text
+
+#: Files of a checkpoint that say how to speak with the model; libraries rewrite some of them when they save.
+_COMPANIONS = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
+    "chat_template*", "generation_config.json", "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
+
+
+def source_config(job: Job) -> dict[str, Any]:
+    """The source's config.json."""
+    return dict(json.loads((job.source / "config.json").read_bytes()))
+
+
+def stored_dtype(config: dict[str, Any]) -> str:
+    """What is not quantized stays as the source stores it; float32 becomes float16."""
+    text = config.get("text_config", config)
+    stored = str(text.get("dtype") or text.get("torch_dtype") or "float16")
+    return stored if stored in ("float16", "bfloat16") else "float16"
+
+
+def make_plain(job: Job, dtype: str) -> None:
+    """Puts the source's companions and config.json into ``job.out``, where a library saved a quantized model."""
+    for pattern in _COMPANIONS:
+        for path in job.out.glob(pattern):
+            path.unlink()
+        for path in job.source.glob(pattern):
+            shutil.copyfile(path, job.out / path.name)
+    written, config = json.loads((job.out / "config.json").read_bytes()), source_config(job)
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    merged = config | {
+        key: dtype,
+        "tie_word_embeddings": written.get("tie_word_embeddings", config.get("tie_word_embeddings")),
+    }
+    if "quantization_config" in written:
+        merged["quantization_config"] = written["quantization_config"]
+    write_text(job.out / "config.json", json.dumps(merged, indent=2, sort_keys=True) + "\n")
+
+
+def describe(job: Job, storage: Storage | None, details: Parameters) -> Output:
+    """What lies in ``job.out``, with ``details`` beside the counts of weights."""
+    source, made = contents(job.source), contents(job.out, storage)
+    return Output(
+        files=sorted(str(path.relative_to(job.out)) for path in job.out.rglob("*") if path.is_file()),
+        bits_per_weight=made.bits / source.total_weights,
+        tensor_types=made.weights,
+        details={
+            "weights": source.total_weights,
+            "quantized_weights": made.weights.get(storage.type, 0) if storage else 0,
+            **details,
+        },
+    )
