@@ -87,7 +87,11 @@ class Alias(_Record):
 
 
 class SourceRecord(_Record):
-    """The upstream repo at one commit, with what the card inherits from it."""
+    """The upstream repo at one commit, with what the card inherits from it.
+
+    ``files`` maps the files that the press reads to a hash of their content (SHA-256 of LFS files, git's SHA-1 of the
+    others): from it the next plan sees what a new commit changed. Empty in manifests from before it was recorded.
+    """
 
     repo: str
     sha: str
@@ -97,6 +101,7 @@ class SourceRecord(_Record):
     language: list[str] = []
     pipeline_tag: str | None = None
     tags: list[str] = []
+    files: dict[str, str] = {}
 
 
 class Manifest(_Record):

@@ -27,11 +27,13 @@ _CONFIG_LIMIT = 10_000_000
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the source: path in the repo, size in bytes, SHA-256 where the Hub knows it (LFS)."""
+    """A file of the source: path in the repo, size in bytes, SHA-256 where the Hub knows it (LFS), and the SHA-1 that
+    git has for it (of an LFS file's pointer), which is equal for equal content."""
 
     path: str
     size: int
     sha256: str | None
+    git_sha1: str
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,15 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
         raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
     if "auto_map" in config:
         raise Refused("its config.json has an auto_map: code from model repositories is never run")
-    return Source(_record(repo, info), config, files)
+    return Source(_record(repo, info, files), config, files)
 
 
 def _wanted_files(info: ModelInfo) -> list[SourceFile]:
     """Files at the repo's root that the press reads. A name with a folder in it never matches."""
     return [
-        SourceFile(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None)
+        SourceFile(
+            sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id or ""
+        )
         for sibling in info.siblings or []
         if _WANTED.fullmatch(sibling.rfilename) and PurePosixPath(sibling.rfilename).name == sibling.rfilename
     ]
@@ -99,7 +103,7 @@ def _read_config(api: HfApi, repo: str, sha: str) -> dict[str, Any]:
     return config
 
 
-def _record(repo: str, info: ModelInfo) -> SourceRecord:
+def _record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> SourceRecord:
     card: dict[str, Any] = vars(info.card_data) if info.card_data else {}
 
     def text(key: str) -> str | None:
@@ -117,6 +121,7 @@ def _record(repo: str, info: ModelInfo) -> SourceRecord:
         language=languages,
         pipeline_tag=info.pipeline_tag or text("pipeline_tag"),
         tags=[tag for tag in card.get("tags") or [] if isinstance(tag, str)],
+        files={file.path: file.sha256 or file.git_sha1 for file in files},
     )
 
 
