@@ -20,6 +20,17 @@ def peak_memory_bytes() -> int:
     return max(own, children) * 1024
 
 
+def peak_device_memory_bytes() -> int | None:
+    """The most that this process allocated on GPUs by PyTorch; None where it used none."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+
+
 def main(job_file: Path, result_file: Path) -> None:
     job = Job.model_validate_json(job_file.read_bytes())
     chosen = quantizer(job.variant.format)
@@ -31,7 +42,12 @@ def main(job_file: Path, result_file: Path) -> None:
     else:
         job.out.mkdir(parents=True, exist_ok=True)
         output = chosen.quantize(job)
-    result = Result(output=output, seconds=time.monotonic() - started, peak_memory_bytes=peak_memory_bytes())
+    result = Result(
+        output=output,
+        seconds=time.monotonic() - started,
+        peak_memory_bytes=peak_memory_bytes(),
+        peak_device_memory_bytes=peak_device_memory_bytes(),
+    )
     write_text(result_file, result.model_dump_json(indent=1))
 
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from quantpress.evaluation.record import Engine
+
 #: Parameters of a variant: JSON values that go into the recipe's fingerprint.
 Parameters = dict[str, Any]
 
@@ -87,6 +89,7 @@ class Result(Record):
     output: Output | None
     seconds: float
     peak_memory_bytes: int
+    peak_device_memory_bytes: int | None = None
 
 
 class Layout(Record):
@@ -108,8 +111,10 @@ class Quantizer(Protocol):
     format: str
     #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
     suffix: str
-    #: The evaluation engine that loads the format: ``llama.cpp`` or ``transformers``.
-    engine: Literal["llama.cpp", "transformers"]
+
+    @property
+    def engine(self) -> Engine:
+        """The evaluation engine that loads the format."""
 
     def ladders(self) -> dict[str, list[str]]:
         """Named lists of variants that a catalog may ask for by name."""

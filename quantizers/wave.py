@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from quantizers import quantizer
-from quantizers.job import peak_memory_bytes
+from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
 from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
 from quantpress.child import explained_exit
 from quantpress.files import write_text
@@ -42,8 +42,11 @@ def main(wave_file: Path, result_file: Path) -> None:
     started = time.monotonic()
     outputs = quantizer(wave.jobs[0].variant.format).quantize_wave(wave.jobs)
     share = (time.monotonic() - started) / len(outputs)
-    peak = peak_memory_bytes()
-    results = [Result(output=output, seconds=share, peak_memory_bytes=peak) for output in outputs]
+    peak, on_device = peak_memory_bytes(), peak_device_memory_bytes()
+    results = [
+        Result(output=output, seconds=share, peak_memory_bytes=peak, peak_device_memory_bytes=on_device)
+        for output in outputs
+    ]
     write_text(result_file, WaveResult(results=results).model_dump_json(indent=1))
 
 

@@ -68,6 +68,7 @@ class Entry(_Record):
     verdict: Verdict
     seconds: float
     peak_memory_bytes: int
+    peak_device_memory_bytes: int | None = None
 
     @property
     def variant(self) -> str:

@@ -183,6 +183,7 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
         verdict=verdict,
         seconds=made.result.seconds,
         peak_memory_bytes=made.result.peak_memory_bytes,
+        peak_device_memory_bytes=made.result.peak_device_memory_bytes,
     )
 
 

@@ -8,26 +8,28 @@ from pathlib import Path
 from typing import Literal
 
 from quantpress.child import explained_exit
-from quantpress.evaluation.record import Evaluation, Protocol, Record
+from quantpress.evaluation.record import Engine, Evaluation, Protocol, Record
 from quantpress.files import write_text
 
 #: Engine to module; each has ``evaluate(job: EvaluationJob) -> Evaluation``.
 _ENGINES = {
     "transformers": "quantpress.evaluation.engines.transformers",
     "llama.cpp": "quantpress.evaluation.engines.llama_cpp",
+    "exllamav3": "quantpress.evaluation.engines.exllamav3",
+    "exllamav2": "quantpress.evaluation.engines.exllamav2",
 }
 
 
 class EvaluationJob(Record):
     """What to measure.
 
-    ``model`` is a checkpoint folder (transformers) or a GGUF file (llama.cpp). With ``save_logits`` the
+    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp). With ``save_logits`` the
     log-probabilities are written there in llama-perplexity's ``_logits_`` file format; with ``base_logits`` (such
-    a file of the unquantized model, by the same engine) the divergence from it is measured. At most one of the two is
+    a file of the unquantized model, of the same tokens) the divergence from it is measured. At most one of the two is
     given.
     """
 
-    engine: Literal["transformers", "llama.cpp"]
+    engine: Engine
     model: Path
     protocol: Protocol
     text: Path

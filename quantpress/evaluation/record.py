@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+#: What loads a model, to measure it or to let it write.
+Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
 
 #: Raised when anything that decides a figure changes; records of other versions are measured again.
 PROTOCOL_VERSION = 1
