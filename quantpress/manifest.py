@@ -57,12 +57,16 @@ class Verdict(_Record):
 
 
 class Entry(_Record):
-    """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``."""
+    """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
+
+    ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says why.
+    """
 
     recipe: Recipe
     fingerprint: str
     branch: str
-    status: Literal["published", "withheld"]
+    status: Literal["published", "withheld", "retracted"]
+    retraction: str | None = None
     artifact: Artifact
     evaluation: Evaluation
     verdict: Verdict
