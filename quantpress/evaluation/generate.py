@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 from quantpress.child import explained_exit
-from quantpress.evaluation.record import Record
+from quantpress.evaluation.record import Engine, Record
 from quantpress.files import write_text
 
 
 class GenerationJob(Record):
     """Continue ``prompt`` greedily by at most ``tokens`` tokens; with ``chat`` as the model's user would say it.
 
-    ``model`` is a checkpoint folder (transformers) or a GGUF file (llama.cpp, which takes no ``chat``).
+    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp). Transformers alone takes ``chat``.
     """
 
-    engine: Literal["transformers", "llama.cpp"] = "transformers"
+    engine: Engine = "transformers"
     model: Path
     prompt: str
     tokens: int
@@ -54,7 +55,21 @@ def generate_by_llama_cpp(job: GenerationJob) -> Generation:
     return Generation(text=continued(install(), job.model, job.prompt, job.tokens, job.threads, job.device))
 
 
-_ENGINES = {"transformers": generate, "llama.cpp": generate_by_llama_cpp}
+def generate_by_exllama(job: GenerationJob) -> Generation:
+    """As :func:`generate`, from an EXL3 or EXL2 checkpoint by its own package."""
+    from quantpress.evaluation.engines.exllama import require_cuda, sampled
+
+    require_cuda(job.device)
+    model = import_module(f"quantpress.evaluation.engines.{job.engine}").load(job.model)
+    return Generation(text=sampled(job.model, model, job.prompt, job.tokens).text)
+
+
+_ENGINES = {
+    "transformers": generate,
+    "llama.cpp": generate_by_llama_cpp,
+    "exllamav3": generate_by_exllama,
+    "exllamav2": generate_by_exllama,
+}
 
 
 def main(job_file: Path, result_file: Path) -> None:
