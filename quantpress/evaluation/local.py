@@ -13,7 +13,6 @@ from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.evaluation.text import evaluation_text
 from quantpress.settings import Settings
 
-
 #: quant_method in config.json to the engine that loads it; transformers loads all others.
 _ENGINES: dict[str, Engine] = {"exl3": "exllamav3", "exl2": "exllamav2"}
 
