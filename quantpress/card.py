@@ -131,7 +131,9 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
     license_base = there.repo(source.repo) + f"/blob/{markdown.segment(source.sha)}"
     shown = manifest.published(None if context.branch == "main" else context.branch)
     shown.sort(key=lambda entry: (-entry.artifact.size, entry.variant))
-    withheld = [entry for entry in manifest.entries if entry.status == "withheld"]
+    withheld, retracted = (
+        [entry for entry in manifest.entries if entry.status == status] for status in ("withheld", "retracted")
+    )
     rows = figures.rows(shown, comparison)
     everyday = figures.everyday(comparison) if context.branch == "main" else next(iter(shown), None)
 
@@ -164,6 +166,9 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "everyday": next((row for row in rows if everyday and row.variant == everyday.variant), None),
         "withheld": [
             (row, entry.verdict) for row, entry in zip(figures.rows(withheld, comparison), withheld, strict=True)
+        ],
+        "retracted": [
+            (row, entry.retraction) for row, entry in zip(figures.rows(retracted, comparison), retracted, strict=True)
         ],
         "stand_ins": [found for found in map(figures.stand_in, shown) if found],
         "plots": _plots(manifest, context, here),

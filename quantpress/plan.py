@@ -251,6 +251,8 @@ def _compare(recipe: Recipe, variant: Variant, published: Published, limit: Limi
     if entry is None:
         return "press", "new"
     if entry.fingerprint == recipe.fingerprint:
+        if entry.status == "retracted":
+            return "keep", f"retracted: {entry.retraction}"
         return _compare_gate(entry, limit)
     if entry.recipe.source_sha != recipe.source_sha:
         return "press", f"source moved: {entry.recipe.source_sha[:8]} to {recipe.source_sha[:8]}"

@@ -25,13 +25,14 @@ class Published:
         """A variant's entry, from the branch on which its files are.
 
         An entry of ``main`` for a variant on another branch is not trusted: the branch's own manifest was
-        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only.
+        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, and
+        so may a retracted one.
         """
         own = self.manifests.get(branch)
         found = own.entry(variant) if own else None
         if found is None and (main := self.manifests.get("main")):
             listed = main.entry(variant)
-            found = listed if listed and listed.status == "withheld" else None
+            found = listed if listed and listed.status != "published" else None
         return found
 
     def alias(self, variant: str) -> Alias | None:
