@@ -468,4 +468,4 @@ def test_an_alias_of_a_withheld_rung_is_not_to_be_taken() -> None:
     recipe = withheld.recipe.model_copy(update={"variant": "Q2_K"})
     alias = Alias(recipe=recipe, fingerprint=recipe.fingerprint, same_as="Q3_K_S")
     text = card(manifest.model_copy(update={"entries": [*manifest.entries, withheld], "aliases": [alias]}))
-    assert "`Q2_K` (withheld like `Q3_K_S`)" in text
+    assert "`Q2_K` (not published, like `Q3_K_S`)" in text
