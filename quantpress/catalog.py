@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -21,11 +20,8 @@ from pydantic_core import CoreSchema
 
 from quantizers import formats, quantizer
 from quantpress.errors import BadInput, Refused
+from quantpress.repo_id import PATTERN, check_repo_id
 from quantpress.settings import Settings
-
-#: huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters a part.
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_REPO_ID = re.compile(rf"^{_PART}/{_PART}$")
 
 #: What is made of a model where neither its line nor the defaults name formats: what most people download, on any
 #: machine. The others are asked for by name.
@@ -42,13 +38,14 @@ def _known_format(name: object) -> object:
 
 
 def _repo_id(value: str) -> str:
-    if not _REPO_ID.match(value) or "--" in value or ".." in value or value.endswith(".git"):
-        raise ValueError(f"{value!r} is not a repo id: write namespace/name, as in the model's address on the Hub")
-    return value
+    try:
+        return check_repo_id(value)
+    except BadInput as error:
+        raise ValueError(str(error)) from None
 
 
 Format = Annotated[str, BeforeValidator(_known_format), Field(json_schema_extra={"enum": formats()})]
-RepoId = Annotated[str, AfterValidator(_repo_id), Field(json_schema_extra={"pattern": _REPO_ID.pattern})]
+RepoId = Annotated[str, AfterValidator(_repo_id), Field(json_schema_extra={"pattern": PATTERN})]
 
 
 class _Strict(BaseModel):
@@ -93,7 +90,7 @@ class ModelLine(_Strict):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """An editor accepts the bare name too."""
-        return {"anyOf": [{"type": "string", "pattern": _REPO_ID.pattern}, handler(schema)]}
+        return {"anyOf": [{"type": "string", "pattern": PATTERN}, handler(schema)]}
 
     @model_validator(mode="before")
     @classmethod

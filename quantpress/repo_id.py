@@ -1,0 +1,18 @@
+"""Names of repositories: ``namespace/name``, as in a model's address on the Hub."""
+
+from __future__ import annotations
+
+import re
+
+from quantpress.errors import BadInput
+
+#: huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters a part.
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+PATTERN = rf"^{_PART}/{_PART}$"
+
+
+def check_repo_id(value: str) -> str:
+    """``value``, where it can name a repo. Raises :class:`BadInput` otherwise."""
+    if not re.fullmatch(PATTERN, value) or "--" in value or ".." in value or value.endswith(".git"):
+        raise BadInput(f"{value!r} is not a repo id: write namespace/name, as in the model's address on the Hub")
+    return value
