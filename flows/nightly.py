@@ -56,5 +56,5 @@ def plan(catalog: str, only: str | None, formats: list[str] | None) -> list[Mode
     """Catalog minus manifests."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
-    source_hub, target_hub = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
+    source_hub, target_hub = hub_client(settings.source_endpoint, settings.patience), hub_client(settings.target_endpoint, settings.patience)
     return plan_catalog(loaded, settings, source_hub, target_hub, only=only, formats=formats)

@@ -1,163 +1,45 @@
-"""One format of a model: calibrate once, then wave by wave quantize, evaluate, gate, publish and verify.
+"""One format of a model: calibrate once, quantize wave by wave, and of each wave evaluate, gate, publish and verify
+variant by variant.
 
-A variant that fails is left out and reported; the others go on. What a wave made is on the Hub before the next
-wave needs the disk.
+A variant that fails is left out and reported; the others go on. What is on the Hub leaves the disk at once, so that
+no more than a wave's variants lie there; where there are cores enough, the next wave is quantized meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import pairwise
 
 from prefect import get_run_logger
 
+from flows import format_stages as stages
 from flows.artifacts import show_plot
-from flows.stage import StageFailed, stage
+from flows.stage import StageFailed
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout
-from quantpress import press, publication
-from quantpress.card import CardContext
-from quantpress.catalog import model_name
-from quantpress.errors import QuantpressError
-from quantpress.evaluation.plots import PERPLEXITY_PLOT, draw_plots
-from quantpress.evaluation.record import Evaluation
-from quantpress.gate import require_agreement
-from quantpress.hub import hub_client
+from quantpress import press
+from quantpress.evaluation.plots import PERPLEXITY_PLOT
 from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
-from quantpress.publish import Revision, ensure_repo
-from quantpress.publish import publish as commit
-from quantpress.published import read_published
-from quantpress.report import VariantReport, report_entry
+from quantpress.published import Published
+from quantpress.report import VariantReport
 from quantpress.settings import Settings
-from quantpress.source import Source, chat_template
-from quantpress.toolchain.llama_cpp import install
-from quantpress.toolchain.progress import plain_lines
-from quantpress.verify import Loader
-from quantpress.verify import verify as download_and_check
+from quantpress.source import Source
 
-
-@stage("toolchain: llama.cpp")
-def toolchain() -> str:
-    """Finds the llama.cpp tools, or builds them once, which takes minutes; returns their version."""
-    log = get_run_logger()
-    return install(plain_lines(log.info)).version
-
-
-@stage("{plan.format}: calibrate")
-def calibrate(bench: press.Bench, plan: FormatPlan) -> Job:
-    """Makes what all variants of the format share."""
-    first = plan.to_press[0]
-    return press.prepare(bench, first.variant, first.recipe)
-
-
-@stage("{plan.format}: baseline")
-def format_baseline(bench: press.Bench, plan: FormatPlan, job: Job, reference: press.Baseline) -> press.Baseline:
-    """Measures the unquantized model with the format's engine; it must agree with the reference."""
-    chosen = quantizer(plan.format)
-    if chosen.engine == "transformers":
-        return reference
-    measured = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job))
-    require_agreement(reference.evaluation, measured.evaluation)
-    return measured
-
-
-@stage("{plan.format}: layout")
-def layout(plan: FormatPlan, job: Job, settings: Settings) -> Layout:
-    """Divides the variants to be made into waves that fit the disk budget."""
-    variants = [planned.variant for planned in plan.to_press]
-    return quantizer(plan.format).layout(job, variants, settings.disk_budget)
-
-
-@stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")
-def quantize_wave(bench: press.Bench, wave: list[VariantPlan]) -> list[press.Made]:
-    """Makes the variants of a wave at once."""
-    return press.quantize_wave(bench, wave)
-
-
-@stage("{planned.variant.format}: quantize {planned.variant.name}")
-def quantize(bench: press.Bench, planned: VariantPlan) -> press.Made:
-    """Makes one variant's files."""
-    return press.quantize(bench, planned)
-
-
-@stage("{planned.variant.format}: evaluate {planned.variant.name}")
-def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: press.Baseline) -> Evaluation:
-    """Measures one variant."""
-    return press.evaluate(bench, planned, made, base)
-
-
-@stage("{planned.variant.format}: gate {planned.variant.name}")
-def gate(
-    bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: press.Baseline
-) -> Entry:
-    """Judges one variant."""
-    return press.gate(bench, planned, made, evaluation, base)
-
-
-@dataclass(frozen=True)
-class Composed:
-    """Everything that the commits of one format will hold."""
-
-    plan: FormatPlan
-    revisions: list[Revision]
-    rows: list[VariantReport]
-    plots: list[Path]
-
-
-@stage("{plan.format}: card")
-def card(
-    plan: FormatPlan,
-    source: Source,
-    bench: press.Bench,
-    pressed: Pressed,
-    siblings: dict[str, str],
-    settings: Settings,
-) -> Composed:
-    """Writes manifest, cards, plots and sums; ``siblings`` are the repos of the model's other formats."""
-    repo = source.record.repo
-    folder = bench.workspace.work / plan.format
-    draft = publication.compose_manifest(plan, model_name(repo), source.record, pressed, [])
-    plots = draw_plots(draft, folder / "plots")
-    manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
-    context = CardContext(
-        repo_id=plan.repo_id,
-        branch="main",
-        quantized_by=settings.namespace,
-        chat_template=chat_template(bench.workspace.source),
-        siblings=siblings,
-        target_endpoint=settings.target_endpoint,
-        source_endpoint=settings.source_endpoint,
-        source_bytes=source.weight_bytes,
-    )
-    revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
-    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries], plots)
-
-
-@stage("{composed.plan.format}: publish {composed.plan.repo_id}")
-def publish(composed: Composed, source: Source, settings: Settings) -> dict[str, str]:
-    """Commits each branch; returns branch to commit sha."""
-    api, plan = hub_client(settings.target_endpoint), composed.plan
-    heads = {**ensure_repo(api, plan.repo_id, settings.private), **plan.published.heads}
-    names = ", ".join(row.variant for row in composed.rows) or "no file"
-    message = f"Press {names} from {source.record.repo}@{source.record.sha[:8]}"
-    return {revision.branch: commit(api, plan.repo_id, revision, heads, message) for revision in composed.revisions}
-
-
-@stage("{repo_id}: verify {branch}")
-def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> int:
-    """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
-    loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
-    found = download_and_check(hub_client(settings.target_endpoint), repo_id, branch, loader)
-    if found.problems:
-        raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
-    return len(found.files)
+#: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
+#: both would only wait for each other.
+_OVERLAP_THREADS = 4
+#: Times that a commit is composed anew because another press committed in between.
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
 class Around:
-    """What every wave of a format needs: where it works, and what the cards say beside the wave's variants."""
+    """What every variant of a format needs: where it works, and what the cards say beside the variant."""
 
     source: Source
     bench: press.Bench
@@ -166,6 +48,22 @@ class Around:
     reference: press.Baseline
     base: press.Baseline
     siblings: dict[str, str]
+    aliases: list[Alias]
+
+
+@dataclass(frozen=True)
+class Wave:
+    """The variants of a wave, what was made of them by name, and the bench to measure it on."""
+
+    variants: list[VariantPlan]
+    made: dict[str, press.Made]
+    bench: press.Bench
+
+
+#: Makes the variants of a wave on a bench: variant's name to what was made.
+Make = Callable[[list[VariantPlan], press.Bench], dict[str, press.Made]]
+#: Makes wave after wave, as their files are measured and cleared.
+Quantized = Callable[[list[list[VariantPlan]], press.Bench, Make], Iterator[Wave]]
 
 
 def press_format(
@@ -178,79 +76,131 @@ def press_format(
     failures: list[str],
 ) -> list[VariantReport]:
     """Presses what is to be made of one format; adds a line to ``failures`` for each variant that failed."""
-    log = get_run_logger()
-    if quantizer(plan.format).engine == "llama.cpp":
-        toolchain()
-    job = calibrate(bench, plan)
-    base = format_baseline(bench, plan, job, reference)
-    around = Around(source, bench, settings, job, reference, base, siblings)
-    order = layout(plan, job, settings)
+    job = stages.calibrate(bench, plan)
+    base = stages.format_baseline(bench, plan, job, reference)
+    order, quantized = _layout(plan, job, bench, settings.disk_budget)
     failures += [f"{source.record.repo} {plan.format} {name}: {reason}" for name, reason in order.refused.items()]
     planned = {each.variant.name: each for each in plan.to_press}
     aliases = [
         Alias(recipe=planned[name].recipe, fingerprint=planned[name].recipe.fingerprint, same_as=other)
         for name, other in order.aliases.items()
     ]
+    around = Around(source, bench, settings, job, reference, base, siblings, aliases)
     if aliases and not order.waves:
-        _publish(plan, [], aliases, {}, around)
+        _publish(plan, [], {}, around)
+    waves = [[planned[name] for name in names] for names in order.waves]
     rows: list[VariantReport] = []
-    for number, names in enumerate(order.waves, 1):
-        log.info("%s: wave %d of %d: %s", plan.format, number, len(order.waves), ", ".join(names))
-        wave = [planned[name] for name in names]
-        made = _make(wave, bench, failures)
-        entries = _measure(wave, made, around, failures)
-        if entries:
-            rows += _publish(plan, entries, aliases, made, around)
-            published = read_published(hub_client(settings.target_endpoint), plan.repo_id)
-            plan = replace(plan, published=published)
-            bench.workspace.remove_variants([each.recipe for each in wave])
+
+    def make(wave: list[VariantPlan], bench: press.Bench) -> dict[str, press.Made]:
+        now = stages.published_now(plan, settings).published
+        return _make([each for each in wave if not _is_there(each, plan.published, now)], bench, failures)
+
+    for wave in quantized(waves, bench, make):
+        for each in wave.variants:
+            entry = _measure(each, wave, around, failures)
+            if entry is not None:
+                rows += _publish(plan, [entry], wave.made, around)
+                bench.workspace.remove_variant(each.recipe)
     return rows
+
+
+def _is_there(planned: VariantPlan, before: Published, now: Published) -> bool:
+    """Whether another press has published the variant since the plan was made."""
+    name, branch = planned.variant.name, planned.variant.branch
+    entry = now.entry(name, branch)
+    return entry is not None and entry != before.entry(name, branch) and entry.fingerprint == planned.recipe.fingerprint
+
+
+def _layout(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> tuple[Layout, Quantized]:
+    """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
+    variant needs more than half of it."""
+    whole = stages.layout(plan, job, budget)
+    if bench.threads < _OVERLAP_THREADS:
+        return whole, _quantized_in_turn
+    halved = whole if budget is None else stages.layout(plan, job, budget // 2)
+    return (whole, _quantized_in_turn) if len(halved.refused) > len(whole.refused) else (halved, _quantized_ahead)
+
+
+def _quantized_in_turn(waves: list[list[VariantPlan]], bench: press.Bench, make: Make) -> Iterator[Wave]:
+    """Each wave is quantized when the one before is published."""
+    for wave in waves:
+        yield Wave(wave, make(wave, bench), bench)
+
+
+def _quantized_ahead(waves: list[list[VariantPlan]], bench: press.Bench, make: Make) -> Iterator[Wave]:
+    """Each wave is quantized while the one before is evaluated and published, on half of the threads each."""
+    half = replace(bench, threads=bench.threads // 2)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        made = make(waves[0], bench) if waves else {}
+        for wave, after in pairwise(waves):
+            # Prefect finds the flow run that a task belongs to in the context.
+            following = executor.submit(copy_context().run, make, after, half)
+            yield Wave(wave, made, half)
+            made = following.result()
+        if waves:
+            yield Wave(waves[-1], made, bench)
 
 
 def _make(wave: list[VariantPlan], bench: press.Bench, failures: list[str]) -> dict[str, press.Made]:
     """The wave's variants by name; where making them together fails, each is made alone."""
     log = get_run_logger()
     if len(wave) > 1:
+        log.info("%s: a wave of %s", wave[0].variant.format, ", ".join(each.variant.name for each in wave))
         try:
-            return {each.variant.name: made for each, made in zip(wave, quantize_wave(bench, wave), strict=True)}
+            return {each.variant.name: made for each, made in zip(wave, stages.quantize_wave(bench, wave), strict=True)}
         except StageFailed as error:
             log.warning("making the wave at once failed, each variant is made alone: %s", error)
     found = {}
     for each in wave:
         try:
-            found[each.variant.name] = quantize(bench, each)
+            found[each.variant.name] = stages.quantize(bench, each)
         except StageFailed as error:
             failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
     return found
 
 
-def _measure(wave: list[VariantPlan], made: dict[str, press.Made], around: Around, failures: list[str]) -> list[Entry]:
-    entries = []
-    for each in wave:
-        found = made.get(each.variant.name)
-        if found is None:
-            continue
-        try:
-            evaluation = evaluate(around.bench, each, found, around.base)
-            entries.append(gate(around.bench, each, found, evaluation, around.base))
-        except StageFailed as error:
-            failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
-    return entries
+def _measure(planned: VariantPlan, wave: Wave, around: Around, failures: list[str]) -> Entry | None:
+    made = wave.made.get(planned.variant.name)
+    if made is None:
+        return None
+    try:
+        evaluation = stages.evaluate(wave.bench, planned, made, around.base)
+        return stages.gate(wave.bench, planned, made, evaluation, around.base)
+    except StageFailed as error:
+        failures.append(f"{planned.recipe.source} {planned.recipe.format} {planned.variant.name}: {error}")
+        return None
 
 
 def _publish(
-    plan: FormatPlan, entries: list[Entry], aliases: list[Alias], made: dict[str, press.Made], around: Around
+    plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], around: Around
 ) -> list[VariantReport]:
-    chosen, settings = quantizer(plan.format), around.settings
+    """Commits the entries on top of what the repo holds at this moment, and verifies them.
+
+    Where another press commits in between, its work is read and the commit composed anew; an entry that the other
+    press published too is left to it.
+    """
+    for _ in range(_ATTEMPTS):
+        plan = stages.published_now(plan, around.settings)
+        new = [entry for entry in entries if not plan.published.holds(entry)]
+        if entries and not new:
+            return []
+        composed = stages.card(
+            plan, around.source, around.bench, _pressed(plan, new, made, around), around.siblings, around.settings
+        )
+        heads = stages.publish(composed, around.source, around.settings)
+        if heads is not None:
+            for branch in heads:
+                stages.verify(plan.repo_id, branch, [entry.variant for entry in new], around.settings)
+            if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots):
+                show_plot(around.settings.target_endpoint, plan.repo_id, heads["main"])
+            return composed.rows
+    raise StageFailed(f"{plan.repo_id}: other commits came first {_ATTEMPTS} times; run again when they have ended")
+
+
+def _pressed(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], around: Around) -> Pressed:
+    chosen = quantizer(plan.format)
     baselines = [around.reference.evaluation]
     if around.base is not around.reference:
         baselines.append(around.base.evaluation)
     folders = {entry.variant: made[entry.variant].files for entry in entries}
-    pressed = Pressed(entries, aliases, folders, chosen.shared_files(around.job), baselines, chosen.tools())
-    composed = card(plan, around.source, around.bench, pressed, around.siblings, settings)
-    heads = publish(composed, around.source, settings)
-    for branch in heads:
-        verify(plan.repo_id, branch, [entry.variant for entry in entries], settings)
-    if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots):
-        show_plot(settings.target_endpoint, plan.repo_id, heads["main"])
-    return composed.rows
+    return Pressed(entries, around.aliases, folders, chosen.shared_files(around.job), baselines, chosen.tools())

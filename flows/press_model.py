@@ -13,18 +13,20 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
+from flows import format_stages
 from flows.press_format import press_format
 from flows.stage import StageFailed, stage
+from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog_file import load_catalog
 from quantpress.hub import hub_client
-from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.plan import FormatPlan, ModelPlan, plan_catalog
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download
 from quantpress.weights import WeightsReport
-from quantpress.workspace import require_disk
+from quantpress.workspace import alone, require_disk
 
 
 @flow(name="press-model", flow_run_name="press {repo}")
@@ -32,21 +34,13 @@ def press_model(
     repo: str, catalog: str = "catalog.yaml", formats: list[str] | None = None
 ) -> ModelReport | State[ModelReport]:
     """Presses one model of the catalog; ``formats`` narrows the formats."""
-    loaded = load_catalog(Path(catalog))
-    settings = load_settings(loaded.settings)
-    plan = plan_one(repo, catalog, formats)
-    if not plan.has_work:
-        return ModelReport(model=repo)
-    bench = press.bench(plan, settings)
-    if bench.protocol.windows < settings.windows:
-        get_run_logger().warning(
-            "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
-            *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
-        )
-    try:
-        report = _press(plan, bench, settings)
-    except StageFailed as error:
-        report = ModelReport(model=repo, failures=[f"{repo}: {error}"])
+    settings = load_settings(load_catalog(Path(catalog)).settings)
+    log = get_run_logger()
+    with alone(settings.home, repo, lambda: log.warning("another press works on %s here; waiting for it", repo)):
+        try:
+            report = _press(plan_one(repo, catalog, formats), settings)
+        except StageFailed as error:
+            report = ModelReport(model=repo, failures=[f"{repo}: {error}"])
     if report.failures:
         return Failed(message="\n".join(report.failures), data=report)
     return report
@@ -57,7 +51,7 @@ def plan_one(repo: str, catalog: str, formats: list[str] | None) -> ModelPlan:
     """The plan of one model, from the Hubs as they are now."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
-    source_hub, target_hub = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
+    source_hub, target_hub = hub_client(settings.source_endpoint, settings.patience), hub_client(settings.target_endpoint, settings.patience)
     return plan_catalog(loaded, settings, source_hub, target_hub, only=repo, formats=formats)[0]
 
 
@@ -65,7 +59,7 @@ def plan_one(repo: str, catalog: str, formats: list[str] | None) -> ModelPlan:
 def fetch(source: Source, bench: press.Bench, settings: Settings, needed: int) -> Path:
     """Downloads the source, once there is room for the whole press."""
     require_disk(settings.home, needed)
-    return download(hub_client(settings.source_endpoint), source, bench.workspace.source)
+    return download(hub_client(settings.source_endpoint, settings.patience), source, bench.workspace.source)
 
 
 @stage("check {source.record.repo}")
@@ -80,21 +74,42 @@ def baseline(bench: press.Bench) -> press.Baseline:
     return press.evaluate_unquantized(bench, "transformers", bench.workspace.source)
 
 
-def _press(plan: ModelPlan, bench: press.Bench, settings: Settings) -> ModelReport:
+def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
+    repo = plan.line.repo
+    if not plan.has_work:
+        return ModelReport(model=repo)
     assert plan.source is not None
+    bench = press.bench(plan, settings)
+    if bench.protocol.windows < settings.windows:
+        get_run_logger().warning(
+            "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
+            *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
+        )
     fetch(plan.source, bench, settings, plan.disk_needed(settings))
     check(plan.source, bench)
-    reference = baseline(bench)
     rows: list[VariantReport] = []
     failures: list[str] = []
-    for each in plan.formats:
-        if not each.to_press:
-            continue
+    sound = [each for each in plan.formats if each.to_press and _can_be_made(repo, each, bench, failures)]
+    reference = baseline(bench) if sound else None
+    for each in sound:
+        assert reference is not None
         try:
             siblings = {other.format: other.repo_id for other in plan.formats if other is not each}
             rows += press_format(plan.source, each, bench, settings, reference, siblings, failures)
         except StageFailed as error:
-            failures.append(f"{plan.source.record.repo} {each.format}: {error}")
+            failures.append(f"{repo} {each.format}: {error}")
     if not failures:
         bench.workspace.remove_work()
-    return ModelReport(model=plan.source.record.repo, variants=rows, failures=failures)
+    return ModelReport(model=repo, variants=rows, failures=failures)
+
+
+def _can_be_made(repo: str, plan: FormatPlan, bench: press.Bench, failures: list[str]) -> bool:
+    """Whether the format's tools are there and it can be made of this source; else why not is a failure."""
+    try:
+        if quantizer(plan.format).engine == "llama.cpp":
+            format_stages.toolchain()
+        format_stages.check(bench, plan)
+    except StageFailed as error:
+        failures.append(f"{repo} {plan.format}: {error}")
+        return False
+    return True

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from quantizers import quantizer
+from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Result
 from quantpress.child import explained_exit
 from quantpress.files import write_text
@@ -33,10 +33,12 @@ def peak_device_memory_bytes() -> int | None:
 
 def main(job_file: Path, result_file: Path) -> None:
     job = Job.model_validate_json(job_file.read_bytes())
-    chosen = quantizer(job.variant.format)
+    chosen = quantizer_of(job.variant)
     started = time.monotonic()
     output: Output | None = None
-    if job.step == "prepare":
+    if job.step == "check":
+        chosen.check(job)
+    elif job.step == "prepare":
         job.prepared.mkdir(parents=True, exist_ok=True)
         chosen.prepare(job)
     else:

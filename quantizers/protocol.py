@@ -1,7 +1,7 @@
 """The one protocol behind which every format stands.
 
 A quantizer object is cheap: importing its module imports neither torch nor transformers. The methods
-``prepare`` and ``quantize`` run in a child process (``python -m quantizers.job``), which reads a
+``check``, ``prepare`` and ``quantize`` run in a child process (``python -m quantizers.job``), which reads a
 :class:`Job` as JSON and writes a :class:`Result` as JSON; everything heavy is imported inside them.
 """
 
@@ -57,7 +57,7 @@ class Job(Record):
     those of more than ``split_above`` bytes.
     """
 
-    step: Literal["prepare", "quantize"]
+    step: Literal["check", "prepare", "quantize"]
     variant: Variant
     model_name: str
     source: Path
@@ -84,7 +84,7 @@ class Output(Record):
 
 
 class Result(Record):
-    """The child's answer: ``output`` of ``quantize`` (none for ``prepare``), wall seconds, peak bytes of RSS."""
+    """The child's answer: ``output`` of ``quantize`` (none for the other steps), wall seconds, peak bytes of RSS."""
 
     output: Output | None
     seconds: float
@@ -106,7 +106,7 @@ class Layout(Record):
 
 
 class Quantizer(Protocol):
-    """A format. Stateless; all methods but ``prepare`` and ``quantize`` are cheap and import nothing heavy."""
+    """A format. Stateless; all methods but ``check``, ``prepare`` and ``quantize`` are cheap and import nothing heavy."""
 
     format: str
     #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
@@ -143,6 +143,10 @@ class Quantizer(Protocol):
 
     def shared_files(self, job: Job) -> list[Path]:
         """Files that ``prepare`` made and that are published beside the variants (an imatrix)."""
+
+    def check(self, job: Job) -> None:
+        """Raises ``Refused`` for a fetched source of which the format cannot be made. Runs in a child process, before
+        anything costly."""
 
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from quantizers import quantizer
+from quantizers import quantizer_of
 from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
 from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
 from quantpress.child import explained_exit
@@ -28,6 +28,9 @@ class WaveResult(Record):
 class OneByOne:
     """For formats whose variants share no work: every variant is a wave of its own."""
 
+    def check(self, job: Job) -> None:
+        """Nothing that the plan did not see in config.json already."""
+
     def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
         return Layout(waves=[[variant.name] for variant in variants])
 
@@ -40,7 +43,7 @@ def main(wave_file: Path, result_file: Path) -> None:
     for job in wave.jobs:
         job.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    outputs = quantizer(wave.jobs[0].variant.format).quantize_wave(wave.jobs)
+    outputs = quantizer_of(wave.jobs[0].variant).quantize_wave(wave.jobs)
     share = (time.monotonic() - started) / len(outputs)
     peak, on_device = peak_memory_bytes(), peak_device_memory_bytes()
     results = [

@@ -9,6 +9,7 @@ last lines are quoted.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -124,9 +125,29 @@ def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
 
 
 def begun(job: BaseModel, folder: Path) -> bool:
-    """Whether a child was started for an equal job in ``folder`` before, and has perhaps left work to go on from."""
+    """Whether a child was started for an equal job in ``folder`` before, and has perhaps left work to go on from.
+
+    Jobs that differ in their threads alone are equal: what comes out is the same.
+    """
     job_file = folder / "job.json"
-    return job_file.exists() and job_file.read_text(encoding="utf-8") == job.model_dump_json(indent=1)
+    return job_file.exists() and _without_threads(job_file.read_bytes()) == _without_threads(job.model_dump_json())
+
+
+def _without_threads(text: str | bytes) -> Any:
+    def kept(pairs: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in pairs.items() if key != "threads"}
+
+    try:
+        return json.loads(text, object_hook=kept)
+    except ValueError:
+        return None
+
+
+def keep(job: BaseModel, result: BaseModel, folder: Path) -> None:
+    """Notes in ``folder`` what became of a job that another child did, so that :func:`finished` finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "job.json", job.model_dump_json(indent=1))
+    write_text(folder / "result.json", result.model_dump_json(indent=1))
 
 
 def last_lines(log_file: Path) -> str:

@@ -16,7 +16,7 @@ from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
 from quantpress.catalog import CalibrationLine, GateLine, model_name
-from quantpress.child import begun, finished, run_child
+from quantpress.child import begun, finished, keep, run_child
 from quantpress.estimate import windows_within
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Evaluation, Protocol
@@ -108,6 +108,14 @@ def evaluate_unquantized(bench: Bench, engine: Literal["llama.cpp", "transformer
     return Baseline(evaluation, logits)
 
 
+def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
+    """Looks whether the format can be made of the fetched source. Raises :class:`ChildFailed` with the reason."""
+    job = _job(bench, "check", variant, recipe)
+    folder = bench.workspace.prepared(recipe).with_suffix(".check")
+    if finished(job, Result, folder) is None:
+        run_child("quantizers.job", job, Result, folder)
+
+
 def prepare(bench: Bench, variant: Variant, recipe: Recipe) -> Job:
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
@@ -124,17 +132,25 @@ def prepare(bench: Bench, variant: Variant, recipe: Recipe) -> Job:
 
 def quantize(bench: Bench, planned: VariantPlan) -> Made:
     """Makes one variant's files."""
+    made = _made_before(bench, planned)
+    if made is not None:
+        return made
     job = _job(bench, "quantize", planned.variant, planned.recipe)
-    folder = bench.workspace.variant(planned.recipe)
-    result = finished(job, Result, folder)
-    if result is None or not _all_there(job.out, result):
-        shutil.rmtree(job.out, ignore_errors=True)
-        result = run_child("quantizers.job", job, Result, folder)
-    return Made(job.out, result)
+    shutil.rmtree(job.out, ignore_errors=True)
+    return Made(job.out, run_child("quantizers.job", job, Result, bench.workspace.variant(planned.recipe)))
 
 
 def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
-    """Makes several variants at once, in the order given. All or none are made."""
+    """Makes several variants at once, in the order given; those that an earlier run made are not made again."""
+    made = {planned.variant.name: _made_before(bench, planned) for planned in wave}
+    rest = [planned for planned in wave if made[planned.variant.name] is None]
+    if rest:
+        made.update(zip([planned.variant.name for planned in rest], _quantize_at_once(bench, rest), strict=True))
+    return [found for found in made.values() if found is not None]
+
+
+def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
+    """All or none are made."""
     jobs = [_job(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
     order, folder = Wave(jobs=jobs), bench.workspace.wave([planned.recipe for planned in wave])
     found = finished(order, WaveResult, folder)
@@ -142,7 +158,17 @@ def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
         for job in jobs:
             shutil.rmtree(job.out, ignore_errors=True)
         found = run_child("quantizers.wave", order, WaveResult, folder)
-    return [Made(job.out, result) for job, result in zip(jobs, found.results, strict=True)]
+    made = []
+    for planned, job, result in zip(wave, jobs, found.results, strict=True):
+        keep(job, result, bench.workspace.variant(planned.recipe))
+        made.append(Made(job.out, result))
+    return made
+
+
+def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
+    job = _job(bench, "quantize", planned.variant, planned.recipe)
+    result = finished(job, Result, bench.workspace.variant(planned.recipe))
+    return Made(job.out, result) if result is not None and _all_there(job.out, result) else None
 
 
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
@@ -196,7 +222,7 @@ def _all_there(folder: Path, result: Result) -> bool:
     return result.output is not None and all((folder / name).is_file() for name in result.output.files)
 
 
-def _job(bench: Bench, step: Literal["prepare", "quantize"], variant: Variant, recipe: Recipe) -> Job:
+def _job(bench: Bench, step: Literal["check", "prepare", "quantize"], variant: Variant, recipe: Recipe) -> Job:
     return Job(
         step=step,
         variant=variant,

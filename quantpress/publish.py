@@ -18,6 +18,11 @@ from quantpress.manifest import File
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+
+class Outrun(QuantpressError):
+    """Another commit came first; nothing was published. Read the repo again and decide anew."""
+
+
 SUMS_FILE = "SHA256SUMS"
 #: Made by the Hub itself; decides what it stores as LFS.
 _HUB_OWN = {".gitattributes"}
@@ -49,7 +54,7 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
 
     ``heads`` are the branches as they were when the plan was made; a new branch starts from the repo's first
     commit. Files on the branch that are neither uploaded nor kept are deleted in the same commit. Raises
-    :class:`QuantpressError` when another press was faster or the Hub refuses.
+    :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
@@ -70,10 +75,27 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
         except HfHubHTTPError as error:
             if error.response is None or error.response.status_code != 412:
                 raise
-            raise QuantpressError(
-                f"{repo_id}@{branch}: another commit came first; nothing was published, run again"
-            ) from None
+            own = _made_already(api, repo_id, revision, parent)
+            if own is None:
+                raise Outrun(
+                    f"{repo_id}@{branch}: another commit came first; nothing was published, run again"
+                ) from None
+            return own
     return commit.oid
+
+
+def _made_already(api: HfApi, repo_id: str, revision: Revision, parent: str) -> str | None:
+    """The commit that this very revision became when the Hub's answer to it was lost: the one on top of ``parent``, if
+    its sums are the revision's, which name the hash of every file."""
+    commits = [commit.commit_id for commit in api.list_repo_commits(repo_id, revision=revision.branch)]
+    place = commits.index(parent) if parent in commits else 0
+    if place == 0:
+        return None
+    child = commits[place - 1]
+    if SUMS_FILE not in revision.uploads or not api.file_exists(repo_id, SUMS_FILE, revision=child):
+        return None
+    found = Path(api.hf_hub_download(repo_id, SUMS_FILE, revision=child)).read_bytes()
+    return child if found == revision.uploads[SUMS_FILE] else None
 
 
 def _new_branch(api: HfApi, repo_id: str, branch: str) -> str:

@@ -35,6 +35,19 @@ class Published:
             found = listed if listed and listed.status != "published" else None
         return found
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether the repo says of a variant what ``entry`` does already: the same recipe, protocol and status.
+
+        A retraction says all there is to say of its recipe: a press that was at work when it came does not undo it.
+        """
+        own = self.entry(entry.variant, entry.branch)
+        if own is None or own.fingerprint != entry.fingerprint:
+            return False
+        return own.status == "retracted" or (own.evaluation.protocol, own.status) == (
+            entry.evaluation.protocol,
+            entry.status,
+        )
+
     def alias(self, variant: str) -> Alias | None:
         """The alias that ``main`` lists for a variant."""
         main = self.manifests.get("main")

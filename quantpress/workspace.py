@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +47,35 @@ class Workspace:
         key = hashlib.sha256("".join(recipe.fingerprint for recipe in recipes).encode()).hexdigest()
         return self.work / recipes[0].format / f"wave-{key[:12]}"
 
-    def remove_variants(self, recipes: list[Recipe]) -> None:
-        """Removes published variants' files and figures: both are on the Hub now."""
-        for folder in [self.wave(recipes), *(self.variant(recipe) for recipe in recipes)]:
-            shutil.rmtree(folder, ignore_errors=True)
+    def remove_variant(self, recipe: Recipe) -> None:
+        """Removes a published variant's files and figures: both are on the Hub now."""
+        shutil.rmtree(self.variant(recipe), ignore_errors=True)
 
     def remove_work(self) -> None:
         """Removes work in progress; the source's download stays for the next run."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+@contextmanager
+def alone(home: Path, repo: str, waiting: Callable[[], None]) -> Iterator[None]:
+    """Holds the model's place under ``home``; ``waiting`` is called once if another press holds it now.
+
+    The lock is the kernel's: it ends with the process, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    file = home / "locks" / f"{repo.replace('/', '--')}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_disk(folder: Path, needed: int) -> None:

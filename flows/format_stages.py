@@ -1,0 +1,167 @@
+"""The stages of one format as Prefect tasks; :mod:`flows.press_format` orders them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prefect import get_run_logger
+
+from flows.stage import stage
+from quantizers import quantizer
+from quantizers.protocol import Job, Layout
+from quantpress import press, publication
+from quantpress.card import CardContext
+from quantpress.catalog import model_name
+from quantpress.errors import QuantpressError
+from quantpress.evaluation.plots import draw_plots
+from quantpress.evaluation.record import Evaluation
+from quantpress.gate import require_agreement
+from quantpress.hub import hub_client
+from quantpress.manifest import Entry
+from quantpress.plan import FormatPlan, VariantPlan
+from quantpress.publication import Pressed
+from quantpress.publish import Outrun, Revision, ensure_repo
+from quantpress.publish import publish as commit
+from quantpress.published import read_published
+from quantpress.report import VariantReport, report_entry
+from quantpress.settings import Settings
+from quantpress.source import Source, chat_template
+from quantpress.toolchain.llama_cpp import install
+from quantpress.toolchain.progress import plain_lines
+from quantpress.verify import Loader
+from quantpress.verify import verify as download_and_check
+
+
+@stage("toolchain: llama.cpp")
+def toolchain() -> str:
+    """Finds the llama.cpp tools, or builds them once, which takes minutes; returns their version."""
+    log = get_run_logger()
+    return install(plain_lines(log.info)).version
+
+
+@stage("{plan.format}: check")
+def check(bench: press.Bench, plan: FormatPlan) -> None:
+    """Looks whether the format can be made of this source, before anything costly."""
+    first = plan.to_press[0]
+    press.check(bench, first.variant, first.recipe)
+
+
+@stage("{plan.format}: calibrate")
+def calibrate(bench: press.Bench, plan: FormatPlan) -> Job:
+    """Makes what all variants of the format share."""
+    first = plan.to_press[0]
+    return press.prepare(bench, first.variant, first.recipe)
+
+
+@stage("{plan.format}: baseline")
+def format_baseline(bench: press.Bench, plan: FormatPlan, job: Job, reference: press.Baseline) -> press.Baseline:
+    """Measures the unquantized model with the format's engine; it must agree with the reference."""
+    chosen = quantizer(plan.format)
+    if chosen.engine != "llama.cpp":
+        return reference  # every other engine loads the checkpoint folder that transformers measured
+    measured = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job))
+    require_agreement(reference.evaluation, measured.evaluation)
+    return measured
+
+
+@stage("{plan.format}: layout")
+def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
+    """Divides the variants to be made into waves whose files take at most ``budget`` bytes (None: any)."""
+    variants = [planned.variant for planned in plan.to_press]
+    return quantizer(plan.format).layout(job, variants, budget)
+
+
+@stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")
+def quantize_wave(bench: press.Bench, wave: list[VariantPlan]) -> list[press.Made]:
+    """Makes the variants of a wave at once."""
+    return press.quantize_wave(bench, wave)
+
+
+@stage("{planned.variant.format}: quantize {planned.variant.name}")
+def quantize(bench: press.Bench, planned: VariantPlan) -> press.Made:
+    """Makes one variant's files."""
+    return press.quantize(bench, planned)
+
+
+@stage("{planned.variant.format}: evaluate {planned.variant.name}")
+def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: press.Baseline) -> Evaluation:
+    """Measures one variant."""
+    return press.evaluate(bench, planned, made, base)
+
+
+@stage("{planned.variant.format}: gate {planned.variant.name}")
+def gate(
+    bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: press.Baseline
+) -> Entry:
+    """Judges one variant."""
+    return press.gate(bench, planned, made, evaluation, base)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Everything that the commits of one format will hold."""
+
+    plan: FormatPlan
+    revisions: list[Revision]
+    rows: list[VariantReport]
+    plots: list[Path]
+
+
+@stage("{plan.format}: card")
+def card(
+    plan: FormatPlan,
+    source: Source,
+    bench: press.Bench,
+    pressed: Pressed,
+    siblings: dict[str, str],
+    settings: Settings,
+) -> Composed:
+    """Writes manifest, cards, plots and sums; ``siblings`` are the repos of the model's other formats."""
+    repo = source.record.repo
+    folder = bench.workspace.work / plan.format
+    draft = publication.compose_manifest(plan, model_name(repo), source.record, pressed, [])
+    plots = draw_plots(draft, folder / "plots")
+    manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
+    context = CardContext(
+        repo_id=plan.repo_id,
+        branch="main",
+        quantized_by=settings.namespace,
+        chat_template=chat_template(bench.workspace.source),
+        siblings=siblings,
+        target_endpoint=settings.target_endpoint,
+        source_endpoint=settings.source_endpoint,
+        source_bytes=source.weight_bytes,
+    )
+    revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
+    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries], plots)
+
+
+@stage("{plan.format}: read {plan.repo_id}")
+def published_now(plan: FormatPlan, settings: Settings) -> FormatPlan:
+    """The plan with the target repo as it is at this moment."""
+    return replace(plan, published=read_published(hub_client(settings.target_endpoint, settings.patience), plan.repo_id))
+
+
+@stage("{composed.plan.format}: publish {composed.plan.repo_id}")
+def publish(composed: Composed, source: Source, settings: Settings) -> dict[str, str] | None:
+    """Commits each branch; returns branch to commit sha, or None where another press was faster."""
+    api, plan = hub_client(settings.target_endpoint, settings.patience), composed.plan
+    heads = {**ensure_repo(api, plan.repo_id, settings.private), **plan.published.heads}
+    names = ", ".join(row.variant for row in composed.rows) or "no file"
+    message = f"Press {names} from {source.record.repo}@{source.record.sha[:8]}"
+    try:
+        return {revision.branch: commit(api, plan.repo_id, revision, heads, message) for revision in composed.revisions}
+    except Outrun as error:
+        get_run_logger().warning("%s", error)
+        return None
+
+
+@stage("{repo_id}: verify {branch}")
+def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> int:
+    """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
+    loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
+    found = download_and_check(hub_client(settings.target_endpoint, settings.patience), repo_id, branch, loader)
+    if found.problems:
+        raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
+    return len(found.files)
