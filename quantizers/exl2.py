@@ -1,0 +1,39 @@
+"""The ``exl2`` format, by ExLlamaV2: GPTQ with several widths mixed in each layer. CUDA only.
+
+How much each width costs in each layer is measured once per model; every variant divides its bits by that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantizers.exllama_format import ExLlamaFormat
+from quantizers.protocol import Job, Output
+from quantpress.evaluation.record import Engine
+from quantpress.toolchain.exllama import EXLLAMAV2
+
+#: What ``prepare`` makes, by the name under which turboderp publishes it.
+MEASUREMENT = "measurement.json"
+
+
+class EXL2(ExLlamaFormat):
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    format = "exl2"
+    suffix = "exl2"
+    engine: Engine = "exllamav2"
+    package = EXLLAMAV2
+    head_bits = (2, 3, 4, 5, 6, 8)
+
+    def shared_files(self, job: Job) -> list[Path]:
+        return [job.prepared / MEASUREMENT]
+
+    def prepare(self, job: Job) -> None:
+        from quantizers.exl2_backend import measure_exl2
+
+        measure_exl2(job)
+
+    def quantize(self, job: Job) -> Output:
+        from quantizers.exl2_backend import quantize_exl2
+
+        return quantize_exl2(job)

@@ -1,0 +1,102 @@
+"""Makes EXL2 checkpoints with ExLlamaV2's converter, in this process. Needs the toolchain ``exllamav2`` and CUDA.
+
+The converter is a script and is run as one; its module that tokenizes a calibration text gives our windows instead.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from quantizers.calibration import calibration_windows
+from quantizers.exl2 import MEASUREMENT
+from quantizers.exl3_backend import save_tokens
+from quantizers.exllama_files import output
+from quantizers.protocol import Job, Output
+from quantpress.errors import QuantpressError
+from quantpress.files import write_text
+from quantpress.toolchain.exllama import EXLLAMAV2, activate
+
+_SCRIPT = "exllamav2.conversion.convert_exl2"
+#: Windows on which every width is tried in every layer: the script's own default (its ``--measurement_rows``).
+_MEASURED_WINDOWS = 16
+_BESIDE = (".q_scale", ".q_scale_max", ".q_groups", ".q_invperm", ".q_perm", ".q_group_map")
+
+
+def measure_exl2(job: Job) -> None:
+    """Makes ``measurement.json`` in ``job.prepared``."""
+    with tempfile.TemporaryDirectory(prefix=".exl2-", dir=job.prepared) as scratch:
+        made = Path(scratch) / MEASUREMENT
+        windows = calibration_windows(job.source, job.calibration)[:_MEASURED_WINDOWS]
+        _run(job, Path(scratch) / "work", windows, {"--output_measurement": made})
+        if not made.is_file():
+            raise QuantpressError("ExLlamaV2 measured nothing: the log says why")
+        made.rename(job.prepared / MEASUREMENT)
+
+
+def quantize_exl2(job: Job) -> Output:
+    """Makes an EXL2 checkpoint in ``job.out``, by the measurement that ``prepare`` made."""
+    windows = calibration_windows(job.source, job.calibration)
+    options = {
+        "--compile_full": job.out,
+        "--measurement": job.prepared / MEASUREMENT,
+        "--bits": job.variant.parameters["bits"],
+        "--head_bits": job.variant.parameters["head_bits"],
+    }
+    with tempfile.TemporaryDirectory(prefix=".exl2-", dir=job.out.parent) as scratch:
+        _run(job, Path(scratch), windows, options)
+    config = job.out / "config.json"
+    if not config.is_file():
+        raise QuantpressError("ExLlamaV2 made no checkpoint: the log says why")
+    written = json.loads(config.read_bytes())
+    written["quantization_config"]["calibration"]["dataset"] = job.calibration.name
+    write_text(config, json.dumps(written))
+    return output(job, packed_weights, _BESIDE, {"calibration_tokens": sum(map(len, windows))})
+
+
+def _run(job: Job, work: Path, windows: list[list[int]], options: dict[str, Any]) -> None:
+    activate(EXLLAMAV2)
+    tokenizing = ModuleType("exllamav2.conversion.tokenize")
+    tokenizing.__dict__["tokenize"] = _given(windows)
+    sys.modules[tokenizing.__name__] = tokenizing
+    length = job.calibration.length
+    always = {"--in_dir": job.source, "--out_dir": work, "--length": length, "--measurement_length": length}
+    sys.argv = [_SCRIPT, *(str(part) for pair in (always | options).items() for part in pair)]
+    try:
+        runpy.run_module(_SCRIPT, run_name="__main__")
+    except SystemExit as end:
+        # The script leaves so on every mistake, with code 0 on most: what it made is looked at instead.
+        print(f"{_SCRIPT} left with {end.code!r}", flush=True)
+
+
+def _given(windows: list[list[int]]) -> Callable[..., None]:
+    def tokenize(
+        task: dict[str, Any], save: Any, tokenizer: Any, measure: bool = False, noise_rows: Any = None
+    ) -> None:
+        tokens = Path(task["out_dir"]) / "cal_data.safetensors"
+        save_tokens(windows, tokens)
+        task["cal_filename"] = str(tokens)
+        task["measurement_rows" if measure else "dataset_rows"] = len(windows)
+
+    return tokenize
+
+
+def packed_weights(name: str, file: Any) -> dict[str, int]:
+    """Each linear's groups of rows by their width: ``q_groups`` holds pairs of bits and the group's first row of packed
+    32-bit words in ``q_weight``, int32 ``[packed rows, columns]``."""
+    if not name.endswith(".q_weight"):
+        return {}
+    packed_rows, columns = file.get_slice(name).get_shape()
+    groups = file.get_tensor(name.removesuffix(".q_weight") + ".q_groups").astype(int).reshape(-1, 2)
+    ends = [*groups[1:, 1].tolist(), packed_rows]
+    counts: Counter[str] = Counter()
+    for (bits, first), end in zip(groups.tolist(), ends, strict=True):
+        counts[f"int{bits}"] += (end - first) * 32 // bits * columns
+    return dict(counts)

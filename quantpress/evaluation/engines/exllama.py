@@ -1,0 +1,92 @@
+"""What measuring with ExLlamaV3 and with ExLlamaV2 have in common.
+
+The tokens, windows and figures are those of the transformers engine, whose procedure is given a model that calls
+ExLlama: so nothing but the forward pass is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from quantizers.checkpoint import contents
+from quantpress.errors import Refused
+from quantpress.evaluation.engines import transformers
+from quantpress.evaluation.engines.torch_runtime import Continuation, continued
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.record import Engine, Evaluation
+from quantpress.evaluation.sample import PROMPT, TOKENS
+
+#: Ids int64 ``[batch, length]`` on the CPU, and how many of the last positions are wanted, to logits
+#: ``[batch, positions, n_vocab]`` on a GPU, float16 or float32.
+Forward = Callable[[Any, int], Any]
+
+
+@dataclass(frozen=True)
+class ExLlamaModel:
+    """A loaded model, with as much of transformers' interface as measuring and generating use."""
+
+    forward_pass: Forward
+
+    @property
+    def device(self) -> Any:
+        """Where ids are wanted: ExLlama keeps the embeddings in the memory of the processor."""
+        import torch
+
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> str:
+        """Of the activations and of what is not quantized; fixed in both packages."""
+        return "float16"
+
+    def forward(self, ids: Any, *, logits_to_keep: int, use_cache: bool = False) -> SimpleNamespace:
+        """``logits`` of the last ``logits_to_keep`` positions. Nothing is cached."""
+        return SimpleNamespace(logits=self.forward_pass(ids, logits_to_keep))
+
+    __call__ = forward
+
+    def parameters(self) -> Iterator[Any]:
+        """None: what is held is what the files hold, and they are counted instead."""
+        return iter(())
+
+    def buffers(self) -> Iterator[Any]:
+        return iter(())
+
+    def generate(
+        self, input_ids: Any, *, max_new_tokens: int, do_sample: bool, streamer: Any, attention_mask: Any = None
+    ) -> Any:
+        """Greedy, each token by a pass over all tokens before it. A smoke test: speed is not what it shows."""
+        import torch
+
+        streamer.put(input_ids)
+        ids = input_ids
+        for _ in range(max_new_tokens):
+            token = self.forward(ids, logits_to_keep=1).logits[:, -1].argmax(-1, keepdim=True).cpu()
+            streamer.put(token)
+            ids = torch.cat([ids, token], dim=1)
+        return ids
+
+
+def require_cuda(device: str) -> None:
+    """Raises :class:`Refused` where a job is for a CPU."""
+    if device != "cuda":
+        raise Refused("ExLlama's formats run on CUDA alone: needs a CUDA runner")
+
+
+def measured(job: EvaluationJob, model: ExLlamaModel, engine: Engine, version: str) -> Evaluation:
+    """Measures a loaded model as ``job.protocol`` says. Raises as :func:`transformers.evaluate` does."""
+    text = transformers.tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
+    sample = sampled(job.model, model, PROMPT, TOKENS)
+    found = transformers.measure(model, text, job)
+    update = {"engine": engine, "engine_version": version, "sample": sample.text}
+    return found.model_copy(update=update | {"weights_bytes": contents(job.model).bits // 8})
+
+
+def sampled(folder: Path, model: ExLlamaModel, prompt: str, tokens: int) -> Continuation:
+    """What a loaded model adds to a prompt."""
+    tokenizer = transformers.load_tokenizer(folder)
+    return continued(model, tokenizer, tokenizer(prompt, return_tensors="pt"), tokens)

@@ -1,0 +1,178 @@
+"""ExLlamaV3 and ExLlamaV2: Python packages that carry the source of a CUDA extension.
+
+Both compile their extension when first imported, which takes minutes: a job that did so would spend them each time on
+a new machine, and two jobs would compile at once. Here the extension is compiled once, for the GPUs of this machine,
+into the user's cache, beside the package that then finds it ready. Both are found under ``site`` of the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from quantpress.child import child_environment, last_lines
+from quantpress.errors import QuantpressError, Refused
+from quantpress.toolchain.cache import cache_folder, make_once
+from quantpress.toolchain.machine import Cuda, cuda
+from quantpress.toolchain.progress import Progress, silent
+from quantpress.toolchain.wheel import PinnedWheel, download, unpack
+
+#: Seconds between two looks at how many files are compiled.
+_INTERVAL = 2.0
+
+
+@dataclass(frozen=True)
+class ExLlama:
+    """One of the two packages. ``other_platforms`` is the folder of sources that no CUDA build compiles."""
+
+    wheel: PinnedWheel
+    other_platforms: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.wheel.name
+
+    @property
+    def version(self) -> str:
+        """As it goes into recipes: the same wherever it was built."""
+        return f"{self.wheel.name} {self.wheel.version}"
+
+    @property
+    def extension(self) -> str:
+        return f"{self.wheel.name}_ext"
+
+
+EXLLAMAV3 = ExLlama(
+    PinnedWheel("exllamav3", "1.6.5", "550c0d04c755f249840e5c1edc26b0e80c7342c33b5d99ad17479abb407e8ded"), "rocm"
+)
+EXLLAMAV2 = ExLlama(
+    PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e")
+)
+
+
+def find(package: ExLlama) -> Path | None:
+    """The folder of a package that was built for this machine and this torch; none where it was not."""
+    try:
+        folder = _folder(package, cuda())
+    except Refused:
+        return None
+    return folder if folder.exists() else None
+
+
+def require(package: ExLlama) -> Path:
+    """As :func:`find`. Raises :class:`Refused`, saying how to build it, where it is missing."""
+    found = find(package)
+    if found is None:
+        raise Refused(f"{package.name} is not built on this machine: run `quantpress toolchain install {package.name}`")
+    return found
+
+
+def activate(package: ExLlama) -> None:
+    """Makes ``import exllamav3`` (or v2) find the built package; for child processes. Raises as :func:`require`."""
+    site = str(require(package) / "site")
+    if site not in sys.path:
+        sys.path.insert(0, site)
+
+
+def install(package: ExLlama, progress: Progress = silent, jobs: int | None = None) -> Path:
+    """The folder as :func:`find` finds it, else built with ``jobs`` compilers at once (all cores by default).
+
+    Processes that install at the same time build once. Raises :class:`Refused` where torch, a GPU or nvcc is missing,
+    :class:`QuantpressError` when the build fails.
+    """
+    compiler = cuda()
+    folder = _folder(package, compiler)
+    if compiler is None:
+        raise Refused(f"{package.name} is built with nvcc for the GPUs that are there, and one of the two is missing")
+    compilers = jobs or len(os.sched_getaffinity(0))
+    return make_once(folder, lambda part: _build(package, compiler, part, progress, compilers), progress)
+
+
+def _folder(package: ExLlama, compiler: Cuda | None) -> Path:
+    """The cache's folder of a build: its name says of everything that decides whether the extension loads and runs."""
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        raise Refused("torch is not installed: pip install 'quantpress[torch]'") from None
+    parts = {
+        "source": package.wheel.sha256,
+        "torch": torch,
+        "python": sys.implementation.cache_tag,
+        "capabilities": compiler.capabilities if compiler else (),
+    }
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / "toolchains" / f"{package.name}-{key}"
+
+
+def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, jobs: int) -> None:
+    progress(f"downloading {package.wheel.label}", 0, 0)
+    work, site = folder / "work", folder / "site"
+    unpack(download(package.wheel, work / "wheel"), site)
+    log = folder.parent / f"{package.name}-build.log"
+    # Importing the package is what compiles: its own choice of sources and flags is used.
+    environment = child_environment() | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "CUDA_HOME": str(compiler.compiler.parent.parent),
+        "TORCH_CUDA_ARCH_LIST": ";".join(compiler.capabilities),
+        "TORCH_EXTENSIONS_DIR": str(work),
+        "MAX_JOBS": str(jobs),
+    }
+    _watched([sys.executable, "-c", f"import {package.name}.ext"], environment, log, _Count(package, folder), progress)
+    built = work / package.extension / f"{package.extension}.so"
+    if not built.is_file():
+        raise QuantpressError(f"{package.name} was imported, but left no {built.name} (log: {log})")
+    built.rename(site / built.name)
+    shutil.rmtree(work)
+    log.unlink()
+
+
+@dataclass(frozen=True)
+class _Count:
+    """How many of an extension's files are compiled."""
+
+    package: ExLlama
+    folder: Path
+
+    def total(self) -> int:
+        sources = self.folder / "site" / self.package.name / self.package.extension
+        files = [path for pattern in ("*.cu", "*.cpp") for path in sources.rglob(pattern)]
+        return sum(self.package.other_platforms not in path.relative_to(sources).parts for path in files)
+
+    def done(self) -> int:
+        return len(list((self.folder / "work" / self.package.extension).glob("*.o")))
+
+
+def _watched(command: list[str], environment: dict[str, str], log: Path, count: _Count, progress: Progress) -> None:
+    what, total = f"building {count.package.name}", count.total()
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=log.parent,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                progress(what, min(count.done(), total), total)
+                try:
+                    process.wait(_INTERVAL)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if process.returncode != 0:
+        raise QuantpressError(f"{what} failed with exit code {process.returncode} (log: {log})\n{last_lines(log)}")

@@ -1,0 +1,113 @@
+"""Every case of ``cases/*.yaml`` on CUDA, by the press's own child processes. Run by hand: ``pytest tests/gpu``.
+
+The model is the first two layers of SmolLM2: whether a format works, not how good it is, is what they show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quantizers import quantizer
+from quantizers.protocol import CalibrationText, Job, Result
+from quantpress.child import run_child
+from quantpress.evaluation.generate import Generation, GenerationJob
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.local import engine_for
+from quantpress.evaluation.record import Engine, Evaluation, Protocol
+from quantpress.files import sha256_of
+from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, find
+
+torch = pytest.importorskip("torch")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+
+CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
+TOOLCHAINS = {"exl3": EXLLAMAV3, "exl2": EXLLAMAV2}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The unquantized model on the GPU: its folder, the text, and its log-probabilities."""
+
+    model: Path
+    text: Path
+    logits: Path
+
+    def measure(self, engine: Engine, model: Path, folder: Path, **options: Any) -> Evaluation:
+        protocol = Protocol(text="custom", text_sha256=sha256_of(self.text), n_ctx=128, windows=6)
+        job = EvaluationJob(
+            engine=engine, model=model, protocol=protocol, text=self.text, threads=4, device="cuda", **options
+        )
+        return run_child("quantpress.evaluation.job", job, Evaluation, folder)
+
+    def quantize(self, format_name: str, variant: str, folder: Path) -> Result:
+        config = json.loads((self.model / "config.json").read_text())
+        job = Job(
+            step="prepare",
+            variant=quantizer(format_name).variant(variant, config),
+            model_name="SmolLM2-135M-Instruct",
+            source=self.model,
+            prepared=folder / "prepared",
+            out=folder / "out",
+            calibration=CalibrationText(
+                name="english", path=self.text, sha256=sha256_of(self.text), samples=8, length=128
+            ),
+            threads=4,
+            device="cuda",
+        )
+        run_child("quantizers.job", job, Result, folder / "prepare")
+        return run_child("quantizers.job", job.model_copy(update={"step": "quantize"}), Result, folder / "job")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    folder = tmp_path_factory.mktemp("base")
+    made = Base(tiny_model, english, folder / "logits.bin")
+    made.measure("transformers", tiny_model, folder, save_logits=made.logits)
+    return made
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['format']}-{case['variant']}")
+def test_made_and_measured_on_a_gpu(case: dict[str, Any], base: Base, tmp_path: Path) -> None:
+    package = TOOLCHAINS.get(case["format"])
+    if package is not None and find(package) is None:
+        pytest.skip(f"run `quantpress toolchain install {package.name}` first")
+
+    result = base.quantize(case["format"], case["variant"], tmp_path)
+
+    assert result.output is not None
+    assert result.peak_device_memory_bytes is not None and result.peak_device_memory_bytes > 10_000_000
+    assert result.output.tensor_types == case["weights"]
+    made = tmp_path / "out"
+    assert result.output.files == sorted(path.name for path in made.iterdir())
+    assert json.loads((made / "config.json").read_text())["quantization_config"]["quant_method"] == case["quant_method"]
+    engine = engine_for(made)
+    assert engine == quantizer(case["format"]).engine
+    found = base.measure(engine, made, tmp_path / "measured", base_logits=base.logits)
+    assert found.non_finite == 0
+    assert found.divergence is not None
+    assert 0 < found.divergence.mean < case["largest_divergence"]
+    asked = GenerationJob(engine=engine, model=made, prompt="Once upon a time", tokens=8, threads=4, device="cuda")
+    assert run_child("quantpress.evaluation.generate", asked, Generation, tmp_path / "speak").text
+
+
+def test_two_formats_of_a_model_at_once_on_one_gpu(base: Base, tmp_path: Path) -> None:
+    """Each is a child of its own: neither waits for the other, nor sees its memory as its own."""
+    jobs: list[Callable[[], Result]] = [
+        lambda: base.quantize("gptq", "gptq-4bit-auto", tmp_path / "gptq"),
+        lambda: base.quantize("bitsandbytes", "nf4", tmp_path / "nf4"),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        gptq, nf4 = pool.map(lambda job: job(), jobs)
+
+    assert gptq.output is not None and nf4.output is not None
+    for folder in ("gptq", "nf4"):
+        measured = base.measure("transformers", tmp_path / folder / "out", tmp_path / f"{folder}-measured")
+        assert measured.non_finite == 0

@@ -1,0 +1,187 @@
+"""EXL3 and EXL2 as far as a machine without a GPU goes: names, the plan's reasons, what is counted in their files, and
+their cards. tests/gpu makes and measures them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from quantizers import quantizer
+from quantizers.exl2_backend import packed_weights
+from quantizers.exl3_backend import trellis_weights
+from quantizers.exllama_files import output
+from quantizers.protocol import CalibrationText, Job
+from quantpress.card import CardContext, render_card
+from quantpress.errors import BadInput, Refused
+from quantpress.evaluation.local import engine_for
+from quantpress.evaluation.record import Protocol
+from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, activate, find, install
+from tests.quantpress import samples
+
+CASES = yaml.safe_load((Path(__file__).parent / "cases_cuda" / "exl.yaml").read_text())
+CONFIG = {"model_type": "llama", "hidden_size": 576, "tie_word_embeddings": True, "dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['format']}-{case['variant']}")
+def test_a_variant_is_a_branch_and_needs_a_gpu(case: dict[str, Any]) -> None:
+    variant = quantizer(case["format"]).variant(case["variant"], CONFIG)
+    assert (variant.name, variant.branch, variant.needs_cuda) == (case["variant"], case["variant"], True)
+    assert variant.parameters == {"bits": case["bits"], "head_bits": case["head_bits"]}
+    assert variant.nominal_bits == case["bits"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("4bpw", "did you mean '4.0bpw'"),
+        ("4_25", "did you mean '4.25bpw'"),
+        ("Q4_K_M", "did you mean '4.0bpw'"),
+        ("4.00bpw", "is called '4.0bpw'"),
+        ("4.0bpw_H6", "is called '4.0bpw'"),
+        ("8.5bpw", "go from 2.0 to 8.0"),
+        ("1.5bpw", "go from 2.0 to 8.0"),
+        ("8.0bpw_H9", "the head takes"),
+    ],
+)
+@pytest.mark.parametrize("format_name", ["exl3", "exl2"])
+def test_other_names_are_refused_with_the_right_one(format_name: str, name: str, says: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(says)):
+        quantizer(format_name).check_name(name)
+
+
+def test_an_unquantized_head_is_for_exl3_alone() -> None:
+    quantizer("exl3").check_name("8.0bpw_H16")
+    with pytest.raises(BadInput, match="the head takes 2, 3, 4, 5, 6, 8 bits"):
+        quantizer("exl2").check_name("8.0bpw_H16")
+
+
+@pytest.mark.parametrize("package", [EXLLAMAV3, EXLLAMAV2], ids=lambda package: package.name)
+def test_without_the_toolchain_the_command_that_makes_it_is_named(
+    package: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path))
+    assert find(package) is None
+    with pytest.raises(Refused, match=f"run `quantpress toolchain install {package.name}`"):
+        activate(package)
+    with pytest.raises(Refused, match=f"quantpress toolchain install {package.name}"):
+        quantizer({"exllamav3": "exl3", "exllamav2": "exl2"}[package.name]).version()
+
+
+def test_it_is_not_built_where_no_gpu_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("a GPU is here")
+    monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path))
+    with pytest.raises(Refused, match="nvcc"):
+        install(EXLLAMAV3)
+
+
+def job(folder: Path, format_name: str) -> Job:
+    source, out = folder / "source", folder / "out"
+    for each in (source, out):
+        each.mkdir()
+        (each / "config.json").write_text(json.dumps(CONFIG))
+        (each / "tokenizer.json").write_text(f'"{each.name}"')
+        (each / "README.md").write_text("of the source")
+    text = folder / "text.txt"
+    text.write_text("words")
+    return Job(
+        step="quantize",
+        variant=quantizer(format_name).variant("4.0bpw", CONFIG),
+        model_name="M",
+        source=source,
+        prepared=folder / "prepared",
+        out=out,
+        calibration=CalibrationText(name="words", path=text, sha256="0" * 64, samples=1, length=1),
+        threads=1,
+        device="cuda",
+    )
+
+
+def test_what_an_exl3_checkpoint_holds(tmp_path: Path) -> None:
+    made = job(tmp_path, "exl3")
+    linear = {"m.q.weight": np.zeros((256, 128), np.float16), "m.embed.weight": np.zeros((64, 128), np.float16)}
+    save_file(linear, made.source / "model.safetensors")
+    save_file(
+        {
+            "m.q.trellis": np.zeros((8, 16, 56), np.int16),  # 128 x 256 weights of 3.5 bits
+            "m.q.suh": np.zeros(128, np.float16),
+            "m.q.svh": np.zeros(256, np.float16),
+            "m.q.mul1": np.zeros(1, np.int32),
+            "m.embed.weight": np.zeros((64, 128), np.float16),
+        },
+        made.out / "model.safetensors",
+    )
+    written = CONFIG | {"tie_word_embeddings": False, "quantization_config": {"quant_method": "exl3"}}
+    (made.out / "config.json").write_text(json.dumps(written))
+
+    found = output(made, trellis_weights, (".suh", ".svh", ".mul1"), {"calibration_tokens": 1})
+
+    assert found.tensor_types == {"trellis3.5": 32_768, "float16": 8_192}
+    assert found.bits_per_weight == (32_768 * 3.5 + 384 * 16 + 32 + 8_192 * 16) / 40_960
+    assert found.files == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert (made.out / "tokenizer.json").read_text() == '"source"'
+    config = json.loads((made.out / "config.json").read_text())
+    assert (config["dtype"], config["tie_word_embeddings"]) == ("float16", False)
+    assert config["quantization_config"] == {"quant_method": "exl3"}
+    assert engine_for(made.out) == "exllamav3"
+    assert engine_for(made.source) == "transformers"
+
+
+def test_what_an_exl2_checkpoint_holds(tmp_path: Path) -> None:
+    made = job(tmp_path, "exl2")
+    save_file({"m.q.weight": np.zeros((32, 128), np.float16)}, made.source / "model.safetensors")
+    save_file(
+        {
+            # 64 rows of 5 bits take 10 rows of words, 64 of 4 bits take 8: for 32 columns.
+            "m.q.q_weight": np.zeros((18, 32), np.int32),
+            "m.q.q_groups": np.array([5, 0, 4, 10], np.int16),
+            "m.q.q_scale": np.zeros((2, 4), np.int32),
+            "m.norm.weight": np.zeros(128, np.float16),
+        },
+        made.out / "output.safetensors",
+    )
+
+    found = output(made, packed_weights, (".q_scale", ".q_groups"), {})
+
+    assert found.tensor_types == {"int5": 2_048, "int4": 2_048, "float16": 128}
+    assert found.details == {"weights": 4_096}
+
+
+@pytest.mark.parametrize(
+    ("format_name", "package"), [("exl3", "exllamav3"), ("exl2", "exllamav2")], ids=["exl3", "exl2"]
+)
+def test_the_card_has_branches_and_the_programs_that_load_them(format_name: str, package: str) -> None:
+    protocol = Protocol(text="wikitext-2-raw-test", text_sha256="a" * 64, windows=40)
+    entries = [
+        samples.entry(
+            format_name,
+            name,
+            bits=bits,
+            divergence=divergence,
+            branch=name,
+            files=["model.safetensors"],
+            parameters={"bits": bits, "head_bits": 6},
+            protocol=protocol,
+        )
+        for name, bits, divergence in [("3.0bpw", 3.0, 0.2), ("4.0bpw", 4.0, 0.05)]
+    ]
+    manifest = samples.gptq().model_copy(update={"format": format_name, "entries": entries})
+    context = CardContext(repo_id=f"press/M-{format_name}", branch="main", quantized_by="press")
+
+    text = render_card(manifest, context)
+
+    assert f"library_name: {package}" in text
+    assert "| Branch | Bits per weight | Bits of the head |" in text
+    assert f"hf download press/M-{format_name} --revision 4.0bpw --local-dir M-{format_name}-4.0bpw" in text
+    snippets = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert [package in snippet and bool(ast.parse(snippet)) for snippet in snippets] == [True]
+    assert f"'M-{format_name}-4.0bpw'" in snippets[0]
+    assert "vllm" not in text and "transformers" not in text.split("## Download and run")[1].split("## What")[0]
