@@ -16,6 +16,8 @@ _REGISTRY = {
     "gguf": "quantizers.gguf.quantizer:GGUF",
     "gptq": "quantizers.gptq:GPTQ",
     "awq": "quantizers.awq:AWQ",
+    "exl3": "quantizers.exl3:EXL3",
+    "exl2": "quantizers.exl2:EXL2",
 }
 
 
