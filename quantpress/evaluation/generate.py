@@ -35,7 +35,8 @@ class Generation(Record):
 
 def generate(job: GenerationJob) -> Generation:
     """Loads the folder as a user of transformers would and generates; safetensors only, no remote code."""
-    from quantpress.evaluation.engines.transformers import added_text, load_model, load_tokenizer
+    from quantpress.evaluation.engines.torch_runtime import continued
+    from quantpress.evaluation.engines.transformers import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(job.model)
     model = load_model(job.model, job.device, job.threads)
@@ -44,7 +45,7 @@ def generate(job: GenerationJob) -> Generation:
         inputs = tokenizer.apply_chat_template(said, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     else:
         inputs = tokenizer(job.prompt, return_tensors="pt")
-    return Generation(text=added_text(model, tokenizer, inputs, job.tokens))
+    return Generation(text=continued(model, tokenizer, inputs, job.tokens).text)
 
 
 def generate_by_llama_cpp(job: GenerationJob) -> Generation:
@@ -52,7 +53,7 @@ def generate_by_llama_cpp(job: GenerationJob) -> Generation:
     from quantpress.evaluation.engines.llama_cpp import generate as continued
     from quantpress.toolchain.llama_cpp import install
 
-    return Generation(text=continued(install(), job.model, job.prompt, job.tokens, job.threads, job.device))
+    return Generation(text=continued(install(), job.model, job.prompt, job.tokens, job.threads, job.device).text)
 
 
 def generate_by_exllama(job: GenerationJob) -> Generation:

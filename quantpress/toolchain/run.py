@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from quantpress.child import child_environment, die_with_parent
@@ -28,24 +29,26 @@ def run_tool(
     folder: Path,
     on_line: Callable[[str], None] = lambda line: None,
     environment: Mapping[str, str] | None = None,
+    errors: Path | None = None,
 ) -> str:
     """Runs ``command`` in ``folder`` and returns all it wrote to both its outputs.
 
-    Each line is printed (into this process's log) and given to ``on_line``, whose exception ends the tool. The
-    tool dies with this process. Raises :class:`ChildFailed`, with the last lines, when it exits non-zero or is
-    killed.
+    Each line is printed (into this process's log) and given to ``on_line``, whose exception ends the tool. What it
+    writes to its error output goes to the file ``errors`` instead, if one is given. The tool dies with this process.
+    Raises :class:`ChildFailed`, with the last lines, when it exits non-zero or is killed.
     """
     name = Path(command[0]).name
     kept = {key: value for key, value in child_environment().items() if not key.startswith(_TOOL_DEFAULTS)}
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_PATIENT | kept | dict(environment or {}),
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
-    )
+    with nullcontext(subprocess.STDOUT) if errors is None else errors.open("wb") as error_output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=error_output,
+            env=_PATIENT | kept | dict(environment or {}),
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
+        )
     assert process.stdout is not None
     lines: list[str] = []
     try:
@@ -63,6 +66,8 @@ def run_tool(
             process.wait()
     if code != 0:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        if errors is not None:
+            lines += errors.read_text(errors="replace").splitlines()
         quoted = "\n".join(f"  | {line[-300:]}" for line in deque(filter(str.strip, lines), _QUOTED_LINES))
         raise ChildFailed(f"{name} {how}\n{quoted}")
     return "\n".join(lines)

@@ -17,14 +17,33 @@ import resource
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from quantpress.errors import BadInput, ChildFailed
+from quantpress.evaluation.engines.llama_cpp_output import (
+    RunFigures,
+    parse_divergence,
+    parse_estimate,
+    parse_run,
+    tail,
+)
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.logits import LogitsHeader, read_header, scored_positions, token_sha256
+from quantpress.evaluation.logits import (
+    LogitsHeader,
+    Tokens,
+    parse_header,
+    read_header,
+    scored_positions,
+    token_sha256,
+)
 from quantpress.evaluation.logits_stream import StreamFigures, figures_of, figures_of_pipe
 from quantpress.evaluation.record import Divergence, Evaluation
+from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
@@ -35,8 +54,6 @@ from quantpress.toolchain.run import run_tool
 _FEWEST_VALUES = 100
 #: The physical batch; llama.cpp's default.
 _UBATCH = 512
-_NUMBER = r"(-?(?:\d+(?:\.\d+)?|nan|inf))"
-_ESTIMATE = re.compile(rf"Final estimate: PPL = {_NUMBER} \+/- {_NUMBER}")
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, n_ctx=(\d+)")
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
@@ -53,7 +70,14 @@ def evaluate(job: EvaluationJob) -> Evaluation:
     tools = install()
     measured = _measured(tools, job)
     sample = generate(tools, job.model, PROMPT, TOKENS, job.threads, job.device)
-    return measured.model_copy(update={"sample": sample})
+    return measured.model_copy(
+        update={
+            "sample": sample.text,
+            "generation_tokens_per_second": sample.run.tokens_per_second,
+            "weights_bytes": sample.run.weights_bytes,
+            "peak_device_memory_bytes": sample.run.device_bytes,
+        }
+    )
 
 
 def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
@@ -96,59 +120,49 @@ def check_base(header: LogitsHeader, n_ctx: int, windows: int) -> None:
         )
 
 
-def parse_estimate(said: str) -> tuple[float, float]:
-    """Perplexity and its standard error from a plain run. Raises :class:`ChildFailed` where they are absent."""
-    found = _ESTIMATE.findall(said)
-    if len(found) != 1:
-        raise ChildFailed(f"llama-perplexity printed {len(found)} final estimates, not one{_tail(said)}")
-    return float(found[0][0]), float(found[0][1])
+def check_own_tokens(own: Tokens, base: LogitsHeader, name: str) -> None:
+    """Raises :class:`BadInput` unless the model's own tokenizer gives the token ids of which the base was made.
 
-
-def parse_divergence(said: str) -> tuple[float, float, Divergence]:
-    """Perplexity, its error and the divergence from a run against a base.
-
-    Raises :class:`ChildFailed` where one of the figures is absent.
+    Against a base, the tool reads them from there and never asks the model. ``own`` is int32 ``[windows, n_ctx]``.
     """
+    different = np.flatnonzero((own != base.tokens).any(axis=1)) if own.shape == base.tokens.shape else [0]
+    if len(different):
+        raise BadInput(
+            f"{name}: its tokenizer gives other token ids than the unquantized model's, first in window "
+            f"{different[0] + 1} of {base.windows}: it is another model's, or its conversion is wrong"
+        )
 
-    def figure(label: str, after: str = "") -> tuple[float, ...]:
-        found = re.findall(rf"^{label}:\s+{_NUMBER}{after}", said, re.MULTILINE)
-        if len(found) != 1:
-            raise ChildFailed(f"llama-perplexity printed {len(found)} lines {label!r}, not one{_tail(said)}")
-        return tuple(float(value) for value in (found[0] if isinstance(found[0], tuple) else (found[0],)))
 
-    error = rf" ±\s+{_NUMBER}"
-    perplexity, perplexity_error = figure(r"Mean PPL\(Q\)\s*", error)
-    mean, mean_error = figure("Mean    KLD", error)
-    same_top, same_top_error = figure("Same top p", error)
-    divergence = Divergence(
-        mean=mean,
-        mean_error=mean_error,
-        median=figure("Median  KLD")[0],
-        p99=figure("99.0%   KLD")[0],
-        p999=figure("99.9%   KLD")[0],
-        maximum=figure("Maximum KLD")[0],
-        same_top=same_top / 100,
-        same_top_error=same_top_error / 100,
-    )
-    return perplexity, perplexity_error, divergence
+@dataclass(frozen=True)
+class Generated:
+    """What a model added to a prompt, and what the run took."""
+
+    text: str
+    run: RunFigures
 
 
 def generate(
     tools: LlamaCpp, model: Path, prompt: str, tokens: int, threads: int, device: Literal["cpu", "cuda"] = "cpu"
-) -> str:
-    """The greedy continuation of ``prompt`` by up to ``tokens`` tokens, without a chat template; prompt left out."""
+) -> Generated:
+    """The greedy continuation of ``prompt`` by up to ``tokens`` tokens, without a chat template; prompt left out.
+
+    The context has room for 2048 tokens: it counts among the buffers on a GPU.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "prompt.txt").write_text(prompt, encoding="utf-8")
         command: list[str | Path] = [tools.completion, "--model", model.absolute(), "--file", "prompt.txt"]
         command += ["--n-predict", str(tokens), "--temp", "0", "--seed", "1", "--ctx-size", "2048"]
-        command += ["-no-cnv", "--no-display-prompt", "--simple-io", "--no-perf", "--no-warmup", "--log-verbosity", "0"]
-        said = run_tool([*command, *processor_options(threads, device)], Path(scratch))
-    return said.strip().removesuffix("[end of text]").strip()
+        command += ["-no-cnv", "--no-display-prompt", "--simple-io", "--no-warmup", "--log-verbosity", "4"]
+        log = Path(scratch) / "log.txt"
+        said = run_tool([*command, *processor_options(threads, device)], Path(scratch), errors=log)
+        run = parse_run(log.read_text(encoding="utf-8", errors="replace"))
+    return Generated(said.strip().removesuffix("[end of text]").strip(), run)
 
 
 def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
     header = read_header(base)
     check_base(header, job.protocol.n_ctx, job.protocol.windows)
+    check_own_tokens(_Run(tools, job).own_tokens(), header, job.model.name)
     options = ["--kl-divergence", "--kl-divergence-base", str(base.resolve())]
     run = _Run(tools, job)
     run.go(options)
@@ -188,7 +202,7 @@ class _Run:
         self.said = run_tool(command, Path.cwd(), self._watch, environment)
         self._ended = time.monotonic()
         if self._scoring_began is None:
-            raise ChildFailed(f"llama-perplexity began no evaluation{_tail(self.said)}")
+            raise ChildFailed(f"llama-perplexity began no evaluation{tail(self.said)}")
 
     def go_streaming(self) -> StreamFigures:
         """Runs the tool over the text with its log-probabilities read from a pipe, so that none reach the disk."""
@@ -203,6 +217,34 @@ class _Run:
             finally:
                 os.close(held)
             return figures.result()
+
+    def own_tokens(self) -> Tokens:
+        """The token ids that the model's own tokenizer gives, int32 ``[windows, n_ctx]``: the tool is ended as soon as
+        it has told them."""
+        with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
+            pipe = Path(scratch) / "logits"
+            os.mkfifo(pipe)
+            held = [os.open(pipe, os.O_RDWR)]
+
+            def let_go(_: object = None) -> None:
+                with suppress(IndexError):
+                    os.close(held.pop())
+
+            def tokens() -> Tokens:
+                with pipe.open("rb") as stream:
+                    return parse_header(stream, "the pipe of log-probabilities").tokens
+
+            header = reader.submit(tokens)
+            # With nobody left to read the pipe the tool's next write kills it.
+            header.add_done_callback(let_go)
+            try:
+                self.go(["--file", str(self.job.text), "--save-all-logits", str(pipe)])
+            except ChildFailed as failure:
+                if "was killed by SIGPIPE" not in str(failure):
+                    raise
+            finally:
+                let_go()
+            return header.result()
 
     def _watch(self, line: str) -> None:
         protocol = self.job.protocol
@@ -234,9 +276,5 @@ class _Run:
             seconds=self._ended - self._began,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
             tokens_per_second=protocol.windows * protocol.n_ctx / scoring,
+            runner=runner_name(self.job.device, self.job.threads),
         )
-
-
-def _tail(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()][-4:]
-    return "".join(f"\n  | {line[-300:]}" for line in lines)

@@ -20,6 +20,8 @@ import numpy as np
 
 from quantpress.errors import BadInput
 from quantpress.evaluation.divergence import summary, token_divergences
+from quantpress.evaluation.engines.architecture import auto_class
+from quantpress.evaluation.engines.torch_runtime import continued, peak_device_bytes, weights_bytes
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsWriter, read_header, read_windows, token_sha256, write_logits
 from quantpress.evaluation.perplexity import (
@@ -31,6 +33,7 @@ from quantpress.evaluation.perplexity import (
     token_losses,
 )
 from quantpress.evaluation.record import Evaluation
+from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
 
 #: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
@@ -54,29 +57,12 @@ def evaluate(job: EvaluationJob) -> Evaluation:
     of other tokens.
     """
     text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
-    model = load_model(job.model, job.device, job.threads)
+    model = load_model(job.model, job.device, job.threads, _dtype(job))
     tokenizer = load_tokenizer(job.model)
-    sample = added_text(model, tokenizer, tokenizer(PROMPT, return_tensors="pt"), TOKENS)
-    return measure(model, text, job).model_copy(update={"sample": sample})
-
-
-def added_text(model: Any, tokenizer: Any, inputs: Any, tokens: int) -> str:
-    """The greedy continuation of one tokenized prompt by up to ``tokens`` tokens; prompt and special tokens left out.
-
-    By one thread on CPU: a token at a time is many small steps, and threads that wait for each other on busy cores
-    took 30 s for what one does in 1 s (16 tokens of SmolLM2-135M, 2 cores at load 6).
-    """
-    import torch
-
-    inputs = inputs.to(model.device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            ids = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
-    finally:
-        torch.set_num_threads(threads)
-    return str(tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
+    sample = continued(model, tokenizer, tokenizer(PROMPT, return_tensors="pt"), TOKENS)
+    return measure(model, text, job).model_copy(
+        update={"sample": sample.text, "generation_tokens_per_second": sample.tokens_per_second}
+    )
 
 
 def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText:
@@ -104,21 +90,34 @@ def load_tokenizer(model: Path) -> Any:
     return AutoTokenizer.from_pretrained(str(model), local_files_only=True, trust_remote_code=False)
 
 
-def load_model(model: Path, device: Device, threads: int) -> Any:
-    """The checkpoint, ready for inference: float32 on CPU, as stored on CUDA. Reads safetensors only."""
+def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto", "float32"] | None = None) -> Any:
+    """The checkpoint, ready for inference; by default float32 on CPU, as stored on CUDA. Reads safetensors only."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
-    loaded = AutoModelForCausalLM.from_pretrained(
+    loaded = auto_class(model).from_pretrained(
         str(model),
         device_map={"": "cuda:0" if device == "cuda" else "cpu"},
-        dtype=torch.float32 if device == "cpu" else "auto",
+        dtype=dtype or ("float32" if device == "cpu" else "auto"),
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
     )
     return loaded.eval()
+
+
+def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
+    """float32 on CPU, as stored on CUDA; but the base of all divergences is float32 there too, where the GPU has room
+    for weights of 16 bits widened to 32 and a tenth of its memory beside them."""
+    import torch
+
+    if job.device == "cpu":
+        return "float32"
+    if job.save_logits is None:
+        return "auto"
+    free, total = torch.cuda.mem_get_info()
+    stored = sum(file.stat().st_size for file in job.model.glob("*.safetensors"))
+    return "float32" if 2 * stored < free - total // 10 else "auto"
 
 
 def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
@@ -154,6 +153,10 @@ def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
         seconds=time.monotonic() - started,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         tokens_per_second=text.windows.size / clock.seconds,
+        weights_bytes=weights_bytes(model),
+        peak_device_memory_bytes=peak_device_bytes(),
+        dtype=str(model.dtype).removeprefix("torch."),
+        runner=runner_name(job.device, job.threads),
     )
 
 

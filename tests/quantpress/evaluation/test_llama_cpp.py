@@ -7,13 +7,8 @@ import pytest
 
 from quantizers.gguf.convert import convert
 from quantpress.errors import BadInput, ChildFailed
-from quantpress.evaluation.engines.llama_cpp import (
-    check_base,
-    check_tokens,
-    evaluate,
-    parse_divergence,
-    parse_estimate,
-)
+from quantpress.evaluation.engines.llama_cpp import check_base, check_own_tokens, check_tokens, evaluate
+from quantpress.evaluation.engines.llama_cpp_output import parse_divergence, parse_estimate, parse_run
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsHeader, read_header, token_sha256
 from quantpress.evaluation.record import Evaluation, Protocol
@@ -91,10 +86,47 @@ def test_a_base_of_another_protocol_or_too_short_is_refused() -> None:
         check_base(LogitsHeader(128, 3, np.zeros((1, 128), dtype=np.int32)), 128, 1)
 
 
+# What llama-completion logs at verbosity 4, where a model lies on a GPU and one of its strings is not to be trusted.
+GENERATION = """
+llama_model_loader: - kv   1:  general.name str = load_tensors: CPU model buffer size = 9.00 MiB
+load_tensors:   CPU_Mapped model buffer size =    96.00 MiB
+load_tensors:        CUDA0 model buffer size =   512.50 MiB
+llama_context:  CUDA_Host  output buffer size =     0.19 MiB
+llama_kv_cache:      CUDA0 KV buffer size =    45.00 MiB
+sched_reserve:      CUDA0 compute buffer size =    96.00 MiB
+sched_reserve:  CUDA_Host compute buffer size =     5.00 MiB
+common_perf_print: prompt eval time =      88.84 ms /    15 tokens (    5.92 ms per token,   168.83 tokens per second)
+common_perf_print:        eval time =      50.00 ms /     5 runs   (   10.00 ms per token,   100.00 tokens per second)
+"""
+
+
+def test_speed_and_memory_of_a_run_are_read() -> None:
+    run = parse_run(GENERATION)
+
+    assert run.tokens_per_second == 100
+    assert run.weights_bytes == (96 + 512.5) * 2**20
+    assert run.device_bytes == (512.5 + 45 + 96) * 2**20
+    assert parse_run(GENERATION.replace("CUDA0", "CPU_REPACK")).device_bytes is None
+    assert parse_run(GENERATION.replace(" 50.00 ms /     5", " 0.00 ms /     1")).tokens_per_second is None
+    with pytest.raises(ChildFailed, match="no buffer of weights"):
+        parse_run("common_perf_print:        eval time =      50.00 ms /     5 runs")
+
+
+def test_other_token_ids_than_the_bases_are_named_by_their_window() -> None:
+    base = LogitsHeader(4, 9, np.arange(12, dtype=np.int32).reshape(3, 4))
+    check_own_tokens(base.tokens.copy(), base, "x.gguf")
+    other = base.tokens.copy()
+    other[1, 2] = 0
+    with pytest.raises(BadInput, match=r"x\.gguf: its tokenizer gives other token ids .* first in window 2 of 3"):
+        check_own_tokens(other, base, "x.gguf")
+    with pytest.raises(BadInput, match="first in window 1 of 3"):
+        check_own_tokens(base.tokens[:2], base, "x.gguf")
+
+
 @pytest.fixture(scope="module")
 def unquantized(llama_cpp: LlamaCpp, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("gguf") / "tiny-F16.gguf"
-    convert(llama_cpp, tiny_model, "tiny", file)
+    convert(llama_cpp, tiny_model, "tiny", "F16", file)
     return file
 
 
@@ -124,6 +156,12 @@ def test_saved_and_streamed_runs_agree(
     assert saved.engine_version == llama_cpp.version
     assert saved.peak_memory_bytes > 70_000_000
     assert saved.tokens_per_second > 0
+    assert saved.generation_tokens_per_second is not None and saved.generation_tokens_per_second > 0
+    # The tiny model has 35.3 million weights: embeddings of 49,152 x 576 and two layers, of 16 bits here.
+    assert saved.weights_bytes == pytest.approx(2 * 35.4e6, rel=0.02)
+    assert saved.peak_device_memory_bytes is None
+    assert saved.memory_bytes == saved.peak_memory_bytes
+    assert saved.runner is not None and saved.runner.endswith(", 2 threads")
 
 
 @pytest.mark.slow
@@ -157,6 +195,16 @@ def test_a_model_does_not_diverge_from_itself_and_a_rung_does(
 
 
 @pytest.mark.slow
+def test_a_base_of_other_tokens_is_refused(
+    unquantized: Path, english: Path, base: tuple[Path, Evaluation], tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("Another text. " + english.read_text())
+
+    with pytest.raises(BadInput, match=r"tiny-F16\.gguf: its tokenizer gives other token ids .* in window 1 of 3"):
+        evaluate(job(unquantized, tmp_path / "text", base_logits=base[0]))
+
+
+@pytest.mark.slow
 def test_positions_that_are_not_finite_are_counted(
     llama_cpp: LlamaCpp, tiny_model: Path, english: Path, base: tuple[Path, Evaluation], tmp_path: Path
 ) -> None:
@@ -176,7 +224,7 @@ def test_positions_that_are_not_finite_are_counted(
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].copy()
     weights["model.embed_tokens.weight"][broken] = np.nan
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    convert(llama_cpp, source, "broken", tmp_path / "broken.gguf")
+    convert(llama_cpp, source, "broken", "F16", tmp_path / "broken.gguf")
 
     plain = evaluate(job(tmp_path / "broken.gguf", english))
     against = evaluate(job(tmp_path / "broken.gguf", english, base_logits=base[0]))

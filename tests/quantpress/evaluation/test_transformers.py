@@ -45,6 +45,11 @@ def test_the_procedure_is_the_naive_one(tiny_model: Path, english: Path, tmp_pat
     error = found.perplexity * np.std(losses) / np.sqrt(len(losses) - 1)
     assert found.perplexity_error == pytest.approx(error, rel=1e-3)
     assert (found.scored_tokens, found.non_finite, found.divergence) == (5 * 31, 0, None)
+    assert found.generation_tokens_per_second is not None and found.generation_tokens_per_second > 0
+    # Two layers of float32 and embeddings that serve as output head too: each counts once.
+    assert found.weights_bytes == pytest.approx(4 * sum(p.numel() for p in model.parameters()), rel=1e-3)
+    assert (found.dtype, found.peak_device_memory_bytes) == ("float32", None)
+    assert found.runner is not None and found.runner.endswith(", 2 threads")
     assert found.token_sha256 == hashlib.sha256(np.array(ids[: 5 * 64], dtype="<i4").tobytes()).hexdigest()
     header = read_header(tmp_path / "logits")
     assert header.tokens.flatten().tolist() == ids[: 5 * 64]
