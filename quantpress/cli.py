@@ -10,15 +10,22 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from quantpress.commands import upkeep
+from quantpress.commands.options import (
+    DEFAULT_CATALOG,
+    CatalogOption,
+    FormatsOption,
+    JsonOption,
+    OnlyOption,
+    by_comma,
+    load,
+    load_optional,
+)
 from quantpress.errors import BadInput, QuantpressError
-
-if TYPE_CHECKING:
-    from quantpress.catalog import Catalog
-    from quantpress.settings import Settings
 
 app = typer.Typer(
     help="Quantize, measure and publish every model of a catalog.",
@@ -28,12 +35,6 @@ app = typer.Typer(
 )
 toolchain = typer.Typer(help="What quantizers run on.", no_args_is_help=True)
 app.add_typer(toolchain, name="toolchain")
-
-CatalogOption = Annotated[Path, typer.Option("--catalog", help="the catalog file", envvar="QUANTPRESS_CATALOG")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-OnlyOption = Annotated[str | None, typer.Option("--only", metavar="REPO", help="one model of the catalog")]
-FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", help="some formats, by comma")]
-DEFAULT_CATALOG = Path("catalog.yaml")
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
 @app.command()
 def check(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False) -> None:
     """Validates the catalog: file, line, what is wrong."""
-    loaded, _ = _load(catalog)
+    loaded, _ = load(catalog)
     if as_json:
         typer.echo(json.dumps({"catalog": str(catalog), "models": [line.repo for line in loaded.models]}))
     else:
@@ -82,7 +83,7 @@ def plan(
     from quantpress.plan import plan_catalog
     from quantpress.tables import print_plan
 
-    loaded, settings = _load(catalog)
+    loaded, settings = load(catalog)
     hubs = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
     plans = plan_catalog(loaded, settings, *hubs, only=only, formats=_split(formats))
     if as_json:
@@ -103,7 +104,7 @@ def run(
     from quantpress.plan import require_plannable
     from quantpress.tables import print_results
 
-    loaded, settings = _load(catalog)
+    loaded, settings = load(catalog)
     require_plannable(loaded, settings, only)
     prepare_hub_client(settings.target_endpoint)
     prepare_prefect()
@@ -136,7 +137,7 @@ def verify(
     from quantpress.verify import Loader
     from quantpress.verify import verify as download_and_check
 
-    _, settings = _load(catalog)
+    _, settings = load_optional(catalog)
     loader = Loader(settings.compute_device(), settings.thread_count())
     found = download_and_check(hub_client(settings.target_endpoint), repo, revision, loader)
     if as_json:
@@ -161,7 +162,7 @@ def evaluate(
     """Measures a model on this machine under the protocol."""
     from quantpress.evaluation.local import evaluate_local
 
-    _, settings = _load(catalog)
+    _, settings = load_optional(catalog)
     found = evaluate_local(path, settings)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
@@ -183,6 +184,9 @@ def hub(
     from quantpress.localhub.server import serve
 
     serve(root, host, port)
+
+
+app.command()(upkeep.retract)
 
 
 @toolchain.command("list")
@@ -224,18 +228,8 @@ def prepare_prefect() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-def _load(path: Path) -> tuple[Catalog, Settings]:
-    from quantpress.catalog_file import load_catalog
-    from quantpress.settings import load_settings
-
-    catalog = load_catalog(path)
-    return catalog, load_settings(catalog.settings)
-
-
 def _split(formats: str | None) -> list[str] | None:
-    if formats is None:
-        return None
     from quantizers import quantizer
 
-    names = [name.strip() for name in formats.split(",") if name.strip()]
-    return [quantizer(name).format for name in names]
+    names = by_comma(formats)
+    return None if names is None else [quantizer(name).format for name in names]

@@ -1,0 +1,68 @@
+"""What a card says beside its manifest, gathered anew for a repo that is published already: no source is on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers import formats, quantizer
+from quantpress.card import CardContext
+from quantpress.errors import QuantpressError
+from quantpress.hub import explained
+from quantpress.manifest import Manifest
+from quantpress.settings import Settings
+from quantpress.source import chat_template, look_up_source
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+#: Where a chat template may be; see :func:`quantpress.source.chat_template`.
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+def gather_context(
+    manifest: Manifest, repo_id: str, settings: Settings, source_hub: HfApi, target_hub: HfApi
+) -> tuple[CardContext, str | None]:
+    """The context of the card on ``main``, and why it lacks what only the source knows (None: it lacks nothing).
+
+    A source that has gone, or that cannot be reached, leaves the card without the chat template and the size of the
+    unquantized weights. Raises :class:`QuantpressError` where the target Hub cannot be reached.
+    """
+    template, weight_bytes, missing = None, None, None
+    try:
+        template, weight_bytes = _of_source(source_hub, manifest)
+    except QuantpressError as error:
+        missing = f"the card goes without chat template and size of the source: {error}"
+    context = CardContext(
+        repo_id=repo_id,
+        quantized_by=repo_id.partition("/")[0],
+        chat_template=template,
+        siblings=_siblings(target_hub, repo_id, manifest),
+        target_endpoint=settings.target_endpoint,
+        source_endpoint=settings.source_endpoint,
+        source_bytes=weight_bytes,
+    )
+    return context, missing
+
+
+def _of_source(api: HfApi, manifest: Manifest) -> tuple[str | None, int]:
+    repo, sha = manifest.source.repo, manifest.source.sha
+    source = look_up_source(api, repo, sha)
+    there = {file.path for file in source.files}
+    with tempfile.TemporaryDirectory(prefix="quantpress-card-") as folder, explained(api.endpoint, f"reading {repo}"):
+        for name in there.intersection(_TEMPLATE_FILES):
+            api.hf_hub_download(repo, name, revision=sha, local_dir=folder)
+        return chat_template(Path(folder)), source.weight_bytes
+
+
+def _siblings(api: HfApi, repo_id: str, manifest: Manifest) -> dict[str, str]:
+    """The repos of the model's other formats, as far as they exist."""
+    namespace = repo_id.partition("/")[0]
+    others = {
+        name: f"{namespace}/{manifest.model_name}-{quantizer(name).suffix}"
+        for name in formats()
+        if name != manifest.format
+    }
+    with explained(api.endpoint, f"looking for the other formats of {manifest.model_name}"):
+        return {name: other for name, other in others.items() if api.repo_exists(other)}

@@ -1,0 +1,43 @@
+"""What several commands share: options, and how catalog and settings are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from quantpress.catalog import Catalog
+    from quantpress.settings import Settings
+
+DEFAULT_CATALOG = Path("catalog.yaml")
+
+CatalogOption = Annotated[Path, typer.Option("--catalog", help="the catalog file", envvar="QUANTPRESS_CATALOG")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+OnlyOption = Annotated[str | None, typer.Option("--only", metavar="REPO", help="one model of the catalog")]
+FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", help="some formats, by comma")]
+
+
+def load(path: Path) -> tuple[Catalog, Settings]:
+    """The catalog, and the settings in it and in the environment."""
+    from quantpress.catalog_file import load_catalog
+    from quantpress.settings import load_settings
+
+    catalog = load_catalog(path)
+    return catalog, load_settings(catalog.settings)
+
+
+def load_optional(path: Path) -> tuple[Catalog | None, Settings]:
+    """As :func:`load`, for commands that ask the catalog for settings only: where nobody named one, and there is none
+    here, those of the environment will do."""
+    from quantpress.settings import load_settings
+
+    if path == DEFAULT_CATALOG and not path.exists():
+        return None, load_settings({})
+    return load(path)
+
+
+def by_comma(text: str | None) -> list[str] | None:
+    """The words of an option such as ``A,B``; None where it was not given."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,144 @@
+"""Withdraws a published variant: its files leave their branch, its record stays, with the reason.
+
+Nothing is erased: the branch's history still holds the files. A variant on a branch of its own is withdrawn there
+first, for that branch's manifest is what the next plan believes; ``main`` follows, and a call that was interrupted in
+between is finished by repeating it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.card import CardContext, render_card
+from quantpress.card_context import gather_context
+from quantpress.card_markdown import one_line
+from quantpress.errors import BadInput, QuantpressError
+from quantpress.evaluation.comparison import flags
+from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
+from quantpress.hints import hint
+from quantpress.hub import explained
+from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest
+from quantpress.press import describe
+from quantpress.publish import SUMS_FILE, Outrun, Revision, publish, sha256sums
+from quantpress.published import Published, read_published
+from quantpress.repo_id import check_repo_id
+from quantpress.settings import Settings
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+#: Times that a commit is composed anew because another one came in between.
+_ATTEMPTS = 10
+_PLOTS = (PERPLEXITY_PLOT, DIVERGENCE_PLOT)
+
+
+@dataclass(frozen=True)
+class Retraction:
+    """What was withdrawn: the commits that did it, by branch, and what the new cards had to go without, if anything."""
+
+    repo_id: str
+    variant: str
+    reason: str
+    commits: dict[str, str]
+    warning: str | None
+
+
+def retract(
+    target_hub: HfApi, source_hub: HfApi, repo_id: str, variant: str, reason: str, settings: Settings
+) -> Retraction:
+    """Withdraws one variant of a repo, a commit on each branch that lists it.
+
+    Raises :class:`BadInput` for an empty reason, a repo that is not ours, and a variant that is not published there.
+    """
+    check_repo_id(repo_id)
+    reason = one_line(reason).strip()
+    if not reason:
+        raise BadInput("a retraction needs a reason: --reason TEXT; it goes to the card and the manifest")
+    commits: dict[str, str] = {}
+    for _ in range(_ATTEMPTS):
+        published = read_published(target_hub, repo_id)
+        pending = _pending(target_hub.endpoint, published, variant)
+        context, warning = gather_context(published.manifests["main"], repo_id, settings, source_hub, target_hub)
+        try:
+            for branch in pending:
+                commits[branch] = _commit(target_hub, published, branch, variant, reason, context)
+        except Outrun:
+            continue
+        return Retraction(repo_id, variant, reason, commits, warning)
+    raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times; run again when they have ended")
+
+
+def _pending(endpoint: str, published: Published, variant: str) -> list[str]:
+    """The branches whose manifests list the variant as published, ``main`` last."""
+    repo_id = published.repo_id
+    if not published.heads:
+        raise BadInput(f"{endpoint} has no repository {repo_id} (or it is private and needs a token)")
+    main = published.manifests.get("main")
+    if main is None:
+        raise BadInput(f"{repo_id} has no {MANIFEST_FILE}: only what quantpress has published can be retracted")
+    entry = main.entry(variant)
+    if entry is None:
+        alias = published.alias(variant)
+        if alias is not None:
+            raise BadInput(f"{variant} of {repo_id} has no file of its own: it is the same as {alias.same_as}")
+        names = [each.variant for each in main.entries]
+        raise BadInput(f"{repo_id} has no variant {variant!r}: {hint(variant, names)}")
+    if entry.status == "withheld":
+        raise BadInput(f"{variant} of {repo_id} is withheld: nothing of it is published")
+    listing = {branch: own.entry(variant) for branch, own in published.manifests.items()}
+    pending = [branch for branch, own in listing.items() if own is not None and own.status == "published"]
+    if not pending:
+        raise BadInput(f"{variant} of {repo_id} is retracted already: {entry.retraction}")
+    return sorted(pending, key=lambda branch: branch == "main")
+
+
+def _commit(api: HfApi, published: Published, branch: str, variant: str, reason: str, context: CardContext) -> str:
+    with tempfile.TemporaryDirectory(prefix="quantpress-retract-") as folder:
+        before = published.manifests[branch]
+        manifest = withdrawn(before, variant, reason)
+        plots = draw_plots(manifest, Path(folder)) if branch == "main" else []
+        manifest = _with_plots(manifest, plots)
+        with explained(api.endpoint, f"reading {published.repo_id}@{branch}"):
+            there = set(api.list_repo_files(published.repo_id, revision=published.heads[branch]))
+        gone = _files(before, branch) - _files(manifest, branch) | set(_PLOTS)
+        card = render_card(manifest, context.model_copy(update={"branch": branch}))
+        revision = _revision(branch, manifest, card, plots, frozenset(there - gone))
+        return publish(api, published.repo_id, revision, published.heads, f"Retract {variant}: {reason}")
+
+
+def withdrawn(manifest: Manifest, variant: str, reason: str) -> Manifest:
+    """The manifest with one entry retracted; its artifact, figures and recipe stay as they were."""
+
+    def after(entry: Entry) -> Entry:
+        if entry.variant != variant:
+            return entry
+        return entry.model_copy(update={"status": "retracted", "retraction": reason})
+
+    changed = manifest.model_copy(update={"entries": [after(entry) for entry in manifest.entries]})
+    return changed.model_copy(update={"flags": flags(changed)})
+
+
+def _with_plots(manifest: Manifest, plots: list[Path]) -> Manifest:
+    others = [file for file in manifest.shared if file.path not in _PLOTS]
+    return manifest.model_copy(update={"shared": [*others, *map(describe, plots)]})
+
+
+def _files(manifest: Manifest, branch: str) -> set[str]:
+    return {file.path for entry in manifest.published(branch) for file in entry.artifact.files}
+
+
+def _revision(branch: str, manifest: Manifest, card: str, plots: list[Path], keep: frozenset[str]) -> Revision:
+    texts = {"README.md": card.encode(), MANIFEST_FILE: manifest.to_json().encode()}
+    listed = [*manifest.shared, *(file for entry in manifest.published(branch) for file in entry.artifact.files)]
+    listed += [File(path=path, size=len(text), sha256=hashlib.sha256(text).hexdigest()) for path, text in texts.items()]
+    uploads: Mapping[str, Path | bytes] = {
+        **{path.name: path for path in plots},
+        **texts,
+        SUMS_FILE: sha256sums(listed).encode(),
+    }
+    return Revision(branch, uploads, keep)
