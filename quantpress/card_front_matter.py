@@ -33,7 +33,7 @@ def front_matter(
 
     ``license_base`` is the address that a relative ``license_link`` of the source is relative to: in the
     quantized repo the same link would lead nowhere. Values that the Hub would refuse (a pipeline tag with a
-    line break in it) are left out; the rest is YAML's own quoting, one line per value.
+    line break in it) are left out; the rest is YAML's own quoting, one line per text.
     """
     values: dict[str, Any] = {
         "base_model": one_line(source.repo),
@@ -42,18 +42,34 @@ def front_matter(
         "license": _line(source.license),
         "license_name": _line(source.license_name),
         "license_link": license_url(source, license_base),
+        **source.gate_fields,
         "language": [one_line(language) for language in source.language],
         "pipeline_tag": _identifier(source.pipeline_tag),
         "library_name": library_name,
         "tags": [*tags, *_inherited_tags(source, tags)],
     }
-    block = yaml.safe_dump(
-        {key: value for key, value in values.items() if value},
+    block = yaml.dump(
+        {key: value for key, value in values.items() if value not in (None, "", [], {})},
+        Dumper=_OneLine,
         sort_keys=False,
         allow_unicode=True,
         width=float("inf"),
     )
     return f"---\n{block}---"
+
+
+class _OneLine(yaml.SafeDumper):
+    """Writes a text of several lines as one, with ``\\n`` in double quotes: no line of it can be taken for YAML."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+
+_OneLine.add_representer(str, _text)
 
 
 def license_url(source: SourceRecord, base: str) -> str | None:

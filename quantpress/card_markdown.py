@@ -38,6 +38,11 @@ def one_line(text: str) -> str:
     return flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…"
 
 
+def plain_lines(text: str) -> str:
+    """The text in lines that end with ``\\n``, without control (but tabs) and invisible characters."""
+    return _CONTROL_IN_BLOCK.sub("", _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
 def escape(text: str) -> Markdown:
     """Plain text as Markdown that shows just that text, in a paragraph as in a table cell."""
     return Markdown(_BACKSLASHED.sub(r"\\\1", one_line(text)).translate(_ENTITIES))
@@ -91,7 +96,7 @@ def segment(text: str) -> str:
 
 def fence(text: str, language: str = "") -> Markdown:
     """A fenced block whose fence is longer than any run of backticks in the text."""
-    plain = _CONTROL_IN_BLOCK.sub("", _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+    plain = plain_lines(text)
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     ticks = "`" * max(3, longest + 1)
     return Markdown(f"{ticks}{language}\n{plain.strip(chr(10))}\n{ticks}")

@@ -80,10 +80,16 @@ class ModelLine(_Strict):
 
     repo: RepoId = Field(description="the model on the source Hub, namespace/name")
     revision: str = Field("main", min_length=1, description="branch, tag or commit of the source to follow")
-    formats: list[Format] | None = Field(None, min_length=1, description="formats to make; without it those of `defaults`")
+    formats: list[Format] | None = Field(
+        None, min_length=1, description="formats to make; without it those of `defaults`"
+    )
     variants: dict[Format, list[str]] = Field({}, description="variants or named ladders per format")
+    backends: dict[Format, str] = Field({}, description="library to make a format with, per format")
     calibration: CalibrationLine | None = None
     gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")
+    licence_override: str | None = Field(
+        None, min_length=1, description="reason to publish although the licence seems to forbid it; it goes to the card"
+    )
     priority: int = Field(0, description="models with a higher priority are pressed first")
     skip: str | None = Field(None, min_length=1, description="reason not to press this model; a link is welcome")
 

@@ -18,6 +18,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def git_sha1_of(path: Path) -> str:
+    """Hex SHA-1 that git has for a file with these bytes, as the Hub lists it for files outside LFS."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path``; on success it is fsynced and renamed to ``path``.

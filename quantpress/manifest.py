@@ -96,6 +96,8 @@ class SourceRecord(_Record):
 
     ``files`` maps the files that the press reads to a hash of their content (SHA-256 of LFS files, git's SHA-1 of the
     others): from it the next plan sees what a new commit changed. Empty in manifests from before it was recorded.
+    ``gated`` is how the repo is gated, ``gate_fields`` are its card's ``extra_gated_…`` fields. ``licence_override`` is
+    the catalog's reason to publish although the licence seems to forbid it.
     """
 
     repo: str
@@ -107,6 +109,9 @@ class SourceRecord(_Record):
     pipeline_tag: str | None = None
     tags: list[str] = []
     files: dict[str, str] = {}
+    gated: Literal["auto", "manual"] | None = None
+    gate_fields: dict[str, Any] = {}
+    licence_override: str | None = None
 
 
 class Manifest(_Record):

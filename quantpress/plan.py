@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ from quantpress.estimate import Estimate, estimate_variant, logits_bytes, window
 from quantpress.evaluation.text import EvaluationText, calibration_text
 from quantpress.gate import exceeds
 from quantpress.gate_limits import Limit, limit_of
+from quantpress.licence import require_permission
 from quantpress.manifest import Entry
 from quantpress.published import Published, read_published
 from quantpress.recipe import Calibration, Recipe
@@ -157,6 +158,7 @@ def plan_model(
         return whole("skip", f"skipped: {line.skip}")
     try:
         source = look_up_source(source_hub, line.repo, line.revision)
+        source = replace(source, record=require_permission(source.record, line.licence_override))
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
     text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")

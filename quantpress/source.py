@@ -9,20 +9,26 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from quantpress.errors import QuantpressError, Refused
-from quantpress.files import sha256_of
+from quantpress.files import git_sha1_of, sha256_of
+from quantpress.gating import gate_fields
 from quantpress.hub import explained
+from quantpress.licence import is_licence, most_restrictive
 from quantpress.manifest import SourceRecord
+from quantpress.source_check import CONFIG_FILE, check_small_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
+#: The terms go with every copy: many licences want it so, and Ollama shows them.
+_LICENCE_NAMES = r"(LICENSE|NOTICE|USE_POLICY)(\.txt|\.md)?"
 #: What a quantizer, the converter and an engine read of a source; nothing else is downloaded.
+#: A name begins with a letter or a digit and has no separator and no control character in it.
+_NAME = r"[A-Za-z0-9][^/\\\x00-\x1f\x7f]*"
 _WANTED = re.compile(
-    r"(config|generation_config|preprocessor_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab"
-    r"|[^/]*\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)|[^/]*\.(safetensors|model)"
+    r"(config|generation_config|preprocessor_config|processor_config|tokenizer|tokenizer_config|special_tokens_map"
+    rf"|added_tokens|vocab|{_NAME}\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)"
+    rf"|{_NAME}\.(safetensors|model)|{_LICENCE_NAMES}"
 )
-#: No published config.json comes near this; a larger one is not read into memory.
-_CONFIG_LIMIT = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -61,22 +67,28 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
     endpoint = api.endpoint
     with explained(endpoint, f"looking up {repo}"):
         try:
-            info = api.model_info(repo, revision=revision, files_metadata=True)
+            info = _model_info(api, repo, revision)
             files = tuple(_wanted_files(info))
-            if not any(file.path == "config.json" for file in files):
-                raise Refused("no config.json: not a transformers model")
-            config = _read_config(api, repo, info.sha or revision)
+            if not any(file.path == CONFIG_FILE for file in files):
+                raise Refused(f"no {CONFIG_FILE}: not a transformers model")
+            if not any(file.path.endswith(".safetensors") for file in files):
+                raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
+            config = check_small_files(api, repo, info.sha or revision, files)
         except GatedRepoError:
             raise Refused(f"gated: accept the terms at {endpoint}/{repo} and give a token (hf auth login)") from None
         except RevisionNotFoundError:
             raise Refused(f"not found: {repo} has no revision {revision!r}") from None
         except RepositoryNotFoundError:
             raise Refused(f"not found: {endpoint} has no model {repo} (or it is private and needs a token)") from None
-    if not any(file.path.endswith(".safetensors") for file in files):
-        raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
-    if "auto_map" in config:
-        raise Refused("its config.json has an auto_map: code from model repositories is never run")
     return Source(_record(repo, info, files), config, files)
+
+
+def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
+    """The client makes objects of the card's metadata, whatever stands there: not all of it can be made one."""
+    try:
+        return api.model_info(repo, revision=revision, files_metadata=True)
+    except (TypeError, ValueError, AttributeError, KeyError):
+        raise Refused("the metadata of its card is not what the Hub documents: ask upstream to mend it") from None
 
 
 def _wanted_files(info: ModelInfo) -> list[SourceFile]:
@@ -90,19 +102,6 @@ def _wanted_files(info: ModelInfo) -> list[SourceFile]:
     ]
 
 
-def _read_config(api: HfApi, repo: str, sha: str) -> dict[str, Any]:
-    path = Path(api.hf_hub_download(repo, "config.json", revision=sha))
-    if path.stat().st_size > _CONFIG_LIMIT:
-        raise Refused(f"its config.json is larger than {_CONFIG_LIMIT} bytes")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise Refused("its config.json is not JSON") from None
-    if not isinstance(config, dict):
-        raise Refused("its config.json is not a JSON object")
-    return config
-
-
 def _record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> SourceRecord:
     card: dict[str, Any] = vars(info.card_data) if info.card_data else {}
 
@@ -112,44 +111,62 @@ def _record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> Source
 
     language = card.get("language") or []
     languages = [language] if isinstance(language, str) else [item for item in language if isinstance(item, str)]
+    licence = card.get("license")
+    licences = [each for each in (licence if isinstance(licence, list) else [licence]) if isinstance(each, str)]
     return SourceRecord(
         repo=repo,
         sha=info.sha or "",
-        license=text("license"),
+        license=most_restrictive(licences),
         license_name=text("license_name"),
-        license_link=text("license_link"),
+        license_link=text("license_link") or _licence_file(licences, files),
         language=languages,
         pipeline_tag=info.pipeline_tag or text("pipeline_tag"),
         tags=[tag for tag in card.get("tags") or [] if isinstance(tag, str)],
         files={file.path: file.sha256 or file.git_sha1 for file in files},
+        gated=info.gated or None,
+        gate_fields=gate_fields(card),
     )
 
 
-def fetch(api: HfApi, source: Source, folder: Path) -> Path:
-    """Downloads the source's files into ``folder`` and checks size and SHA-256 of each weight file.
+def _licence_file(licences: list[str], files: tuple[SourceFile, ...]) -> str | None:
+    """Where the text of a licence without a name of the Hub's is, if the card does not say it."""
+    return next((file.path for file in files if is_licence(file.path)), None) if "other" in licences else None
 
-    Files that are there already are not downloaded again (the client compares their hashes). Raises
+
+def fetch(api: HfApi, source: Source, folder: Path) -> Path:
+    """Downloads the source's files into ``folder`` and checks size and hash of each.
+
+    Files that are there already are not downloaded again (the client compares their hashes); a link where a file
+    should be is removed first, so that nothing outside ``folder`` is read or written through it. Raises
     :class:`QuantpressError` for a failed download or a file that is not what the Hub says it is.
     """
     repo = source.record.repo
+    for file in source.files:
+        if (folder / file.path).is_symlink():
+            (folder / file.path).unlink()
     with explained(api.endpoint, f"downloading {repo}"):
         for file in source.files:
             api.hf_hub_download(repo, file.path, revision=source.record.sha, local_dir=folder)
     for file in source.files:
         local = folder / file.path
-        if local.stat().st_size != file.size or (file.sha256 and sha256_of(local) != file.sha256):
+        if local.stat().st_size != file.size or not _is_same(local, file):
             local.unlink()
             raise QuantpressError(f"{repo}: the download of {file.path} is damaged; it was removed, run again")
     return folder
 
 
+def _is_same(local: Path, file: SourceFile) -> bool:
+    return sha256_of(local) == file.sha256 if file.sha256 else git_sha1_of(local) == file.git_sha1
+
+
 def chat_template(folder: Path) -> str | None:
-    """The chat template of a fetched source: ``chat_template.jinja``, or the tokenizer configuration's."""
+    """The chat template of a fetched source: ``chat_template.jinja``, or that in the configuration of its tokenizer
+    or of its processor."""
     own = folder / "chat_template.jinja"
     if own.exists():
         return own.read_text(encoding="utf-8", errors="replace")
-    configuration = folder / "tokenizer_config.json"
-    if not configuration.exists():
-        return None
-    template = json.loads(configuration.read_text(encoding="utf-8")).get("chat_template")
-    return template if isinstance(template, str) else None
+    for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
+        template = json.loads(file.read_text(encoding="utf-8")).get("chat_template") if file.exists() else None
+        if isinstance(template, str):
+            return template
+    return None

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quantpress.localhub import views
-from quantpress.localhub.api import account, commit, files, lfs, refs, repos, trees
+from quantpress.localhub.api import account, commit, files, lfs, ollama, refs, repos, trees
 from quantpress.localhub.context import Hub, error_response
 from quantpress.localhub.database import initialise
 from quantpress.localhub.errors import HubError
@@ -50,6 +50,7 @@ def create_app(root: Path) -> Starlette:
             *commit.ROUTES,
             *lfs.ROUTES,
             *files.ROUTES,
+            *ollama.ROUTES,
             *views.ROUTES,
         ],
         middleware=[Middleware(RawPath)],

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 # Like huggingface_hub's REGEX_YAML_BLOCK (constants.py): the block between the first two "---" lines.
-_FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:(?<=\n)|\r?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 MAX_CARD_BYTES = 2 * 1024 * 1024
 

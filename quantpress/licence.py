@@ -1,0 +1,66 @@
+"""May a quantized copy of a model be published? What its licence says of changed copies and of passing them on.
+
+A quantized model is a changed copy of its source. This reads what the source's card says, which is no legal advice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from quantpress.card_markdown import one_line
+from quantpress.errors import Refused
+from quantpress.manifest import SourceRecord
+
+#: The Hub's identifiers of licences without derivatives (https://huggingface.co/docs/hub/repositories-licenses):
+#: cc-by-nd-4.0, cc-by-nc-nd-3.0, cc-by-nc-nd-4.0.
+_NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd(-[0-9.]+)?", re.IGNORECASE)
+#: Names of licences that say it themselves; the Hub lets ``license_name`` be any text.
+_NAMED = {
+    re.compile(r"\bno-?deriv|(^|-)nd($|-)", re.IGNORECASE): "forbids changed copies",
+    re.compile(
+        r"\bno-?(re)?distribut|all-rights-reserved|proprietary|confidential|(^|-)internal($|-)", re.IGNORECASE
+    ): ("forbids passing copies on"),
+}
+_ADVICE = "if you may publish it, say why in the catalog: licence_override"
+
+
+#: A file of the source that holds its licence's text, as the Hub's clients name it.
+_FILES = re.compile(r"LICENSE(\.txt|\.md)?")
+
+
+def is_licence(path: str) -> bool:
+    """Whether this file of a repo holds its licence's text."""
+    return _FILES.fullmatch(path) is not None
+
+
+def most_restrictive(licences: Sequence[str]) -> str | None:
+    """Of several licences of one model, one that forbids a changed copy, or the first; None of none."""
+    return next((each for each in licences if _NO_DERIVATIVES.fullmatch(each.strip())), next(iter(licences), None))
+
+
+def require_permission(source: SourceRecord, override: str | None) -> SourceRecord:
+    """The record, with ``override`` in it where the licence would forbid to publish. Raises :class:`Refused`.
+
+    ``override`` is the catalog's reason to publish all the same.
+    """
+    objection = _objection(source)
+    if objection is None:
+        return source
+    if override is None:
+        raise Refused(f"{objection}; {_ADVICE}")
+    return source.model_copy(update={"licence_override": override})
+
+
+def _objection(source: SourceRecord) -> str | None:
+    """Why the licence forbids a quantized copy; None where the card does not say so."""
+    if source.license and _NO_DERIVATIVES.fullmatch(source.license.strip()):
+        return f"its licence {one_line(source.license)} forbids changed copies, which a quantized model is"
+    # Spaces and underscores stand for hyphens in the names that people give.
+    name = re.sub(r"[\s_]+", "-", (source.license_name or "").strip())
+    for pattern, what in _NAMED.items():
+        if pattern.search(name):
+            return f"its licence {one_line(name)} {what}, as its name says"
+    if source.license == "other" and not source.license_link:
+        return "its licence is 'other' and its card does not say where the text is, so that nobody can read the terms"
+    return None

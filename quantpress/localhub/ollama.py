@@ -1,0 +1,103 @@
+"""What the Hub answers Ollama: for a tag, the manifest of an image whose layers are files of ``main``.
+
+The form is that of the Docker registry, schema 2, with Ollama's media types; the layers beside the model are the files
+``template``, ``system`` and ``params`` of the repo (https://huggingface.co/docs/hub/ollama) and its licence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from quantpress.localhub.history import Entry
+from quantpress.localhub.storage import ObjectStore
+from quantpress.resolution import is_model, ollama_takes
+
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+_LAYER = "application/vnd.ollama.image."
+#: Files of a repo that become layers, each after the layer that it becomes.
+_LAYERS = {"template": "template", "system": "system", "params": "params", "LICENSE": "license"}
+_QUANTIZATION = re.compile(r"[-.]([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)(?:-\d{5}-of-\d{5})?\.gguf$")
+#: The format (github.com/ggml-org/ggml/blob/master/docs/gguf.md): magic, version, two counts of 8 bytes, then keys.
+_MAGIC, _COUNTS, _STRING = b"GGUF", 24, 8
+_LONGEST_NAME = 256
+
+
+def manifest(files: Mapping[str, Entry], store: ObjectStore, tag: str) -> dict[str, Any] | None:
+    """The image's manifest for a tag; None where the repo has no file for it."""
+    path = ollama_takes(files, tag)
+    if path is None:
+        return None
+    layers = _layers(files, path)
+    config = _config(files[path], layers, store)
+    return {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {"mediaType": _CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
+        "layers": layers,
+        # Older llama.cpp asks here too, and takes the file's name (its -hf before it listed the tree by itself).
+        "ggufFile": {"rfilename": path, "size": files[path].size, "blobId": files[path].blob_id},
+    }
+
+
+def find_config(files: Mapping[str, Entry], store: ObjectStore, digest: str) -> bytes | None:
+    """The configuration that a manifest names; it is made anew, as nothing keeps it."""
+    return next((config for config in _configs(files, store) if _digest(config) == digest), None)
+
+
+def _configs(files: Mapping[str, Entry], store: ObjectStore) -> Iterator[bytes]:
+    for path, entry in files.items():
+        if is_model(path):
+            yield _config(entry, _layers(files, path), store)
+
+
+def _layers(files: Mapping[str, Entry], path: str) -> list[dict[str, Any]]:
+    chosen = {"model": files[path]} | {layer: files[name] for name, layer in _LAYERS.items() if name in files}
+    return [
+        {"mediaType": f"{_LAYER}{layer}", "digest": f"sha256:{entry.sha256}", "size": entry.size}
+        for layer, entry in chosen.items()
+    ]
+
+
+def _config(model: Entry, layers: list[dict[str, Any]], store: ObjectStore) -> bytes:
+    family = _architecture(store.path(model.sha256))
+    named = _QUANTIZATION.search(model.path)
+    config = {
+        "model_format": "gguf",
+        "model_family": family,
+        "model_families": [family],
+        "file_type": named[1].upper() if named else "unknown",
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
+    }
+    return json.dumps(config, sort_keys=True).encode()
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _architecture(file: Path) -> str:
+    """``general.architecture``, which converters write first; ``unknown`` for any other file."""
+    with file.open("rb") as stream:
+        if not stream.read(_COUNTS).startswith(_MAGIC):
+            return "unknown"
+        key = _string(stream.read(8), stream.read(len(b"general.architecture")))
+        kind = int.from_bytes(stream.read(4), "little")
+        if key != "general.architecture" or kind != _STRING:
+            return "unknown"
+        size = stream.read(8)
+        return _string(size, stream.read(min(int.from_bytes(size, "little"), _LONGEST_NAME))) or "unknown"
+
+
+def _string(size: bytes, content: bytes) -> str | None:
+    """A string of the format, whose length comes before it; None where its length is another."""
+    if int.from_bytes(size, "little") != len(content) or not content.isascii():
+        return None
+    return content.decode()

@@ -1,0 +1,87 @@
+"""What is looked at in a source's small files before anything large is fetched: they are a stranger's.
+
+Code from model repositories is never run, a chat template has a length that a person could read, and what should be
+JSON is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantpress.errors import Refused
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from quantpress.source import SourceFile
+
+CONFIG_FILE = "config.json"
+#: Files whose ``auto_map`` names classes in the repo's own Python files, which transformers would import and run.
+_MAY_NAME_CODE = (CONFIG_FILE, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+_CODE_KEY = "auto_map"
+#: Bytes. The largest published one of these, Gemma 3's tokenizer_config.json, has 1.2 MB.
+_LARGEST = 10_000_000
+#: Characters, or bytes of a file that holds nothing else. The longest published ones, with tools, have some 30,000.
+LONGEST_TEMPLATE = 1_000_000
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+
+
+def check_small_files(api: HfApi, repo: str, sha: str, files: Iterable[SourceFile]) -> dict[str, Any]:
+    """The source's config.json, once it and the files beside it were looked at; ``files`` has it.
+
+    Raises :class:`Refused`.
+    """
+    sizes = {file.path: file.size for file in files}
+    for name in _TEMPLATE_FILES:
+        if sizes.get(name, 0) > LONGEST_TEMPLATE:
+            raise Refused(_too_long(sizes[name]))
+    read = {name: _read(api, repo, sha, name, sizes[name]) for name in _MAY_NAME_CODE if name in sizes}
+    for name, content in read.items():
+        if _names_code(content):
+            raise Refused(f"its {name} has an {_CODE_KEY}: code from model repositories is never run")
+        length = _template_length(content.get("chat_template"))
+        if length > LONGEST_TEMPLATE:
+            raise Refused(_too_long(length))
+    return read[CONFIG_FILE]
+
+
+def _too_long(length: int) -> str:
+    return f"its chat template has {length} characters, and more than {LONGEST_TEMPLATE} are not read"
+
+
+def _read(api: HfApi, repo: str, sha: str, name: str, size: int) -> dict[str, Any]:
+    if size > _LARGEST:
+        raise Refused(f"its {name} is larger than {_LARGEST} bytes")
+    path = Path(api.hf_hub_download(repo, name, revision=sha))
+    if path.stat().st_size != size:
+        raise Refused(f"its {name} is not as large as the Hub says")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise Refused(f"its {name} is not JSON") from None
+    if not isinstance(content, dict):
+        raise Refused(f"its {name} is not a JSON object")
+    return content
+
+
+def _names_code(content: object) -> bool:
+    """Whether there is an ``auto_map`` anywhere: the configurations of parts lie within that of the whole."""
+    match content:
+        case dict():
+            return _CODE_KEY in content or any(_names_code(value) for value in content.values())
+        case list():
+            return any(_names_code(value) for value in content)
+    return False
+
+
+def _template_length(template: object) -> int:
+    """Characters of a chat template, or of all where there are several by name."""
+    match template:
+        case str():
+            return len(template)
+        case list():
+            return sum(_template_length(each.get("template")) for each in template if isinstance(each, dict))
+    return 0
