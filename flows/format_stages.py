@@ -14,10 +14,11 @@ from quantpress import press, publication
 from quantpress.card import CardContext
 from quantpress.catalog import model_name
 from quantpress.errors import QuantpressError
+from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
-from quantpress.hub import hub_client
+from quantpress.hub import target_hub
 from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
@@ -55,12 +56,12 @@ def calibrate(bench: press.Bench, plan: FormatPlan) -> Job:
 
 
 @stage("{plan.format}: baseline")
-def format_baseline(bench: press.Bench, plan: FormatPlan, job: Job, reference: press.Baseline) -> press.Baseline:
+def format_baseline(bench: press.Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
     """Measures the unquantized model with the format's engine; it must agree with the reference."""
     chosen = quantizer(plan.format)
     if chosen.engine != "llama.cpp":
         return reference  # every other engine loads the checkpoint folder that transformers measured
-    measured = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job))
+    measured = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
     require_agreement(reference.evaluation, measured.evaluation)
     return measured
 
@@ -85,15 +86,13 @@ def quantize(bench: press.Bench, planned: VariantPlan) -> press.Made:
 
 
 @stage("{planned.variant.format}: evaluate {planned.variant.name}")
-def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: press.Baseline) -> Evaluation:
+def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: Baseline) -> Evaluation:
     """Measures one variant."""
     return press.evaluate(bench, planned, made, base)
 
 
 @stage("{planned.variant.format}: gate {planned.variant.name}")
-def gate(
-    bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: press.Baseline
-) -> Entry:
+def gate(bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: Baseline) -> Entry:
     """Judges one variant."""
     return press.gate(bench, planned, made, evaluation, base)
 
@@ -140,13 +139,13 @@ def card(
 @stage("{plan.format}: read {plan.repo_id}")
 def published_now(plan: FormatPlan, settings: Settings) -> FormatPlan:
     """The plan with the target repo as it is at this moment."""
-    return replace(plan, published=read_published(hub_client(settings.target_endpoint, settings.patience), plan.repo_id))
+    return replace(plan, published=read_published(target_hub(settings), plan.repo_id))
 
 
 @stage("{composed.plan.format}: publish {composed.plan.repo_id}")
 def publish(composed: Composed, source: Source, settings: Settings) -> dict[str, str] | None:
     """Commits each branch; returns branch to commit sha, or None where another press was faster."""
-    api, plan = hub_client(settings.target_endpoint, settings.patience), composed.plan
+    api, plan = target_hub(settings), composed.plan
     heads = {**ensure_repo(api, plan.repo_id, settings.private), **plan.published.heads}
     names = ", ".join(row.variant for row in composed.rows) or "no file"
     message = f"Press {names} from {source.record.repo}@{source.record.sha[:8]}"
@@ -161,7 +160,7 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
 def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> int:
     """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
     loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
-    found = download_and_check(hub_client(settings.target_endpoint, settings.patience), repo_id, branch, loader)
+    found = download_and_check(target_hub(settings), repo_id, branch, loader)
     if found.problems:
         raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
     return len(found.files)

@@ -12,7 +12,7 @@ from flows.artifacts import show_plan, show_results
 from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog_file import load_catalog
-from quantpress.hub import hub_client
+from quantpress.hub import source_hub, target_hub
 from quantpress.plan import ModelPlan, plan_catalog
 from quantpress.report import ModelReport
 from quantpress.settings import load_settings
@@ -56,5 +56,4 @@ def plan(catalog: str, only: str | None, formats: list[str] | None) -> list[Mode
     """Catalog minus manifests."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
-    source_hub, target_hub = hub_client(settings.source_endpoint, settings.patience), hub_client(settings.target_endpoint, settings.patience)
-    return plan_catalog(loaded, settings, source_hub, target_hub, only=only, formats=formats)
+    return plan_catalog(loaded, settings, source_hub(settings), target_hub(settings), only=only, formats=formats)

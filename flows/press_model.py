@@ -19,7 +19,8 @@ from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog_file import load_catalog
-from quantpress.hub import hub_client
+from quantpress.evaluation.base import Baseline
+from quantpress.hub import source_hub, target_hub
 from quantpress.plan import FormatPlan, ModelPlan, plan_catalog
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
@@ -51,15 +52,14 @@ def plan_one(repo: str, catalog: str, formats: list[str] | None) -> ModelPlan:
     """The plan of one model, from the Hubs as they are now."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
-    source_hub, target_hub = hub_client(settings.source_endpoint, settings.patience), hub_client(settings.target_endpoint, settings.patience)
-    return plan_catalog(loaded, settings, source_hub, target_hub, only=repo, formats=formats)[0]
+    return plan_catalog(loaded, settings, source_hub(settings), target_hub(settings), only=repo, formats=formats)[0]
 
 
 @stage("fetch {source.record.repo}")
 def fetch(source: Source, bench: press.Bench, settings: Settings, needed: int) -> Path:
     """Downloads the source, once there is room for the whole press."""
     require_disk(settings.home, needed)
-    return download(hub_client(settings.source_endpoint, settings.patience), source, bench.workspace.source)
+    return download(source_hub(settings), source, bench.workspace.source)
 
 
 @stage("check {source.record.repo}")
@@ -69,9 +69,9 @@ def check(source: Source, bench: press.Bench) -> WeightsReport:
 
 
 @stage("baseline: transformers")
-def baseline(bench: press.Bench) -> press.Baseline:
+def baseline(bench: press.Bench) -> Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
-    return press.evaluate_unquantized(bench, "transformers", bench.workspace.source)
+    return press.measure_base(bench)
 
 
 def _press(plan: ModelPlan, settings: Settings) -> ModelReport:

@@ -25,7 +25,7 @@ from quantpress.commands.options import (
     load,
     load_optional,
 )
-from quantpress.errors import BadInput, QuantpressError
+from quantpress.errors import QuantpressError
 
 app = typer.Typer(
     help="Quantize, measure and publish every model of a catalog.",
@@ -79,12 +79,12 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Prints steps, reasons and estimates; changes nothing."""
-    from quantpress.hub import hub_client
+    from quantpress.hub import source_hub, target_hub
     from quantpress.plan import plan_catalog
     from quantpress.tables import print_plan
 
     loaded, settings = load(catalog)
-    hubs = hub_client(settings.source_endpoint), hub_client(settings.target_endpoint)
+    hubs = source_hub(settings), target_hub(settings)
     plans = plan_catalog(loaded, settings, *hubs, only=only, formats=_split(formats))
     if as_json:
         typer.echo(json.dumps([step.model_dump(mode="json") for each in plans for step in each.steps], indent=2))
@@ -132,14 +132,14 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
-    from quantpress.hub import hub_client
+    from quantpress.hub import target_hub
     from quantpress.tables import print_checked
     from quantpress.verify import Loader
     from quantpress.verify import verify as download_and_check
 
     _, settings = load_optional(catalog)
     loader = Loader(settings.compute_device(), settings.thread_count())
-    found = download_and_check(hub_client(settings.target_endpoint), repo, revision, loader)
+    found = download_and_check(target_hub(settings), repo, revision, loader)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
@@ -187,35 +187,41 @@ def hub(
 
 
 app.command()(upkeep.retract)
+app.command()(upkeep.rebuild)
 
 
 @toolchain.command("list")
 def toolchain_list(as_json: JsonOption = False) -> None:
-    """What is there."""
-    from quantpress.toolchain.llama_cpp import find
+    """What is there, and what is missing."""
+    from quantpress.tables import print_toolchains
+    from quantpress.toolchain.registry import TOOLCHAINS
 
-    found = find()
-    row = {
-        "name": "llama.cpp",
-        "version": found.version if found else None,
-        "folder": str(found.source) if found else None,
-    }
-    typer.echo(
-        json.dumps([row]) if as_json else f"llama.cpp  {row['version'] or 'not installed'}  {row['folder'] or ''}"
-    )
+    found = [(each, each.find()) for each in TOOLCHAINS]
+    if not as_json:
+        print_toolchains(found)
+        return
+    rows = [
+        {
+            "name": each.name,
+            "for": each.purpose,
+            "version": there.version if there else None,
+            "folder": str(there.folder) if there else None,
+        }
+        for each, there in found
+    ]
+    typer.echo(json.dumps(rows, indent=2))
 
 
 @toolchain.command("install")
-def toolchain_install(name: Annotated[str, typer.Argument(help="llama.cpp")]) -> None:
-    """Builds a toolchain into the user's cache, once."""
-    from quantpress.toolchain.llama_cpp import install
+def toolchain_install(name: Annotated[str, typer.Argument(help="as `quantpress toolchain list` names it")]) -> None:
+    """Makes a toolchain in the user's cache, once."""
     from quantpress.toolchain.progress import shown
+    from quantpress.toolchain.registry import toolchain as toolchain_named
 
-    if name != "llama.cpp":
-        raise BadInput(f"unknown toolchain {name!r}: use llama.cpp")
+    wanted = toolchain_named(name)
     with shown() as progress:
-        installed = install(progress)
-    typer.echo(f"{installed.version} in {installed.source.parent}")
+        made = wanted.install(progress)
+    typer.echo(f"{made.version} in {made.folder}")
 
 
 def prepare_prefect() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
-from quantpress.settings import HUGGING_FACE
+from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE, Settings
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -24,12 +24,28 @@ def prepare_hub_client(endpoint: str) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def hub_client(endpoint: str) -> HfApi:
-    """A client for ``endpoint``, with the token that ``hf auth login`` stored or ``HF_TOKEN`` holds."""
+def hub_client(endpoint: str, patience: float = DEFAULT_PATIENCE) -> HfApi:
+    """A client for ``endpoint``, with the token that ``hf auth login`` stored or ``HF_TOKEN`` holds.
+
+    It repeats a request that the Hub does not answer, or refuses for now, for ``patience`` seconds.
+    """
     prepare_hub_client(endpoint)
     from huggingface_hub import HfApi
 
+    from quantpress.patience import Patience, be_patient
+
+    be_patient(Patience(patience))
     return HfApi(endpoint=endpoint, library_name="quantpress")
+
+
+def source_hub(settings: Settings) -> HfApi:
+    """The Hub that holds the unquantized models."""
+    return hub_client(settings.source_endpoint, settings.patience)
+
+
+def target_hub(settings: Settings) -> HfApi:
+    """The Hub on which to publish."""
+    return hub_client(settings.target_endpoint, settings.patience)
 
 
 @contextmanager
@@ -38,11 +54,17 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
 
     Raises :class:`QuantpressError` for every error of the client, the connection and the local disk.
     """
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError
 
+    from quantpress.patience import HubFailed, http_library
+
+    failures = (HfHubHTTPError, http_library().HTTPError, OSError, HubFailed)
     try:
         yield
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        answer = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except (*failures, RuntimeError) as error:
+        # The library wraps what goes wrong with a large file's upload into a RuntimeError.
+        found = error.__cause__ if type(error) is RuntimeError else error
+        if not isinstance(found, failures):
+            raise
+        answer = next((line.strip() for line in str(found).splitlines() if line.strip()), type(found).__name__)
         raise QuantpressError(f"{what} on {endpoint}: {answer}") from None

@@ -16,6 +16,8 @@ from quantpress.errors import BadInput
 
 #: The Hub that everybody means.
 HUGGING_FACE = "https://huggingface.co"
+#: Seconds: longer than a Hub's restart, shorter than a night.
+DEFAULT_PATIENCE = 300.0
 
 
 class Settings(BaseSettings):
@@ -38,12 +40,26 @@ class Settings(BaseSettings):
     )
     logits_budget: ByteSize = Field(
         ByteSize(20_000_000_000),
-        description="disk for the unquantized model's log-probabilities, per engine, such as 20GB; where windows would "
-        "take more, fewer are measured, but two at least",
+        description="disk for one unquantized model's log-probabilities, such as 20GB; where windows would take more, "
+        "fewer are measured, but two at least",
+    )
+    logits_cache: ByteSize = Field(
+        ByteSize(40_000_000_000),
+        description="disk for log-probabilities that are kept for the next run, of all models together, such as 40GB; "
+        "0 keeps none",
     )
     split_above: ByteSize = Field(
         ByteSize(48_000_000_000),
         description="files above this size are published in parts, such as 48GB (the Hub's own limit is 50GB)",
+    )
+    patience: float = Field(
+        DEFAULT_PATIENCE,
+        ge=0,
+        description="seconds for which a request is repeated that a Hub does not answer or refuses for now; where the "
+        "Hub itself asks to wait, it may be an hour",
+    )
+    upload_budget: ByteSize | None = Field(
+        None, description="bytes that one run may upload, such as 500GB; variants beyond it wait for the next run"
     )
     private: bool = Field(False, description="make new repositories private")
 

@@ -1,14 +1,16 @@
-"""Commands that look after what is published: ``retract``."""
+"""Commands that look after what is published: ``retract`` and ``rebuild``."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
+from quantpress.errors import QuantpressError
 
 
 def retract(
@@ -19,11 +21,11 @@ def retract(
     as_json: JsonOption = False,
 ) -> None:
     """Withdraws a published variant: its files leave the branch, its record stays, with the reason."""
-    from quantpress.hub import hub_client
+    from quantpress.hub import source_hub, target_hub
     from quantpress.retract import retract as withdraw
 
     _, settings = load_optional(catalog)
-    hubs = hub_client(settings.target_endpoint), hub_client(settings.source_endpoint)
+    hubs = target_hub(settings), source_hub(settings)
     done = withdraw(*hubs, repo, variant, reason, settings)
     if done.warning:
         typer.echo(f"quantpress: {done.warning}", err=True)
@@ -32,3 +34,45 @@ def retract(
         return
     for branch, commit in done.commits.items():
         typer.echo(f"{repo}@{branch}: {variant} is retracted, commit {commit}")
+
+
+def rebuild(
+    repo: Annotated[str, typer.Argument(help="published repository")],
+    variant: Annotated[str, typer.Argument(help="the variant to make again")],
+    revision: Annotated[str, typer.Option(help="branch, tag or commit whose manifest is read")] = "main",
+    out: Annotated[Path | None, typer.Option(help="folder to leave the files in; without it they are removed")] = None,
+    calibration_text: Annotated[
+        Path | None, typer.Option(help="the text it was calibrated on, where that is not the offline text")
+    ] = None,
+    any_toolchain: Annotated[
+        bool, typer.Option("--any-toolchain", help="go on with other versions than the recipe's")
+    ] = False,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    as_json: JsonOption = False,
+) -> None:
+    """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
+    from quantpress.hub import hub_client
+    from quantpress.rebuild import Choices
+    from quantpress.rebuild import rebuild as make_again
+
+    loaded, settings = load_optional(catalog)
+    lines = [loaded.defaults.calibration, *(line.calibration for line in loaded.models)] if loaded else []
+    configured = [Path(line.text) for line in lines if line is not None and line.text is not None]
+    choices = Choices(
+        texts=tuple(dict.fromkeys([calibration_text] if calibration_text else configured)),
+        any_toolchain=any_toolchain,
+        out=out,
+    )
+    hubs = hub_client(settings.target_endpoint), hub_client(settings.source_endpoint)
+    done = make_again(*hubs, repo, variant, revision, settings, choices, lambda what: typer.echo(what, err=True))
+    if as_json:
+        typer.echo(json.dumps(asdict(done), indent=2))
+    else:
+        for difference in done.other_tools:
+            typer.echo(f"another toolchain: {difference}")
+        for file in done.files:
+            typer.echo(f"{file.path}  {'equal' if file.equal else 'different'}  {file.rebuilt or 'was not made'}")
+    if done.different:
+        raise QuantpressError(
+            f"{variant} of {repo}: {len(done.different)} of {len(done.files)} files are not what the manifest says"
+        )

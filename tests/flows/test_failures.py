@@ -71,7 +71,7 @@ def test_a_gated_model_is_blocked(operator: Operator, tiny_model: Path) -> None:
 
 def test_an_unreachable_hub_is_one_line(operator: Operator) -> None:
     operator.write_catalog([MODEL])
-    code, _, err = operator.call("plan", QUANTPRESS_SOURCE_ENDPOINT="http://127.0.0.1:9")
+    code, _, err = operator.call("plan", QUANTPRESS_SOURCE_ENDPOINT="http://127.0.0.1:9", QUANTPRESS_PATIENCE="0")
     assert code == 1
     (line,) = err.splitlines()
     assert line.startswith(f"quantpress: looking up {MODEL} on http://127.0.0.1:9: ")
