@@ -59,7 +59,8 @@ class Verdict(_Record):
 class Entry(_Record):
     """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
 
-    ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says why.
+    ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
+    why.
     """
 
     recipe: Recipe
@@ -114,12 +115,21 @@ class SourceRecord(_Record):
     licence_override: str | None = None
 
 
+class Earlier(_Record):
+    """What ``main`` held before the source moved: the tag that keeps it (of another branch, ``TAG-BRANCH``), its
+    source, and the files that the source's next commit changed."""
+
+    tag: str
+    source: SourceRecord
+    changed: list[str]
+
+
 class Manifest(_Record):
     """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
     ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
-    of the others: that it is worse than one with fewer bits.
+    of the others: that it is worse than one with fewer bits. ``earlier`` are the states that tags keep, oldest first.
     """
 
     schema_version: Literal[1] = 1
@@ -132,6 +142,7 @@ class Manifest(_Record):
     aliases: list[Alias] = []
     shared: list[File] = []
     flags: dict[str, str] = {}
+    earlier: list[Earlier] = []
 
     def entry(self, variant: str) -> Entry | None:
         """The entry of a variant, if there is one."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from quantizers import quantizer
-from quantizers.protocol import Variant
+from quantizers.protocol import Quantizer, Variant
 from quantpress.catalog import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
+from quantpress.decision import Action, decide
 from quantpress.errors import BadInput, Refused
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import EvaluationText, calibration_text
-from quantpress.gate import exceeds
-from quantpress.gate_limits import Limit, limit_of
+from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
-from quantpress.manifest import Entry
 from quantpress.published import Published, read_published
 from quantpress.recipe import Calibration, Recipe
 from quantpress.settings import Settings
@@ -26,8 +25,6 @@ from quantpress.source import Source, look_up_source
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-Action = Literal["press", "keep", "skip", "block"]
 
 
 class Step(BaseModel):
@@ -175,13 +172,14 @@ def plan_model(
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
             plans.append(FormatPlan(format_name, published, (), (step,)))
             continue
-        plans.append(_plan_format(names, format_name, source, calibration, published, settings, gates))
+        chosen = quantizer(format_name, catalog.backend_of(line, format_name))
+        plans.append(_plan_format(names, chosen, source, calibration, published, settings, gates))
     return ModelPlan(line, source, text, amount, gates, tuple(plans), ())
 
 
 def _plan_format(
     names: list[str],
-    format_name: str,
+    chosen: Quantizer,
     source: Source,
     calibration: Calibration,
     published: Published,
@@ -189,8 +187,7 @@ def _plan_format(
     gates: Mapping[str, GateLine],
 ) -> FormatPlan:
     budget = settings.disk_budget
-    chosen = quantizer(format_name)
-    repo, repo_id = source.record.repo, published.repo_id
+    format_name, repo, repo_id = chosen.format, source.record.repo, published.repo_id
     variants, blocked = [], []
     for name in names:
         try:
@@ -209,7 +206,8 @@ def _plan_format(
             parameters=variant.parameters,
             calibration=calibration,
         )
-        action, reason = _compare(recipe, variant, published, limit_of(variant.name, gates))
+        limit = limit_of(variant.name, gates)
+        action, reason = decide(recipe, variant.branch, source.record, published, limit)
         estimate = estimate_variant(source, variant)
         if action == "press" and budget is not None and estimate.upload > budget:
             blocked.append(_blocked(repo, format_name, name, repo_id, _too_large(estimate, budget)))
@@ -242,47 +240,3 @@ def _too_large(estimate: Estimate, budget: int) -> Refused:
 def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: Refused) -> Step:
     reason = f"blocked: {refusal}"
     return Step(model=model, format=format_name, variant=variant, repo_id=repo_id, action="block", reason=reason)
-
-
-def _compare(recipe: Recipe, variant: Variant, published: Published, limit: Limit | None) -> tuple[Action, str]:
-    """What a variant's published entry says of its recipe."""
-    alias = published.alias(variant.name)
-    if alias is not None and alias.fingerprint == recipe.fingerprint:
-        return "keep", f"same as {alias.same_as}"
-    entry = published.entry(variant.name, variant.branch)
-    if entry is None:
-        return "press", "new"
-    if entry.fingerprint == recipe.fingerprint:
-        if entry.status == "retracted":
-            return "keep", f"retracted: {entry.retraction}"
-        return _compare_gate(entry, limit)
-    if entry.recipe.source_sha != recipe.source_sha:
-        return "press", f"source moved: {entry.recipe.source_sha[:8]} to {recipe.source_sha[:8]}"
-    return "press", f"recipe changed: {', '.join(_changed(entry.recipe, recipe))}"
-
-
-def _compare_gate(entry: Entry, limit: Limit | None) -> tuple[Action, str]:
-    """What the gate's limit, as it is now, says of an entry whose recipe still holds."""
-    if _gate_says_otherwise(entry, limit):
-        return "press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now"
-    if entry.status == "withheld":
-        return "keep", f"withheld: {'; '.join(entry.verdict.reasons)}"
-    return "keep", "up to date"
-
-
-def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
-    """Whether the limit, as it is now, decides otherwise of an entry's divergence than the one it was judged by."""
-    before, now = entry.verdict.max_divergence, limit.max_divergence if limit else None
-    exceeded = now is not None and exceeds(entry.evaluation, now)
-    if entry.status == "published":
-        return exceeded
-    return before is not None and exceeds(entry.evaluation, before) and not exceeded
-
-
-def _limit_text(limit: Limit | None) -> str:
-    return f"{limit.max_divergence:g}" if limit else "none"
-
-
-def _changed(old: Recipe, new: Recipe) -> list[str]:
-    before, after = old.model_dump(), new.model_dump()
-    return [key for key in after if before[key] != after[key]]

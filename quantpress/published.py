@@ -48,6 +48,12 @@ class Published:
             entry.status,
         )
 
+    def source_files(self, sha: str) -> dict[str, str]:
+        """The hashes of the source's files at an earlier commit, as far as ``main`` tells of it."""
+        main = self.manifests.get("main")
+        records = [main.source, *(earlier.source for earlier in main.earlier)] if main else []
+        return next((record.files for record in records if record.sha == sha), {})
+
     def alias(self, variant: str) -> Alias | None:
         """The alias that ``main`` lists for a variant."""
         main = self.manifests.get("main")

@@ -1,0 +1,100 @@
+"""What is to be done with a variant, and why: its recipe against what is published of it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from quantpress.gate import exceeds
+from quantpress.gate_limits import Limit
+from quantpress.manifest import Entry, SourceRecord
+from quantpress.published import Published
+from quantpress.recipe import Recipe
+
+#: ``press``: make it; ``refresh``: give the published weights new metadata; ``card``: commit cards and manifest alone.
+Action = Literal["press", "refresh", "card", "keep", "skip", "block"]
+
+
+class Decision(NamedTuple):
+    """An action and its reason."""
+
+    action: Action
+    reason: str
+
+
+def decide(recipe: Recipe, branch: str, source: SourceRecord, published: Published, limit: Limit | None) -> Decision:
+    """What a variant's published entry says of its recipe; ``source`` is upstream as it is now."""
+    alias = published.alias(recipe.variant)
+    if alias is not None and alias.fingerprint == recipe.fingerprint:
+        return Decision("keep", f"same as {alias.same_as}")
+    if alias is not None and _changed(alias.recipe, recipe) == ["source_sha"]:
+        before = published.source_files(alias.recipe.source_sha)
+        if before and not _weights(changed_files(before, source.files)):
+            return Decision("card", f"same as {alias.same_as}; {_moved(alias.recipe, source)}, its weights did not")
+    entry = published.entry(recipe.variant, branch)
+    if entry is None:
+        return Decision("press", "new")
+    if entry.fingerprint == recipe.fingerprint:
+        if entry.status == "retracted":
+            return Decision("keep", f"retracted: {entry.retraction}")
+        return _decide_by_gate(entry, limit)
+    changed = _changed(entry.recipe, recipe)
+    if changed != ["source_sha"]:
+        return Decision("press", f"recipe changed: {', '.join(changed)}")
+    return _decide_by_source(entry, source, published.source_files(entry.recipe.source_sha))
+
+
+def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]) -> Decision:
+    """What a new commit of the source means for an entry whose recipe is the same but for it."""
+    moved = _moved(entry.recipe, source)
+    if not before:
+        return Decision("press", f"{moved}; what changed is not known")
+    changed = changed_files(before, source.files)
+    if weights := _weights(changed):
+        return Decision("press", f"{moved}; weights changed: {', '.join(weights)}")
+    if entry.status != "published":
+        return Decision("keep", f"{entry.status}: {entry.retraction or '; '.join(entry.verdict.reasons)}")
+    if not changed:
+        return Decision("card", f"{moved}; no file that is read changed")
+    if len(entry.artifact.files) > 1 and entry.recipe.format == "gguf":
+        return Decision("press", f"{moved}; changed: {', '.join(changed)}; a file in parts is made anew")
+    return Decision("refresh", f"{moved}; weights did not change, metadata did: {', '.join(changed)}")
+
+
+def _moved(recipe: Recipe, source: SourceRecord) -> str:
+    return f"source moved: {recipe.source_sha[:8]} to {source.sha[:8]}"
+
+
+def _weights(paths: list[str]) -> list[str]:
+    return [path for path in paths if path.endswith(".safetensors")]
+
+
+def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Paths that came, went or have other content."""
+    return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+
+
+def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
+    """What the gate's limit, as it is now, says of an entry whose recipe still holds."""
+    if _gate_says_otherwise(entry, limit):
+        return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
+    if entry.status == "withheld":
+        return Decision("keep", f"withheld: {'; '.join(entry.verdict.reasons)}")
+    return Decision("keep", "up to date")
+
+
+def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
+    """Whether the limit, as it is now, decides otherwise of an entry's divergence than the one it was judged by."""
+    before, now = entry.verdict.max_divergence, limit.max_divergence if limit else None
+    exceeded = now is not None and exceeds(entry.evaluation, now)
+    if entry.status == "published":
+        return exceeded
+    return before is not None and exceeds(entry.evaluation, before) and not exceeded
+
+
+def _limit_text(limit: Limit | None) -> str:
+    return f"{limit.max_divergence:g}" if limit else "none"
+
+
+def _changed(old: Recipe, new: Recipe) -> list[str]:
+    before, after = old.model_dump(), new.model_dump()
+    return [key for key in after if before[key] != after[key]]
