@@ -1,15 +1,18 @@
-"""Formats, registered lazily: importing this package imports no format, no torch and no transformers."""
+"""Formats, registered lazily: importing this package imports no format, no torch and no transformers.
+
+Other packages add formats by entry points of the group ``quantpress.quantizers`` (:mod:`quantizers.third_party`).
+"""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
+from quantpress.hints import hint
 
 if TYPE_CHECKING:
-    from quantizers.protocol import Quantizer
+    from quantizers.protocol import Quantizer, Variant
 
 #: Format to ``module:object``, in the order in which formats are made.
 _REGISTRY = {
@@ -20,19 +23,64 @@ _REGISTRY = {
     "exl2": "quantizers.exl2:EXL2",
 }
 
+#: Formats that more than one library can make: backend to ``module:object``, the default first.
+_BACKENDS = {
+    "gptq": {"gptqmodel": "quantizers.gptq:GPTQ", "auto-gptq": "quantizers.archived_formats:AutoGPTQ"},
+    "awq": {"gptqmodel": "quantizers.awq:AWQ", "autoawq": "quantizers.archived_formats:AutoAWQ"},
+}
+
 
 def formats() -> list[str]:
-    """The registered format names, in the order in which formats are made."""
-    return list(_REGISTRY)
+    """The registered format names, in the order in which formats are made; those of other packages come last."""
+    from quantizers.third_party import entry_points
+
+    return [*_REGISTRY, *(name for name in entry_points() if name not in _REGISTRY)]
 
 
-def quantizer(name: str) -> Quantizer:
-    """The quantizer of a format. Raises :class:`BadInput` for an unknown name, naming the nearest one."""
-    target = _REGISTRY.get(name)
-    if target is None:
-        nearest = get_close_matches(name, _REGISTRY, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(_REGISTRY)}"
-        raise BadInput(f"unknown format {name!r}: {hint}")
+def backends(format_name: str) -> list[str]:
+    """The libraries that a format can be made with, the default first; none where there is no choice."""
+    return list(_BACKENDS.get(format_name, ()))
+
+
+def quantizer(name: str, backend: str | None = None) -> Quantizer:
+    """The quantizer of a format, by one of its backends (None: the default).
+
+    Raises :class:`BadInput` for an unknown name, naming the nearest one, and for a format of another package that
+    cannot be used.
+    """
+    if backend is not None:
+        return _load(_backend_target(name, backend))
+    if name in _REGISTRY:
+        return _load(_REGISTRY[name])
+    from quantizers.third_party import entry_points, load
+
+    if name in entry_points():
+        return load(name)
+    raise BadInput(f"unknown format {name!r}: {hint(name, formats())}")
+
+
+def quantizer_of(variant: Variant) -> Quantizer:
+    """The quantizer that makes a variant: its format's, by the backend that its parameters name."""
+    return quantizer(variant.format, variant.parameters.get("backend"))
+
+
+def mistakes() -> list[str]:
+    """A line for each format of another package that is never used, for the user to see."""
+    from quantizers import third_party
+
+    return third_party.mistakes(list(_REGISTRY))
+
+
+def _backend_target(name: str, backend: str) -> str:
+    known = _BACKENDS.get(name, {})
+    if not known:
+        raise BadInput(f"format {name!r} has no backends to choose from: leave out {backend!r}")
+    if backend not in known:
+        raise BadInput(f"unknown backend {backend!r} of format {name!r}: {hint(backend, known)}")
+    return known[backend]
+
+
+def _load(target: str) -> Quantizer:
     module, _, attribute = target.partition(":")
     found: Quantizer = getattr(import_module(module), attribute)()
     return found

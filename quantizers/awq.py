@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from quantizers.gptqmodel_format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
 from quantpress.errors import BadInput
+from quantpress.hints import hint
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
@@ -28,14 +28,25 @@ class AWQ(GPTQModelFormat):
 
     def variant(self, name: str, config: Parameters) -> Variant:
         self.check_name(name)
+        self.check_architecture(config)
         if name == _AUTO:
             name = f"awq-4bit-{largest_group_size(config)}g"
         found = _NAME.fullmatch(name)
         assert found is not None  # check_name let it pass
         group_size = int(found["group"])
         check_group_size(config, group_size)
-        default = group_size == largest_group_size(config)
-        parameters: Parameters = {
+        return Variant(
+            format=self.format,
+            name=name,
+            branch="main" if group_size == largest_group_size(config) else name,
+            parameters=self.parameters(group_size),
+            nominal_bits=packed_bits(4, group_size),
+            needs_cuda=self.needs_cuda,
+        )
+
+    def parameters(self, group_size: int) -> Parameters:
+        """What GPTQModel and our search are told."""
+        return {
             "bits": 4,
             "group_size": group_size,
             "zero_point": True,
@@ -45,19 +56,11 @@ class AWQ(GPTQModelFormat):
             "scale_search_steps": 10,
             "clip_search_steps": 10,
         }
-        return Variant(
-            format=self.format,
-            name=name,
-            branch="main" if default else name,
-            parameters=parameters,
-            nominal_bits=packed_bits(4, group_size),
-        )
 
     def check_name(self, name: str) -> None:
         if name != _AUTO and not _NAME.fullmatch(name):
             known = [_AUTO, *(f"awq-4bit-{size}g" for size in GROUP_SIZES)]
-            nearest = (get_close_matches(name, known, n=1, cutoff=0.0) or known)[0]
-            raise BadInput(f"unknown AWQ variant {name!r}: did you mean {nearest!r}?")
+            raise BadInput(f"unknown AWQ variant {name!r}: {hint(name, known)}")
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_awq

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from quantizers.gptqmodel_format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import GROUP_SIZES, WHOLE_ROW, check_group_size, largest_group_size, packed_bits
+from quantizers.widths import (
+    GROUP_SIZES,
+    PACKED_TOGETHER,
+    WHOLE_ROW,
+    check_divisible,
+    check_group_size,
+    largest_group_size,
+    packed_bits,
+)
 from quantpress.errors import BadInput
+from quantpress.hints import hint
 
 _NAME = re.compile(r"gptq-(?P<bits>3|4|8)bit-(?P<group>-1|128|64|32)g-actorder_(?P<order>True|False)")
 _AUTO = re.compile(r"gptq-(?P<bits>3|4|8)bit-auto")
 
-#: The branches of TheBloke's later repos (TheBloke/Llama-2-7B-GPTQ), his ``main`` by its own name first.
+#: The branches of TheBloke's later repos (TheBloke/Llama-2-7B-GPTQ), what his ``main`` held first, and 3 bits beside.
 _THEBLOKE = [
+    "gptq-4bit-auto",
     "gptq-4bit-128g-actorder_True",
-    "gptq-4bit-128g-actorder_False",
     "gptq-4bit-64g-actorder_True",
     "gptq-4bit-32g-actorder_True",
     "gptq-8bit--1g-actorder_True",
     "gptq-8bit-128g-actorder_True",
-    "gptq-8bit-64g-actorder_True",
+    "gptq-3bit-128g-actorder_True",
 ]
 
 
@@ -38,16 +46,30 @@ class GPTQ(GPTQModelFormat):
         return [self.variant("gptq-4bit-auto", config).name]
 
     def variant(self, name: str, config: Parameters) -> Variant:
+        """``auto`` is the largest group size that the model can have, without activation order: TheBloke's ``main``."""
         self.check_name(name)
+        self.check_architecture(config)
         if auto := _AUTO.fullmatch(name):
-            name = f"gptq-{auto['bits']}bit-{largest_group_size(config)}g-actorder_True"
+            name = f"gptq-{auto['bits']}bit-{largest_group_size(config)}g-actorder_False"
         found = _NAME.fullmatch(name)
         assert found is not None  # check_name let it pass
         bits, group_size = int(found["bits"]), int(found["group"])
         check_group_size(config, group_size)
+        check_divisible(config, PACKED_TOGETHER, "packed into whole 32-bit words")
         activation_order = found["order"] == "True"
-        default = bits == 4 and activation_order and group_size == largest_group_size(config)
-        parameters: Parameters = {
+        default = bits == 4 and not activation_order and group_size == largest_group_size(config)
+        return Variant(
+            format=self.format,
+            name=name,
+            branch="main" if default else name,
+            parameters=self.parameters(bits, group_size, activation_order),
+            nominal_bits=packed_bits(bits, group_size),
+            needs_cuda=self.needs_cuda,
+        )
+
+    def parameters(self, bits: int, group_size: int, activation_order: bool) -> Parameters:
+        """What GPTQModel is told."""
+        return {
             "bits": bits,
             "group_size": group_size,
             "desc_act": activation_order,
@@ -62,17 +84,10 @@ class GPTQ(GPTQModelFormat):
             "mse": 2.4,
             "scale_search_steps": 10,
         }
-        return Variant(
-            format=self.format,
-            name=name,
-            branch="main" if default else name,
-            parameters=parameters,
-            nominal_bits=packed_bits(bits, group_size),
-        )
 
     def check_name(self, name: str) -> None:
         if not (_NAME.fullmatch(name) or _AUTO.fullmatch(name)):
-            raise BadInput(f"unknown GPTQ variant {name!r}: did you mean {_nearest(name)!r}?")
+            raise BadInput(f"unknown GPTQ variant {name!r}: {hint(name, _known_names())}")
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_gptq
@@ -80,15 +95,10 @@ class GPTQ(GPTQModelFormat):
         return quantize_gptq(job)
 
 
-def _nearest(name: str) -> str:
-    known = [
-        *(f"gptq-{bits}bit-auto" for bits in (3, 4, 8)),
-        *(
-            f"gptq-{bits}bit-{group}g-actorder_{order}"
-            for bits in (3, 4, 8)
-            for group in (*GROUP_SIZES, WHOLE_ROW)
-            for order in (True, False)
-        ),
+def _known_names() -> list[str]:
+    bits = (4, 8, 3)
+    autos = [f"gptq-{width}bit-auto" for width in bits]
+    groups = (*GROUP_SIZES, WHOLE_ROW)
+    return autos + [
+        f"gptq-{width}bit-{group}g-actorder_{order}" for width in bits for group in groups for order in (True, False)
     ]
-    begun = [candidate for candidate in known if candidate.startswith(name)]
-    return (begun or get_close_matches(name, known, n=1, cutoff=0.0))[0]

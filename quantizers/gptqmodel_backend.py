@@ -107,6 +107,10 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
     model.save(str(job.out))
     (job.out / "quant_log.csv").unlink(missing_ok=True)
     make_plain(job, dtype)
+    return describe(job, packed(job), {"calibration_tokens": sum(map(len, windows))})
+
+
+def packed(job: Job) -> Storage:
+    """How a GPTQ or AWQ checkpoint stores the linears of a job, whichever library wrote it."""
     bits = job.variant.parameters["bits"]
-    storage = Storage(weights=(".qweight",), type=f"int{bits}", bits=bits, beside=_BESIDE)
-    return describe(job, storage, {"calibration_tokens": sum(map(len, windows))})
+    return Storage(weights=(".qweight",), type=f"int{bits}", bits=bits, beside=_BESIDE)

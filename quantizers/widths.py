@@ -14,6 +14,10 @@ GROUP_SIZES = (128, 64, 32)
 #: One scale for a whole row: divides every width.
 WHOLE_ROW = -1
 
+#: GPTQ's checkpoints pack 32 inputs, and the zero points of 32 outputs, into whole 32-bit words at any number of bits
+#: (GPTQModel 7.6.0, ``pack_block`` of nn_modules/qlinear/__init__.py; AutoGPTQ 0.7.1, qlinear_cuda_old.py).
+PACKED_TOGETHER = 32
+
 #: config.json's keys that are a number of inputs of some linear, and of which.
 _WIDTH_KEYS = {
     "hidden_size": "inputs of attention, gate and up projections",
@@ -57,6 +61,26 @@ def check_group_size(config: Parameters, group_size: int) -> None:
     for kind, width in input_widths(config).items():
         if width % group_size:
             raise Refused(f"group size {group_size} does not divide {kind}: use {_choices(config)}")
+
+
+def output_widths(config: Parameters) -> dict[str, int]:
+    """What the linears of a model's layers give out, as :func:`input_widths` has what they take in."""
+    text = config.get("text_config", config)
+    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
+    shared = text.get("num_key_value_heads")
+    widths = input_widths(config)
+    if isinstance(heads, int) and isinstance(hidden, int) and isinstance(shared, int) and heads > 0:
+        width = shared * (text.get("head_dim") or hidden // heads)
+        widths[f"key and value width {width}, outputs of attention's key and value projections"] = width
+    return widths
+
+
+def check_divisible(config: Parameters, divisor: int, why: str) -> None:
+    """Raises :class:`Refused`, naming the width, unless ``divisor`` divides all that the layers' linears take in and
+    give out; ``why`` is the end of a sentence on weights."""
+    for kind, width in output_widths(config).items():
+        if width % divisor:
+            raise Refused(f"{kind}, is not divisible by {divisor}: weights are {why}")
 
 
 def largest_group_size(config: Parameters) -> int:

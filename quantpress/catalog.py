@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,8 +17,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from quantizers import formats, quantizer
+from quantizers import backends, formats, quantizer
 from quantpress.errors import BadInput, Refused
+from quantpress.hints import hint
 from quantpress.repo_id import PATTERN, check_repo_id
 from quantpress.settings import Settings
 
@@ -113,6 +113,11 @@ class ModelLine(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _backends_are_known(self) -> ModelLine:
+        check_backends(self.backends)
+        return self
+
+    @model_validator(mode="after")
     def _gates_are_of_variants(self) -> ModelLine:
         check_gate_names(self.gates, self.formats or formats())
         return self
@@ -123,6 +128,7 @@ class Defaults(_Strict):
 
     formats: list[Format] = Field(default_factory=lambda: list(_DEFAULT_FORMATS), min_length=1)
     variants: dict[Format, list[str]] = {}
+    backends: dict[Format, str] = Field({}, description="library to make a format with, per format")
     calibration: CalibrationLine = CalibrationLine()
     gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")
 
@@ -130,6 +136,7 @@ class Defaults(_Strict):
     def _variants_are_known(self) -> Defaults:
         for format_name, names in self.variants.items():
             check_variant_names(format_name, names)
+        check_backends(self.backends)
         check_gate_names(self.gates, formats())
         return self
 
@@ -180,7 +187,7 @@ class Catalog(_Strict):
 
         A ladder stands for those of its variants that this model can have.
         """
-        chosen = quantizer(format_name)
+        chosen = quantizer(format_name, self.backend_of(line, format_name))
 
         def can_have(name: str) -> bool:
             try:
@@ -198,6 +205,11 @@ class Catalog(_Strict):
             names += [name for name in ladders[item] if can_have(name)] if item in ladders else [item]
         return list(dict.fromkeys(names))
 
+    def backend_of(self, line: ModelLine, format_name: str) -> str | None:
+        """The library to make a format of a model with; None is the format's default."""
+        asked = line.backends.get(format_name) or self.defaults.backends.get(format_name)
+        return None if asked in backends(format_name)[:1] else asked
+
     def gates_of(self, line: ModelLine) -> dict[str, GateLine]:
         """The gates that differ from the built-in ones, by variant."""
         return self.defaults.gates | line.gates
@@ -208,9 +220,7 @@ class Catalog(_Strict):
 
 def nearest(word: str, valid: Iterable[str]) -> str:
     """``; did you mean 'X'?``, or the list of valid words where none is near."""
-    words = list(valid)
-    matches = get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; valid: {', '.join(words)}"
+    return f"; {hint(word, valid)}"
 
 
 def model_name(repo: str) -> str:
@@ -231,6 +241,15 @@ def check_gate_names(gates: Iterable[str], format_names: list[str]) -> None:
     for name in gates:
         if not any(_is_variant(format_name, name) for format_name in format_names):
             raise PositionedError(("gates", name), f"{name!r} is no variant of the formats {', '.join(format_names)}")
+
+
+def check_backends(chosen: dict[str, str]) -> None:
+    """Raises :class:`PositionedError` for the first format that cannot be made with the library chosen for it."""
+    for format_name, backend in chosen.items():
+        try:
+            quantizer(format_name, backend)
+        except BadInput as error:
+            raise PositionedError(("backends", format_name), str(error)) from None
 
 
 def check_variant_names(format_name: str, names: list[str]) -> None:

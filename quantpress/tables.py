@@ -8,6 +8,7 @@ from rich.table import Table
 from quantpress.plan import ModelPlan
 from quantpress.report import ModelReport
 from quantpress.settings import Settings
+from quantpress.toolchain.registry import Installed, Toolchain
 from quantpress.verify import Verification
 
 
@@ -77,3 +78,11 @@ def print_checked(found: Verification) -> None:
         style = "red" if spoken.problem else "green"
         said = spoken.problem or f"loads and writes: {' '.join(spoken.text.split())}"
         console.print(f"{spoken.variant}  {said}", style=style, soft_wrap=True)
+
+
+def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
+    """One line per toolchain: version and folder, or how to get it."""
+    console = Console(markup=False)
+    for each, there in found:
+        state = f"{there.version}  {there.folder}" if there else f"missing: quantpress toolchain install {each.name}"
+        console.print(f"{each.name}  (for {each.purpose})  {state}", soft_wrap=True)

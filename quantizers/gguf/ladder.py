@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from quantpress.errors import BadInput
+from quantpress.hints import hint
 
 #: A model's kind by its matrices: ``dense``, ``experts`` (a mixture of experts) or ``ternary`` (BitNet).
 Kind = Literal["dense", "experts", "ternary"]
@@ -148,8 +148,5 @@ def rungs_for(config: Mapping[str, Any], names: Iterable[str] = RUNGS) -> list[s
 
 def check_rung(name: str) -> None:
     """Raises :class:`BadInput`, naming the nearest rung, unless ``name`` is one."""
-    if name in RUNGS:
-        return
-    nearest = get_close_matches(name.upper(), RUNGS, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(RUNGS)}"
-    raise BadInput(f"unknown GGUF variant {name!r}: {hint}")
+    if name not in RUNGS:
+        raise BadInput(f"unknown GGUF variant {name!r}: {hint(name, RUNGS)}")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,19 +49,44 @@ def environment_key(requirements: list[str], constraints: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def build_environment(name: str, requirements: list[str], constraints: Path, cache: Path) -> Path:
+def environment_folder(
+    name: str, requirements: list[str], constraints: Path, cache: Path, alone: Sequence[str] = ()
+) -> Path:
+    """Where the environment of these requirements is, or will be; see :func:`build_environment`."""
+    key = environment_key([*requirements, *alone], constraints.read_text(encoding="utf-8"))
+    return cache / "environments" / f"{name}-{key}"
+
+
+def is_built(folder: Path) -> bool:
+    """Whether an environment was built to its end."""
+    return (folder / _COMPLETE).exists()
+
+
+def build_environment(
+    name: str,
+    requirements: list[str],
+    constraints: Path,
+    cache: Path,
+    alone: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Path:
     """Builds (once, under a lock) and returns an environment that holds ``requirements``.
 
-    Raises :class:`subprocess.CalledProcessError` when pip fails; its output is on the terminal.
+    Those of ``alone`` (names, whose versions ``constraints`` has) are installed after them, from source and without
+    what they ask for. pip runs with the environment ``variables`` (None: this process's). Raises
+    :class:`subprocess.CalledProcessError` when pip fails; its output is on the terminal.
     """
-    key = environment_key(requirements, constraints.read_text(encoding="utf-8"))
-    folder = cache / "environments" / f"{name}-{key}"
+    folder = environment_folder(name, requirements, constraints, cache, alone)
     with _locked(folder.with_suffix(".lock")):
-        if not (folder / _COMPLETE).exists():
-            print(f"Installing {len(requirements)} requirements into {folder} (minutes, once)", flush=True)
+        if not is_built(folder):
+            count = len(requirements) + len(alone)
+            print(f"Installing {count} requirements into {folder} (minutes, once)", flush=True)
             venv.create(folder, with_pip=True, clear=True)
             pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-            subprocess.run([*pip, "-c", str(constraints), *requirements], check=True)
+            pip += ["-c", str(constraints)]
+            subprocess.run([*pip, *requirements], check=True, env=variables)
+            if alone:
+                subprocess.run([*pip, "--no-deps", f"--no-binary={','.join(alone)}", *alone], check=True, env=variables)
             (folder / _COMPLETE).touch()
     return folder
 

@@ -1,0 +1,50 @@
+"""Quantizes with AutoGPTQ: ``python -I autogptq_backend.py ORDER.json``, in the archived libraries' environment.
+
+Written for auto-gptq 0.7.1 and transformers 4.51.3; imports nothing of quantpress. See quantizers/archived_formats.py
+for what is ordered.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig
+from safetensors.torch import save_file
+
+
+def main(order_file: Path) -> None:
+    order = json.loads(order_file.read_text(encoding="utf-8"))
+    torch.set_num_threads(order["threads"])
+    config = BaseQuantizeConfig(**order["parameters"])
+    made = AutoGPTQForCausalLM.from_pretrained(
+        order["source"], config, torch_dtype=getattr(torch, order["dtype"]), trust_remote_code=False
+    )
+    made.quantize([_sample(ids) for ids in order["windows"]])
+    _save(made.model, config, Path(order["out"]))
+
+
+def _sample(ids: list[int]) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+
+
+def _save(model: Any, config: BaseQuantizeConfig, folder: Path) -> None:
+    """AutoGPTQ's own saving stores tied weights twice and gives the file a name that transformers does not look for."""
+    model.to("cpu")
+    tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()
+    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    described = config.to_dict()
+    for local in ("model_name_or_path", "model_file_base_name", "is_marlin_format"):
+        described.pop(local)
+    model.config.quantization_config = described
+    model.config.save_pretrained(folder)
+    # What text-generation-webui and AutoGPTQ itself look for.
+    (folder / "quantize_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,83 @@
+"""Formats of other packages: entry points of the group ``quantpress.quantizers``, each named after its format.
+
+An entry point is loaded when its format is asked for and not before. One that cannot be used is an error of that format
+alone, in one line that names the package.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from quantpress.errors import BadInput
+
+if TYPE_CHECKING:
+    from quantizers.protocol import Quantizer
+
+GROUP = "quantpress.quantizers"
+#: A format's name goes into names of files and of folders.
+_NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
+
+
+@cache
+def entry_points() -> dict[str, list[metadata.EntryPoint]]:
+    """Format to the entry points that claim it, one per package; read once per process.
+
+    A package that is found twice, in two folders of the search path, counts once, as Python imports the first.
+    """
+    found: dict[str, dict[str, metadata.EntryPoint]] = {}
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        found.setdefault(point.name, {}).setdefault(_package(point), point)
+    return {name: list(points.values()) for name, points in found.items() if _NAME.fullmatch(name)}
+
+
+def load(name: str) -> Quantizer:
+    """The quantizer of a format that an entry point gives. Raises :class:`BadInput`, naming the package, for one that
+    two packages claim, that cannot be imported, or that is no quantizer of that format."""
+    points = entry_points()[name]
+    if len(points) > 1:
+        packages = " and ".join(_package(point) for point in points)
+        raise BadInput(f"format {name!r} is given by {packages}: uninstall all but one of them")
+    point = points[0]
+    where = f"format {name!r} of package {_package(point)}"
+    try:
+        made = point.load()()
+    except Exception as error:  # whatever another package's code raises is its failure, not a crash of the press
+        reason = (str(error).splitlines() or [""])[0]
+        raise BadInput(
+            f"{where} cannot be loaded ({type(error).__name__}: {reason}): repair or uninstall the package"
+        ) from None
+    missing = [member for member in _members() if not hasattr(made, member)]
+    if missing:
+        raise BadInput(
+            f"{where} is no quantizer, for {point.value} lacks {', '.join(missing)}: see docs/add-a-format.md"
+        )
+    if made.format != name:
+        raise BadInput(f"{where} calls itself {made.format!r}: its entry point must have that name")
+    found: Quantizer = made
+    return found
+
+
+def mistakes(built_in: list[str]) -> list[str]:
+    """A line for each entry point that is never used: it has the name of a ``built_in`` format, or an unusable one."""
+    lines = set()
+    for point in metadata.entry_points(group=GROUP):
+        where = f"format {point.name!r} of package {_package(point)} is not used"
+        if point.name in built_in:
+            lines.add(f"{where}: quantpress has its own of that name")
+        elif not _NAME.fullmatch(point.name):
+            lines.add(f"{where}: its name may have lower-case letters, digits, and single - and . between them")
+    return sorted(lines)
+
+
+def _package(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def _members() -> list[str]:
+    from quantizers.protocol import Quantizer
+
+    declared = [name for name in vars(Quantizer) if not name.startswith("_")]
+    return sorted({*declared, *Quantizer.__annotations__})

@@ -1,0 +1,85 @@
+"""The toolchains by name: what ``quantpress toolchain list`` shows and ``install`` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantpress.errors import BadInput
+from quantpress.hints import hint
+from quantpress.toolchain import archived_libraries, exllama, llama_cpp
+from quantpress.toolchain.progress import Progress
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A toolchain that is there: its version and its folder."""
+
+    version: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """``find`` looks for a toolchain and makes nothing; ``install`` makes it once, in the user's cache."""
+
+    name: str
+    purpose: str
+    find: Callable[[], Installed | None]
+    install: Callable[[Progress], Installed]
+
+
+def toolchain(name: str) -> Toolchain:
+    """Raises :class:`BadInput` for a name that no toolchain has."""
+    found = {each.name: each for each in TOOLCHAINS}
+    if name not in found:
+        raise BadInput(f"unknown toolchain {name!r}: {hint(name, found)}")
+    return found[name]
+
+
+def _find_llama_cpp() -> Installed | None:
+    found = llama_cpp.find()
+    return Installed(found.version, found.source.parent) if found else None
+
+
+def _install_llama_cpp(progress: Progress) -> Installed:
+    made = llama_cpp.install(progress)
+    return Installed(made.version, made.source.parent)
+
+
+def _find_archived_libraries() -> Installed | None:
+    found = archived_libraries.find()
+    return _archived(found) if found else None
+
+
+def _install_archived_libraries(progress: Progress) -> Installed:
+    return _archived(archived_libraries.install(progress))
+
+
+def _archived(interpreter: Path) -> Installed:
+    return Installed(archived_libraries.version(), interpreter.parents[1])
+
+
+def _exllama(package: exllama.ExLlama, purpose: str) -> Toolchain:
+    def find() -> Installed | None:
+        folder = exllama.find(package)
+        return Installed(package.version, folder) if folder else None
+
+    def install(progress: Progress) -> Installed:
+        return Installed(package.version, exllama.install(package, progress))
+
+    return Toolchain(package.name, purpose, find, install)
+
+
+TOOLCHAINS = (
+    Toolchain("llama.cpp", "the format gguf", _find_llama_cpp, _install_llama_cpp),
+    Toolchain(
+        archived_libraries.NAME,
+        "the backends auto-gptq and autoawq",
+        _find_archived_libraries,
+        _install_archived_libraries,
+    ),
+    _exllama(exllama.EXLLAMAV3, "the format exl3, on CUDA"),
+    _exllama(exllama.EXLLAMAV2, "the format exl2, on CUDA"),
+)
