@@ -21,6 +21,10 @@ _REGISTRY = {
     "awq": "quantizers.awq:AWQ",
     "exl3": "quantizers.exl3:EXL3",
     "exl2": "quantizers.exl2:EXL2",
+    "torchao": "quantizers.torchao:TorchAO",
+    "bitsandbytes": "quantizers.bitsandbytes:BitsAndBytes",
+    "compressed-tensors": "quantizers.compressed:CompressedTensors",
+    "reference": "quantizers.reference:Reference",
 }
 
 #: Formats that more than one library can make: backend to ``module:object``, the default first.

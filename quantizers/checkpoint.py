@@ -46,17 +46,15 @@ class Contents:
         return sum(self.weights.values())
 
 
-def contents(folder: Path, storage: Storage | None = None) -> Contents:
+def contents(folder: Path, storage: Storage | None = None, source: Path | None = None) -> Contents:
     """Counts the weights of all safetensors files of ``folder``; ``storage`` is None for an unquantized model.
 
     A linear is a quantized one if a tensor of its name ends as one of ``storage.beside``: a format that leaves a linear
-    as it was writes its ``weight`` and nothing beside it. Raises :class:`QuantpressError` where there is no such file
-    or a header cannot be read.
+    as it was writes its ``weight`` and nothing beside it. Where ``source``, the folder of the unquantized model, has
+    its ``weight``, that says how many weights it holds: packed ones can be padded. Raises :class:`QuantpressError`
+    where there is no such file or a header cannot be read.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise QuantpressError(f"{folder} holds no safetensors files")
-    tensors = {name: tensor for file in files for name, tensor in _header(file).items()}
+    tensors, unquantized = _tensors(folder), _tensors(source) if source else {}
     quantized = {stem for name in tensors if storage and (stem := _stem(name, storage.beside))}
     weights: Counter[str] = Counter()
     bits = 0
@@ -66,11 +64,19 @@ def contents(folder: Path, storage: Storage | None = None) -> Contents:
         bits += elements * width
         if storage and _stem(name, storage.beside):
             continue
-        if storage and _stem(name, storage.weights) in quantized:
-            weights[storage.type] += elements * width // storage.bits
+        if storage and (stem := _stem(name, storage.weights)) in quantized:
+            before = unquantized.get(f"{stem}.weight")
+            weights[storage.type] += math.prod(before["shape"]) if before else elements * width // storage.bits
         else:
             weights[dtype] += elements
     return Contents(dict(weights), bits)
+
+
+def _tensors(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise QuantpressError(f"{folder} holds no safetensors files")
+    return {name: tensor for file in files for name, tensor in _header(file).items()}
 
 
 def _stem(name: str, endings: tuple[str, ...]) -> str | None:

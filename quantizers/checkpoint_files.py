@@ -53,7 +53,7 @@ def make_plain(job: Job, dtype: str) -> None:
 
 def describe(job: Job, storage: Storage | None, details: Parameters) -> Output:
     """What lies in ``job.out``, with ``details`` beside the counts of weights."""
-    source, made = contents(job.source), contents(job.out, storage)
+    source, made = contents(job.source), contents(job.out, storage, job.source)
     return Output(
         files=sorted(str(path.relative_to(job.out)) for path in job.out.rglob("*") if path.is_file()),
         bits_per_weight=made.bits / source.total_weights,

@@ -173,7 +173,10 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "stand_ins": [found for found in map(figures.stand_in, shown) if found],
         "plots": _plots(manifest, context, here),
         "settings": lambda labels: _settings(shown, labels),
-        "calibrations": _unique(entry.recipe.calibration for entry in shown),
+        # A quantizer that read no calibration text says so.
+        "calibrations": _unique(
+            entry.recipe.calibration for entry in shown if entry.artifact.details.get("calibration_tokens") != 0
+        ),
         "quantizers": _unique(entry.recipe.quantizer for entry in shown),
         "imatrix_files": [file.path for file in manifest.shared if "imatrix" in file.path.lower()],
         "hashes": "\n".join(

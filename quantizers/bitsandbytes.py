@@ -1,0 +1,89 @@
+"""The ``bitsandbytes`` format: LLM.int8() and NF4 (QLoRA), quantized while loading and saved by transformers.
+
+No calibration: rows (int8) or blocks of 64 weights (nf4) are rounded to fixed levels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantizers.checkpoint import Storage
+from quantizers.checkpoint_files import describe, source_config, stored_dtype
+from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.protocol import Job, Output, Parameters, Variant
+
+#: Variants, the default first: what of transformers' BitsAndBytesConfig decides the bytes or the results.
+_PARAMETERS: dict[str, Parameters] = {
+    # 64 weights share a float32 scale: bitsandbytes' only block size on loading.
+    "nf4": {"bits": 4, "quant_type": "nf4", "block_size": 64, "double_quant": False},
+    # The scales are quantized themselves, to 8 bits in blocks of 256 (QLoRA, arXiv:2305.14314, section 3).
+    "nf4-double": {"bits": 4, "quant_type": "nf4", "block_size": 64, "double_quant": True},
+    # Inputs of at least 6 stay in 16 bits (LLM.int8(), arXiv:2208.07339, section 3.2).
+    "int8": {"bits": 8, "outlier_threshold": 6.0},
+}
+#: Bits per quantized weight: integers and scales. An int8 row shares one float32, which is next to nothing.
+_NOMINAL_BITS = {"nf4": 4 + 32 / 64, "nf4-double": 4 + 8 / 64 + 32 / (64 * 256), "int8": 8.0}
+_STORAGE = {
+    4: Storage(
+        weights=(".weight",),
+        type="nf4",
+        bits=4,
+        beside=(
+            ".weight.absmax",
+            ".weight.quant_map",
+            ".weight.nested_absmax",
+            ".weight.nested_quant_map",
+            ".weight.quant_state.bitsandbytes__nf4",
+        ),
+    ),
+    8: Storage(weights=(".weight",), type="int8", bits=8, beside=(".SCB", ".weight_format")),
+}
+
+
+class BitsAndBytes(CheckpointFormat):
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    format = "bitsandbytes"
+    suffix = "BNB"
+    packages = ("bitsandbytes", "torch", "transformers")
+    extra = "bitsandbytes"
+
+    def known_names(self) -> list[str]:
+        return list(_PARAMETERS)
+
+    def ladders(self) -> dict[str, list[str]]:
+        return {"default": ["nf4", "int8"], "all": list(_PARAMETERS)}
+
+    def default_variants(self, config: Parameters) -> list[str]:
+        return ["nf4", "int8"]
+
+    def variant(self, name: str, config: Parameters) -> Variant:
+        self.check_name(name)
+        refuse_experts(config, "bitsandbytes")
+        return Variant(
+            format=self.format,
+            name=name,
+            branch="main" if name == "nf4" else name,
+            parameters=_PARAMETERS[name],
+            nominal_bits=_NOMINAL_BITS[name],
+        )
+
+    def quantize(self, job: Job) -> Output:
+        from quantizers.transformers_backend import quantize_while_loading
+
+        dtype = stored_dtype(source_config(job))
+        quantize_while_loading(job, _bitsandbytes_config(job.variant.parameters, dtype), dtype)
+        return describe(job, _STORAGE[job.variant.parameters["bits"]], {"calibration_tokens": 0})
+
+
+def _bitsandbytes_config(parameters: Parameters, dtype: str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if parameters["bits"] == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=parameters["outlier_threshold"])
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=parameters["quant_type"],
+        bnb_4bit_use_double_quant=parameters["double_quant"],
+        bnb_4bit_compute_dtype=dtype,
+    )

@@ -1,0 +1,68 @@
+"""What formats have in common whose variants are whole checkpoints: made by an installed package, one by one, and
+measured by transformers."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from quantizers.protocol import Job, Parameters
+from quantizers.wave import OneByOne
+from quantpress.errors import BadInput, Refused
+
+#: config.json's keys that say of how many experts a layer's feed-forward part consists.
+_EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
+
+
+class CheckpointFormat(OneByOne):
+    """The part of :class:`quantizers.protocol.Quantizer` that is the same for all of them."""
+
+    format: str
+    suffix: str
+    engine: Literal["llama.cpp", "transformers"] = "transformers"
+    #: The packages that make the files, as pip names them; the first one's version goes into the recipe.
+    packages: tuple[str, ...]
+    #: The extra of quantpress that installs them.
+    extra: str
+
+    def known_names(self) -> list[str]:
+        """Every name that :meth:`variant` takes."""
+        raise NotImplementedError
+
+    def check_name(self, name: str) -> None:
+        known = self.known_names()
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise BadInput(f"unknown {self.suffix} variant {name!r}: did you mean {nearest!r}?")
+
+    def version(self) -> str:
+        return f"{self.packages[0]} {self._installed(self.packages[0])}"
+
+    def tools(self) -> dict[str, str]:
+        return {package: self._installed(package) for package in self.packages}
+
+    def unquantized(self, job: Job) -> Path:
+        return job.source
+
+    def shared_files(self, job: Job) -> list[Path]:
+        return []
+
+    def prepare(self, job: Job) -> None:
+        """The variants share nothing."""
+
+    def _installed(self, package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            raise Refused(f"{package} is not installed: pip install 'quantpress[{self.extra}]'") from None
+
+
+def refuse_experts(config: Parameters, what: str) -> None:
+    """Raises :class:`Refused` for a mixture of experts: transformers holds the experts of a layer as one tensor, which
+    ``what`` does not quantize, and nearly all weights would stay as they are."""
+    text = config.get("text_config", config)
+    count = next((text[key] for key in _EXPERT_KEYS if isinstance(text.get(key), int) and text[key] > 1), None)
+    if count:
+        raise Refused(f"{what} quantizes linears only, and this model's {count} experts are none: use gguf or gptq")

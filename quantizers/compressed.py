@@ -1,0 +1,150 @@
+"""The ``compressed-tensors`` format, made by llm-compressor: what vLLM serves fastest.
+
+Variants carry the names of compressed-tensors' schemes, as Red Hat and Neural Magic publish them: bits of the weights
+(W) and of the linears' inputs (A). ``W4A16`` stands for the largest group size that divides the model's widths.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from quantizers.checkpoint import Storage
+from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
+from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+_W4A16 = "W4A16"
+_W8A8 = "W8A8"
+_FP8 = "FP8-Dynamic"
+#: llm-compressor's own default (Frantar et al., arXiv:2210.17323, section 4: 1 % of the mean diagonal).
+_DAMPENING = 0.01
+#: Of the linears' inputs and weights how much range moves to the weights; what Red Hat's W8A8 recipes have.
+_SMOOTHING = 0.8
+_BESIDE = (".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx")
+_STORAGE = {
+    _W4A16: Storage((".weight_packed",), "int4", 4, _BESIDE),
+    _W8A8: Storage((".weight",), "int8", 8, _BESIDE),
+    _FP8: Storage((".weight",), "float8_e4m3", 8, _BESIDE),
+}
+
+
+class CompressedTensors(CheckpointFormat):
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    format = "compressed-tensors"
+    suffix = "compressed-tensors"
+    packages = ("llmcompressor", "compressed-tensors", "torch", "transformers")
+    extra = "compressed-tensors"
+
+    def known_names(self) -> list[str]:
+        return [_W4A16, *(f"{_W4A16}-G{size}" for size in GROUP_SIZES), _W8A8, _FP8]
+
+    def ladders(self) -> dict[str, list[str]]:
+        return {"default": [_W4A16], "all": [_W4A16, _W8A8, _FP8]}
+
+    def default_variants(self, config: Parameters) -> list[str]:
+        return [self.variant(_W4A16, config).name]
+
+    def variant(self, name: str, config: Parameters) -> Variant:
+        self.check_name(name)
+        refuse_experts(config, "quantpress with llm-compressor")
+        branch, nominal_bits = name, 8.0
+        if name == _W8A8:
+            parameters: Parameters = {
+                "scheme": "W8A8",
+                "smoothing_strength": _SMOOTHING,
+                "algorithm": "SmoothQuant, GPTQ",
+                "damp_percent": _DAMPENING,
+            }
+        elif name == _FP8:
+            parameters = {"scheme": "FP8_DYNAMIC", "algorithm": "round to nearest"}
+        else:
+            largest = largest_group_size(config)
+            size = largest if name == _W4A16 else int(name.rpartition("-G")[2])
+            check_group_size(config, size)
+            name = f"{_W4A16}-G{size}"
+            branch, nominal_bits = "main" if size == largest else name, 4 + 16 / size
+            parameters = {
+                "scheme": "W4A16",
+                "group_size": size,
+                "algorithm": "GPTQ",
+                "damp_percent": _DAMPENING,
+                "act_order": "static",
+                # Each group's range is searched for the least error: symmetric levels end half a step short of the
+                # largest weight, as GPTQ's do (docs/benchmarks.md).
+                "observer": "memoryless_mse",
+            }
+        return Variant(format=self.format, name=name, branch=branch, parameters=parameters, nominal_bits=nominal_bits)
+
+    def quantize(self, job: Job) -> Output:
+        import torch
+        from llmcompressor import oneshot
+        from transformers import AutoModelForCausalLM
+
+        if job.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # llm-compressor takes a GPU where it sees one
+        torch.set_num_threads(job.threads)
+        dtype = stored_dtype(source_config(job))
+        model = AutoModelForCausalLM.from_pretrained(
+            str(job.source),
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        calibrated = job.variant.parameters["scheme"] != "FP8_DYNAMIC"
+        oneshot(model=model, recipe=_recipe(job.variant.parameters), dataset=_windows(job) if calibrated else None)
+        model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
+        # Its recipe file names Python types; the manifest has the parameters.
+        (job.out / "recipe.yaml").unlink(missing_ok=True)
+        make_plain(job, dtype)
+        tokens = job.calibration.samples * job.calibration.length if calibrated else 0
+        return describe(job, _STORAGE[job.variant.name.partition("-G")[0]], {"calibration_tokens": tokens})
+
+
+def _recipe(parameters: Parameters) -> list[Any]:
+    """llm-compressor's modifiers, in the order in which they are applied."""
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
+
+    scheme, ignore = parameters["scheme"], ["lm_head"]
+    if scheme == "FP8_DYNAMIC":
+        return [QuantizationModifier(targets="Linear", scheme=scheme, ignore=ignore)]
+    damping = parameters["damp_percent"]
+    if scheme == "W8A8":
+        return [
+            SmoothQuantModifier(smoothing_strength=parameters["smoothing_strength"]),
+            GPTQModifier(targets="Linear", scheme=scheme, ignore=ignore, dampening_frac=damping),
+        ]
+    weights = QuantizationArgs(
+        num_bits=4,
+        type="int",
+        symmetric=True,
+        strategy="group",
+        group_size=parameters["group_size"],
+        actorder=parameters["act_order"],
+        observer=parameters["observer"],
+    )
+    groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
+    return [GPTQModifier(config_groups=groups, ignore=ignore, dampening_frac=damping)]
+
+
+def _windows(job: Job) -> DataLoader[Any]:
+    """The calibration windows in the text's order: a loader of our own is neither shuffled nor cut."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from quantizers.calibration import calibration_windows
+
+    samples = [
+        {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        for ids in calibration_windows(job.source, job.calibration)
+    ]
+    return DataLoader(samples, batch_size=None)  # type: ignore[arg-type]  # a list is a data set to torch

@@ -1,0 +1,146 @@
+"""The ``reference`` format: absmax, zero-point and LLM.int8() as their papers write them, in plain PyTorch.
+
+It is for study, and the floor that every other format has to beat. The mathematics is in
+:mod:`quantizers.reference_math`. What is published is an ordinary checkpoint that transformers loads alone: the weights
+after the round trip to int8 and back, in the source's 16-bit type. It is as large as the unquantized model, and every
+figure on the card is of exactly these files; integers beside scales would need code of ours to load.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
+from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.protocol import Job, Output, Parameters, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Variants: the function of reference_math and how many weights share a scale.
+_PARAMETERS: dict[str, Parameters] = {
+    "absmax-int8": {"bits": 8, "method": "absmax", "granularity": "tensor"},
+    "zeropoint-int8": {"bits": 8, "method": "zeropoint", "granularity": "tensor"},
+    "absmax-int8-channel": {"bits": 8, "method": "absmax", "granularity": "channel"},
+    "zeropoint-int8-channel": {"bits": 8, "method": "zeropoint", "granularity": "channel"},
+    # The threshold of LLM.int8(), arXiv:2208.07339, section 3.2.
+    "llm-int8": {"bits": 8, "method": "absmax", "granularity": "channel", "outlier_threshold": 6.0},
+}
+_DEFAULT = "absmax-int8-channel"
+#: Raised when the bytes that equal parameters give change; part of the recipe.
+_EDITION = 1
+
+
+class Reference(CheckpointFormat):
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    format = "reference"
+    suffix = "reference"
+    packages = ("torch", "transformers")
+    extra = "torch"
+
+    def known_names(self) -> list[str]:
+        return list(_PARAMETERS)
+
+    def ladders(self) -> dict[str, list[str]]:
+        return {"default": list(_PARAMETERS), "all": list(_PARAMETERS)}
+
+    def default_variants(self, config: Parameters) -> list[str]:
+        return list(_PARAMETERS)
+
+    def variant(self, name: str, config: Parameters) -> Variant:
+        self.check_name(name)
+        refuse_experts(config, "the reference format")
+        branch = "main" if name == _DEFAULT else name
+        return Variant(format=self.format, name=name, branch=branch, parameters=_PARAMETERS[name], nominal_bits=16.0)
+
+    def version(self) -> str:
+        return f"quantpress reference {_EDITION}, {super().version()}"
+
+    def quantize(self, job: Job) -> Output:
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        torch.set_num_threads(job.threads)
+        parameters = job.variant.parameters
+        dtype = stored_dtype(source_config(job))
+        threshold = parameters.get("outlier_threshold")
+        largest_inputs = _largest_inputs(job) if threshold else {}
+        linears, rounded, kept = _linear_names(job), 0, 0
+        for file in sorted(job.source.glob("*.safetensors")):
+            tensors = load_file(file)
+            for name, tensor in tensors.items():
+                if name in linears:
+                    outliers = largest_inputs[name] >= threshold if threshold else None
+                    tensors[name] = _round_trip(tensor, parameters, outliers)
+                    kept += int(outliers.sum()) * tensor.shape[0] if outliers is not None else 0
+                    rounded += tensor.numel()
+                if tensor.is_floating_point():
+                    tensors[name] = tensors[name].to(getattr(torch, dtype))
+            save_file(tensors, job.out / file.name, metadata={"format": "pt"})
+            (job.out / file.name).chmod(0o644)
+        for file in [job.source / "config.json", *job.source.glob("*.safetensors.index.json")]:
+            shutil.copyfile(file, job.out / file.name)
+        make_plain(job, dtype)
+        tokens = job.calibration.samples * job.calibration.length if threshold else 0
+        output = describe(job, None, {"calibration_tokens": tokens, "outlier_weights": kept})
+        return output.model_copy(update={"details": output.details | {"quantized_weights": rounded - kept}})
+
+
+def _round_trip(weight: Tensor, parameters: Parameters, outliers: Tensor | None) -> Tensor:
+    """``weight`` ``[out, in]`` to int8 and back, float32; columns that ``outliers`` (bool ``[in]``) marks stay."""
+    from quantizers.reference_math import absmax, decomposed_weight, zeropoint
+
+    exact = weight.float()
+    if outliers is not None:
+        return decomposed_weight(exact, outliers)
+    method = {"absmax": absmax, "zeropoint": zeropoint}[parameters["method"]]
+    return method(exact, per_channel=parameters["granularity"] == "channel").dequantize()
+
+
+def _linear_names(job: Job) -> set[str]:
+    """Names of the weights of all linears but the output head; reads config.json alone."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        config = AutoConfig.from_pretrained(str(job.source), local_files_only=True, trust_remote_code=False)
+        return set(_linears(AutoModelForCausalLM.from_config(config, trust_remote_code=False)))
+
+
+def _linears(model: Any) -> dict[str, Any]:
+    """The linears of a causal language model but its output head, by the names of their weights."""
+    import torch
+
+    head = model.get_output_embeddings()
+    return {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+
+
+def _largest_inputs(job: Job) -> dict[str, Tensor]:
+    """The largest magnitude of each input of each linear over the calibration windows: float32 ``[in]``."""
+    import torch
+
+    from quantizers.calibration import calibration_windows
+    from quantpress.evaluation.engines.transformers import load_model
+
+    model = load_model(job.source, job.device, job.threads)
+    largest: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Any:
+        def hook(_: Any, inputs: tuple[Tensor, ...]) -> None:
+            seen = inputs[0].detach().float().abs().flatten(0, -2).amax(0).cpu()
+            largest[name] = torch.maximum(largest[name], seen) if name in largest else seen
+
+        return hook
+
+    for name, linear in _linears(model).items():
+        linear.register_forward_pre_hook(watch(name))
+    with torch.inference_mode():
+        for window in calibration_windows(job.source, job.calibration):
+            model(torch.tensor([window], device=model.device), use_cache=False)
+    return largest

@@ -1,0 +1,152 @@
+"""The ``torchao`` format: PyTorch's own quantization, saved as safetensors by transformers.
+
+No calibration: weights are rounded within rows or groups. ``int8wo``, ``int8dq`` and ``intx4wo`` are made and run on
+any device. ``int4wo`` packs for the tinygemm kernels of CUDA and cannot be made elsewhere; ``float8`` needs a GPU with
+such units (compute capability 8.9) to be of use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from quantizers.checkpoint import Storage
+from quantizers.checkpoint_files import describe, source_config, stored_dtype
+from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size
+
+#: How torchao's safetensors name the scales and zero points of a weight (torchao.prototype.safetensors).
+_BESIDE = ("._weight_scale", "._weight_zero_point", "._weight_scale_and_zero")
+_WEIGHTS = ("._weight_qdata",)
+_SCALE_BITS = 16
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """One of torchao's configs: its class and arguments as JSON, and how it stores weights."""
+
+    config: str
+    stored: str
+    stored_bits: int
+    arguments: tuple[tuple[str, str | int], ...] = ()
+    grouped: bool = False
+    dtype: str | None = None
+
+    @property
+    def storage(self) -> Storage:
+        return Storage(_WEIGHTS, self.stored, self.stored_bits, _BESIDE)
+
+
+_SCHEMES = {
+    "int8wo": _Scheme("Int8WeightOnlyConfig", "int8", 8, (("granularity", "row"),)),
+    "int8dq": _Scheme("Int8DynamicActivationInt8WeightConfig", "int8", 8, (("granularity", "row"),)),
+    # IntxWeightOnly keeps a 4-bit value in a byte of its own.
+    "intx4wo": _Scheme(
+        "IntxWeightOnlyConfig",
+        "int4 in int8",
+        8,
+        (("weight_dtype", "int4"), ("mapping_type", "ASYMMETRIC"), ("choose_qparams", "AFFINE")),
+        grouped=True,
+    ),
+    # HQQ's search is the better of the two that tinygemm's packing takes (torchao's docstring of the enum); the kernels
+    # take bfloat16 alone.
+    "int4wo": _Scheme(
+        "Int4WeightOnlyConfig",
+        "int4",
+        4,
+        (("packing_format", "TILE_PACKED_TO_4D"), ("choose_qparams", "HQQ")),
+        grouped=True,
+        dtype="bfloat16",
+    ),
+    # Scales per row give bfloat16 alone.
+    "float8wo": _Scheme("Float8WeightOnlyConfig", "float8_e4m3", 8, (("granularity", "row"),), dtype="bfloat16"),
+    "float8dq": _Scheme(
+        "Float8DynamicActivationFloat8WeightConfig", "float8_e4m3", 8, (("granularity", "row"),), dtype="bfloat16"
+    ),
+}
+_NEEDS_CUDA = ("int4wo", "float8wo", "float8dq")
+_DEFAULT = "int8wo"
+
+
+class TorchAO(CheckpointFormat):
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    format = "torchao"
+    suffix = "TorchAO"
+    packages = ("torchao", "torch", "transformers")
+    extra = "torchao"
+
+    def known_names(self) -> list[str]:
+        return [name for kind, scheme in _SCHEMES.items() for name in _names(kind, scheme)]
+
+    def ladders(self) -> dict[str, list[str]]:
+        return {
+            "default": [_DEFAULT],
+            "cpu": ["int8wo", "int8dq", "intx4wo-auto"],
+            "all": [f"{kind}-auto" if scheme.grouped else kind for kind, scheme in _SCHEMES.items()],
+        }
+
+    def default_variants(self, config: Parameters) -> list[str]:
+        return [_DEFAULT]
+
+    def variant(self, name: str, config: Parameters) -> Variant:
+        self.check_name(name)
+        refuse_experts(config, "TorchAO")
+        kind, _, group = name.partition("-")
+        scheme = _SCHEMES[kind]
+        parameters: Parameters = {"config": scheme.config, **dict(scheme.arguments)}
+        nominal_bits = float(scheme.stored_bits)
+        if scheme.dtype:
+            parameters["dtype"] = scheme.dtype
+        if scheme.grouped:
+            size = largest_group_size(config) if group == "auto" else int(group.removesuffix("g"))
+            check_group_size(config, size)
+            name = f"{kind}-{size}g"
+            parameters["group_size"] = size
+            nominal_bits += 2 * _SCALE_BITS / size
+        return Variant(
+            format=self.format,
+            name=name,
+            branch="main" if name == _DEFAULT else name,
+            parameters=parameters,
+            nominal_bits=nominal_bits,
+            needs_cuda=kind in _NEEDS_CUDA,
+        )
+
+    def quantize(self, job: Job) -> Output:
+        from transformers import TorchAoConfig
+
+        from quantizers.transformers_backend import quantize_while_loading
+
+        scheme = _SCHEMES[job.variant.name.partition("-")[0]]
+        dtype = scheme.dtype or stored_dtype(source_config(job))
+        quantize_while_loading(job, TorchAoConfig(_torchao_config(job.variant.parameters)), dtype)
+        return describe(job, scheme.storage, {"calibration_tokens": 0})
+
+
+def _names(kind: str, scheme: _Scheme) -> list[str]:
+    return [f"{kind}-auto", *(f"{kind}-{size}g" for size in GROUP_SIZES)] if scheme.grouped else [kind]
+
+
+def _torchao_config(parameters: Parameters) -> Any:
+    """The object of torchao that a variant's parameters describe."""
+    import torch
+    from torchao import quantization
+    from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm
+
+    config = getattr(quantization, parameters["config"])
+    if parameters["config"] == "IntxWeightOnlyConfig":
+        return config(
+            weight_dtype=getattr(torch, parameters["weight_dtype"]),
+            granularity=quantization.PerGroup(parameters["group_size"]),
+            mapping_type=quantization.MappingType[parameters["mapping_type"]],
+            intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm[parameters["choose_qparams"]],
+        )
+    if parameters["config"] == "Int4WeightOnlyConfig":
+        return config(
+            group_size=parameters["group_size"],
+            int4_packing_format=parameters["packing_format"].lower(),
+            int4_choose_qparams_algorithm=parameters["choose_qparams"].lower(),
+        )
+    return config(granularity=quantization.PerRow())

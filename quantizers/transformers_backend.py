@@ -1,0 +1,30 @@
+"""Quantizing with transformers itself: a model is quantized while it is loaded, and saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantizers.checkpoint_files import make_plain
+from quantizers.protocol import Job
+
+
+def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> None:
+    """Loads ``job.source`` with a quantization config of transformers and saves the result in ``job.out``.
+
+    ``dtype`` names the type of what is not quantized, and of what quantized linears compute with.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(job.threads)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(job.source),
+        quantization_config=quantization_config,
+        dtype=getattr(torch, dtype),
+        device_map={"": "cuda:0" if job.device == "cuda" else "cpu"},
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
+    make_plain(job, dtype)
