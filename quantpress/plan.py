@@ -13,6 +13,7 @@ from quantizers import quantizer
 from quantizers.protocol import Quantizer, Variant
 from quantpress.catalog import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
 from quantpress.decision import Action, decide
+from quantpress.device import require_device
 from quantpress.errors import BadInput, Refused
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import EvaluationText, calibration_text
@@ -192,7 +193,7 @@ def _plan_format(
     for name in names:
         try:
             variant = chosen.variant(name, source.config)
-            _require_device(variant, settings)
+            require_device(variant, source, settings)
             version = chosen.version()
         except Refused as refusal:
             blocked.append(_blocked(repo, format_name, name, repo_id, refusal))
@@ -223,11 +224,6 @@ def _plan_format(
         )
         variants.append(VariantPlan(variant, recipe, step))
     return FormatPlan(format_name, published, tuple(variants), tuple(blocked))
-
-
-def _require_device(variant: Variant, settings: Settings) -> None:
-    if variant.needs_cuda and settings.compute_device() != "cuda":
-        raise Refused("needs a CUDA runner")
 
 
 def _too_large(estimate: Estimate, budget: int) -> Refused:

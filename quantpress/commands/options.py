@@ -20,10 +20,16 @@ FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", h
 
 
 def load(path: Path) -> tuple[Catalog, Settings]:
-    """The catalog, and the settings in it and in the environment."""
+    """The catalog, and the settings in it and in the environment.
+
+    Formats of other packages that will not be used are told on the standard error.
+    """
+    from quantizers import mistakes
     from quantpress.catalog_file import load_catalog
     from quantpress.settings import load_settings
 
+    for mistake in mistakes():
+        typer.echo(f"quantpress: {mistake}", err=True)
     catalog = load_catalog(path)
     return catalog, load_settings(catalog.settings)
 

@@ -1,0 +1,48 @@
+"""What a variant needs of the machine's GPU, looked at in the plan: is there one, and does the model fit it?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+
+from quantizers.protocol import Variant
+from quantpress.errors import Refused
+from quantpress.settings import Settings
+from quantpress.source import Source
+
+#: Bytes of GPU memory that a press takes beside the unquantized weights. Measured on an H200 with a Llama of 1.07 B
+#: weights in 16 bits (2.0 GiB): AWQ's peak was 3.2 GiB, GPTQ's 1.5 GiB; the evaluation holds the whole model too.
+_BESIDE_WEIGHTS = 1_300_000_000
+
+
+def require_device(variant: Variant, source: Source, settings: Settings) -> None:
+    """Raises :class:`Refused` for a variant that this machine's GPU, or the lack of one, rules out."""
+    device = settings.compute_device()
+    if device == "cpu":
+        if variant.needs_cuda:
+            raise Refused("needs a CUDA runner")
+        return
+    needed, there = source.weight_bytes + _BESIDE_WEIGHTS, largest_gpu()
+    if there is not None and needed > there:
+        raise Refused(
+            f"needs about {needed / 1e9:.1f} GB of GPU memory, and the largest GPU here has {there / 1e9:.1f} GB:"
+            " take a runner with a larger one, or set QUANTPRESS_DEVICE=cpu"
+        )
+
+
+@cache
+def largest_gpu() -> int | None:
+    """Bytes of memory of the largest NVIDIA GPU, asked of nvidia-smi once per process; None where that is missing."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    asked = subprocess.run(
+        [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    mebibytes = [int(line) for line in asked.stdout.split() if line.isdigit()]
+    return max(mebibytes) << 20 if mebibytes else None

@@ -1,0 +1,63 @@
+"""GPUs as nvidia-smi tells of them: a program of that name is put in front of the search path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from quantizers.protocol import Variant
+from quantpress.device import largest_gpu, require_device
+from quantpress.errors import Refused
+from quantpress.manifest import SourceRecord
+from quantpress.settings import Settings
+from quantpress.source import Source, SourceFile
+from tests.quantpress import samples
+
+Gpus = Callable[[str], None]
+WITH_CUDA, WITHOUT = Settings(device="cuda"), Settings(device="cpu")
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpus]:
+    def put(script: str) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    largest_gpu.cache_clear()
+    yield put
+    largest_gpu.cache_clear()
+
+
+def source(weight_bytes: int) -> Source:
+    record: SourceRecord = samples.gguf({"Q8_0": 8.5}).source
+    weights = SourceFile(path="model.safetensors", size=weight_bytes, sha256=None, git_sha1="0" * 40)
+    return Source(record=record, config={}, files=(weights,))
+
+
+def variant(*, needs_cuda: bool = False) -> Variant:
+    return Variant(format="gptq", name="gptq-4bit-128g-actorder_True", needs_cuda=needs_cuda)
+
+
+def test_a_variant_that_needs_cuda_is_refused_without() -> None:
+    with pytest.raises(Refused, match=r"^needs a CUDA runner$"):
+        require_device(variant(needs_cuda=True), source(10**9), WITHOUT)
+    require_device(variant(), source(10**12), WITHOUT)
+
+
+def test_a_model_that_fits_no_gpu_is_refused(gpus: Gpus) -> None:
+    gpus("echo 8192; echo 24576")
+
+    require_device(variant(needs_cuda=True), source(24 * 10**9), WITH_CUDA)
+    with pytest.raises(Refused, match=r"needs about 28\.3 GB of GPU memory, and the largest GPU here has 25\.8 GB"):
+        require_device(variant(), source(27 * 10**9), WITH_CUDA)
+
+
+def test_without_an_answer_nothing_is_refused(gpus: Gpus) -> None:
+    gpus("echo No devices were found; exit 6")
+
+    assert largest_gpu() is None
+    require_device(variant(), source(10**12), WITH_CUDA)
