@@ -18,7 +18,7 @@ from prefect import get_run_logger
 from flows import format_stages as stages
 from flows.artifacts import show_plot
 from flows.stage import StageFailed
-from quantizers import quantizer
+from quantizers import quantizer_of
 from quantizers.protocol import Job, Layout
 from quantpress import press
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
@@ -198,7 +198,7 @@ def _publish(
 
 
 def _pressed(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], around: Around) -> Pressed:
-    chosen = quantizer(plan.format)
+    chosen = quantizer_of(plan.variants[0].variant)
     baselines = [around.reference.evaluation]
     if around.base is not around.reference:
         baselines.append(around.base.evaluation)
