@@ -6,11 +6,11 @@ from __future__ import annotations
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 from quantizers.protocol import Job, Parameters
 from quantizers.wave import OneByOne
 from quantpress.errors import BadInput, Refused
+from quantpress.evaluation.record import Engine
 
 #: config.json's keys that say of how many experts a layer's feed-forward part consists.
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -21,7 +21,7 @@ class CheckpointFormat(OneByOne):
 
     format: str
     suffix: str
-    engine: Literal["llama.cpp", "transformers"] = "transformers"
+    engine: Engine = "transformers"
     #: The packages that make the files, as pip names them; the first one's version goes into the recipe.
     packages: tuple[str, ...]
     #: The extra of quantpress that installs them.

@@ -24,11 +24,9 @@ def peak_device_memory_bytes() -> int | None:
     """The most that this process allocated on GPUs by PyTorch; None where it used none."""
     if "torch" not in sys.modules:
         return None
-    import torch
+    from quantpress.evaluation.engines.torch_runtime import peak_device_bytes
 
-    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return None
-    return sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+    return peak_device_bytes()
 
 
 def main(job_file: Path, result_file: Path) -> None:

@@ -84,7 +84,10 @@ class Output(Record):
 
 
 class Result(Record):
-    """The child's answer: ``output`` of ``quantize`` (none for the other steps), wall seconds, peak bytes of RSS."""
+    """The child's answer: ``output`` of ``quantize`` (none for the other steps), wall seconds, peak bytes of RSS.
+
+    ``peak_device_memory_bytes`` is the most that PyTorch allocated on GPUs; None where it used none.
+    """
 
     output: Output | None
     seconds: float
