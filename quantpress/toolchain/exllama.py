@@ -121,7 +121,7 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
     environment = child_environment() | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "CUDA_HOME": str(compiler.compiler.parent.parent),
+        "CUDA_HOME": os.environ.get("CUDA_HOME") or str(compiler.compiler.parent.parent),
         "TORCH_CUDA_ARCH_LIST": ";".join(compiler.capabilities),
         "TORCH_EXTENSIONS_DIR": str(work),
         "MAX_JOBS": str(jobs),

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from safetensors.numpy import save_file
 
 from quantizers import quantizer
@@ -26,16 +25,24 @@ from quantpress.evaluation.record import Protocol
 from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, activate, find, install
 from tests.quantpress import samples
 
-CASES = yaml.safe_load((Path(__file__).parent / "cases_cuda" / "exl.yaml").read_text())
+#: Format, variant, bits per weight, bits of the head.
+VARIANTS = [
+    ("exl3", "2.0bpw", 2.0, 6),
+    ("exl3", "4.0bpw", 4.0, 6),
+    ("exl3", "4.25bpw", 4.25, 6),
+    ("exl3", "8.0bpw_H8", 8.0, 8),
+    ("exl2", "4.0bpw", 4.0, 6),
+    ("exl2", "2.4bpw_H3", 2.4, 3),
+]
 CONFIG = {"model_type": "llama", "hidden_size": 576, "tie_word_embeddings": True, "dtype": "bfloat16"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['format']}-{case['variant']}")
-def test_a_variant_is_a_branch_and_needs_a_gpu(case: dict[str, Any]) -> None:
-    variant = quantizer(case["format"]).variant(case["variant"], CONFIG)
-    assert (variant.name, variant.branch, variant.needs_cuda) == (case["variant"], case["variant"], True)
-    assert variant.parameters == {"bits": case["bits"], "head_bits": case["head_bits"]}
-    assert variant.nominal_bits == case["bits"]
+@pytest.mark.parametrize(("format_name", "name", "bits", "head_bits"), VARIANTS)
+def test_a_variant_is_a_branch_and_needs_a_gpu(format_name: str, name: str, bits: float, head_bits: int) -> None:
+    variant = quantizer(format_name).variant(name, CONFIG)
+    assert (variant.name, variant.branch, variant.needs_cuda) == (name, name, True)
+    assert variant.parameters == {"bits": bits, "head_bits": head_bits}
+    assert variant.nominal_bits == bits
 
 
 @pytest.mark.parametrize(
