@@ -1,0 +1,225 @@
+"""Makes a published variant again from its manifest alone, and compares the bytes.
+
+The recipe names the source's commit, the quantizer's version, its parameters and the calibration text by its hash. What
+a recipe does not name decides no bytes, or should not: that is what is found out here. Every step runs anew, in an
+empty folder.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers import quantizer
+from quantizers.protocol import CalibrationText, Job, Output, Quantizer, Result, Variant
+from quantpress.child import run_child
+from quantpress.errors import BadInput, QuantpressError, Refused
+from quantpress.estimate import estimate_variant
+from quantpress.evaluation.text import EvaluationText, calibration_text
+from quantpress.files import place, sha256_of
+from quantpress.hints import hint
+from quantpress.hub import explained
+from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
+from quantpress.recipe import Calibration, Recipe
+from quantpress.repo_id import check_repo_id
+from quantpress.settings import Settings
+from quantpress.source import Source, fetch, look_up_source
+from quantpress.workspace import Workspace, require_disk
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A file of the variant: its SHA-256 in the manifest and in the rebuild, empty where it is not there."""
+
+    path: str
+    published: str
+    rebuilt: str
+
+    @property
+    def equal(self) -> bool:
+        return self.published == self.rebuilt
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What became of a rebuild. ``other_tools`` are the differences of the toolchain that were accepted, in words."""
+
+    repo_id: str
+    variant: str
+    files: list[Compared]
+    other_tools: list[str]
+
+    @property
+    def different(self) -> list[Compared]:
+        return [file for file in self.files if not file.equal]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller decides: calibration texts that may be meant, besides the offline text; whether other versions of
+    the tools will do; where to leave the files (None: nowhere)."""
+
+    texts: tuple[Path, ...] = ()
+    any_toolchain: bool = False
+    out: Path | None = None
+
+
+def rebuild(
+    target_hub: HfApi,
+    source_hub: HfApi,
+    repo_id: str,
+    variant: str,
+    revision: str,
+    settings: Settings,
+    choices: Choices,
+    report: Callable[[str], None] = lambda what: None,
+) -> Rebuilt:
+    """Makes ``variant`` of the revision's manifest again. ``report`` is told what is being done.
+
+    Raises :class:`BadInput`, before anything is downloaded, for a variant that is not there, another toolchain, and a
+    calibration text that nobody has; :class:`QuantpressError` where a step fails.
+    """
+    check_repo_id(repo_id)
+    if choices.out is not None and choices.out.exists() and any(choices.out.iterdir()):
+        raise BadInput(f"{choices.out} is not empty: give an empty folder, or one that is not there yet")
+    manifest = _read_manifest(target_hub, repo_id, revision)
+    entry = _entry(manifest, repo_id, variant)
+    recipe = entry.recipe
+    chosen = quantizer(recipe.format, recipe.parameters.get("backend"))
+    other_tools = differing_tools(chosen, manifest, recipe)
+    if other_tools and not choices.any_toolchain:
+        raise BadInput(
+            f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
+        )
+    text = find_text(recipe.calibration, choices.texts, settings.home / "texts")
+    source = look_up_source(source_hub, recipe.source, recipe.source_sha)
+    made = _variant(chosen, entry, source, settings)
+    estimate = estimate_variant(source, made)
+    require_disk(settings.home, source.weight_bytes + estimate.disk + 2 * entry.artifact.size)
+    report(f"fetching {recipe.source}@{recipe.source_sha[:12]}")
+    folder = fetch(source_hub, source, Workspace(settings.home, recipe.source, recipe.source_sha).source)
+    with tempfile.TemporaryDirectory(prefix="rebuild-", dir=settings.home) as scratch:
+        job = _job(manifest, entry, made, folder, text, Path(scratch).resolve(), settings)
+        output = _make(job, Path(scratch), report)
+        files = compare(entry, job.out, output.files)
+        if choices.out is not None:
+            for name in output.files:
+                place(job.out / name, choices.out / name)
+    return Rebuilt(repo_id, variant, files, other_tools)
+
+
+def _read_manifest(api: HfApi, repo_id: str, revision: str) -> Manifest:
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    with explained(api.endpoint, f"reading {repo_id}@{revision}"):
+        try:
+            path = Path(api.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision))
+        except RevisionNotFoundError:
+            raise BadInput(f"{repo_id} has no revision {revision!r}") from None
+        except RepositoryNotFoundError:
+            raise BadInput(f"{api.endpoint} has no repository {repo_id} (or it is private and needs a token)") from None
+        except RemoteEntryNotFoundError:
+            raise BadInput(
+                f"{repo_id}@{revision} has no {MANIFEST_FILE}: only what quantpress made can be rebuilt"
+            ) from None
+    return parse_manifest(path.read_bytes(), f"{repo_id}@{revision}")
+
+
+def _entry(manifest: Manifest, repo_id: str, variant: str) -> Entry:
+    entry = manifest.entry(variant)
+    if entry is not None:
+        return entry
+    alias = next((alias for alias in manifest.aliases if alias.variant == variant), None)
+    if alias is not None:
+        raise BadInput(f"{variant} of {repo_id} has no file of its own: it is the same as {alias.same_as}")
+    raise BadInput(
+        f"{repo_id} has no variant {variant!r}: {hint(variant, [each.variant for each in manifest.entries])}"
+    )
+
+
+def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> list[str]:
+    """What of the toolchain is not as it was when the variant was made, in words; the recipe's quantizer first."""
+    version, here = chosen.version(), chosen.tools()
+    found = [f"it was made by {recipe.quantizer}, here is {version}"] if version != recipe.quantizer else []
+    return found + [
+        f"{name} was {there}, here it is {here[name]}"
+        for name, there in manifest.toolchain.items()
+        if name in here and here[name] != there and there not in recipe.quantizer
+    ]
+
+
+def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path) -> EvaluationText:
+    """The calibration text with the recipe's hash: the offline text, which is written into ``folder``, or one of
+    ``texts``. Raises :class:`BadInput`, saying which text is needed."""
+    for setting in (None, *texts):
+        text = calibration_text(setting, folder)
+        if text.sha256 == wanted.sha256:
+            return EvaluationText(wanted.text, text.path, text.sha256)
+    why = " (it changes with Python's version)" if wanted.text.startswith("pydoc") else ""
+    raise BadInput(
+        f"it was calibrated on {wanted.text}{why}, SHA-256 {wanted.sha256}, which is not here: "
+        "give that file with --calibration-text"
+    )
+
+
+def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings) -> Variant:
+    """The variant with the recipe's parameters, whatever the format's defaults are today."""
+    now = chosen.variant(entry.variant, source.config)
+    if now.needs_cuda and settings.compute_device() != "cuda":
+        raise Refused(f"{entry.variant} needs a CUDA runner")
+    return now.model_copy(update={"parameters": entry.recipe.parameters, "branch": entry.branch})
+
+
+def _job(
+    manifest: Manifest,
+    entry: Entry,
+    variant: Variant,
+    source: Path,
+    text: EvaluationText,
+    scratch: Path,
+    settings: Settings,
+) -> Job:
+    calibration = entry.recipe.calibration
+    return Job(
+        step="prepare",
+        variant=variant,
+        model_name=manifest.model_name,
+        source=source.resolve(),
+        prepared=scratch / "prepared",
+        out=scratch / "files",
+        calibration=CalibrationText(
+            name=calibration.text,
+            path=text.path.resolve(),
+            sha256=text.sha256,
+            samples=calibration.samples,
+            length=calibration.length,
+        ),
+        threads=settings.thread_count(),
+        device=settings.compute_device(),
+        # A variant in one file was below the limit, whatever that was then.
+        split_above=settings.split_above if len(entry.artifact.files) > 1 else None,
+    )
+
+
+def _make(job: Job, folder: Path, report: Callable[[str], None]) -> Output:
+    for step, what in (("check", "looking at the source"), ("prepare", "calibrating")):
+        report(what)
+        run_child("quantizers.job", job.model_copy(update={"step": step}), Result, folder / step)
+    report(f"quantizing {job.variant.name}")
+    result = run_child("quantizers.job", job.model_copy(update={"step": "quantize"}), Result, folder / "quantize")
+    if result.output is None:
+        raise QuantpressError(f"the quantizer of {job.variant.name} says nothing of its files")
+    return result.output
+
+
+def compare(entry: Entry, folder: Path, made: Iterable[str]) -> list[Compared]:
+    """Every file that the manifest lists or that was made now, by name."""
+    published = {file.path: file.sha256 for file in entry.artifact.files}
+    rebuilt = {name: sha256_of(folder / name) for name in made}
+    return [Compared(path, published.get(path, ""), rebuilt.get(path, "")) for path in sorted({*published, *rebuilt})]

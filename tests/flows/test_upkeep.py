@@ -1,0 +1,74 @@
+"""What is published is made again from its manifest byte for byte, and withdrawn for good."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quantpress.files import sha256_of
+from quantpress.manifest import Entry, parse_manifest
+from tests.flows.operating import Operator
+
+pytestmark = pytest.mark.slow
+
+MODEL, REPO = "upstream/Tiny-Instruct", "press/Tiny-Instruct-GGUF"
+
+
+def entry_of(operator: Operator, variant: str) -> Entry:
+    path = operator.api.hf_hub_download(REPO, "quantpress.json", cache_dir=operator.folder / "look")
+    entry = parse_manifest(Path(path).read_bytes(), REPO).entry(variant)
+    assert entry is not None
+    return entry
+
+
+@pytest.fixture(scope="module")
+def pressed(operator: Operator, tiny_model: Path) -> Operator:
+    operator.upload_source(MODEL, tiny_model)
+    line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q4_K_M"]}}
+    operator.write_catalog([line], calibration={"samples": 2, "length": 128})
+    code, _, err = operator.call("run")
+    assert code == 0, err
+    return operator
+
+
+def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator, tmp_path: Path) -> None:
+    """Another home, another client's cache, no catalog: the manifest is all there is."""
+    file = entry_of(pressed, "Q4_K_M").artifact.files[0]
+    elsewhere = {"QUANTPRESS_HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "cache")}
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("models: []")
+    call = ["rebuild", REPO, "Q4_K_M", "--catalog", str(empty), "--out", str(tmp_path / "out")]
+    code, out, err = pressed.call(*call, "--json", **elsewhere)
+    assert code == 0, err
+    assert json.loads(out)["files"] == [
+        {"path": "Tiny-Instruct-Q4_K_M.gguf", "published": file.sha256, "rebuilt": file.sha256}
+    ]
+    assert sha256_of(tmp_path / "out" / "Tiny-Instruct-Q4_K_M.gguf") == file.sha256
+    assert not list((tmp_path / "home").glob("rebuild-*"))
+    code, _, err = pressed.call(*call, **elsewhere)
+    assert code == 2
+    assert err == f"quantpress: {tmp_path / 'out'} is not empty: give an empty folder, or one that is not there yet\n"
+
+
+def test_a_retracted_rung_stays_away(pressed: Operator) -> None:
+    code, out, err = pressed.call("retract", REPO, "Q8_0", "--reason", "its scales were wrong")
+    assert code == 0, err
+    assert out.startswith(f"{REPO}@main: Q8_0 is retracted, commit ")
+    assert [name for name in pressed.api.list_repo_files(REPO) if name.endswith(".gguf")] == [
+        "Tiny-Instruct-Q4_K_M.gguf",
+        "Tiny-Instruct.imatrix.gguf",
+    ]
+    reasons = {step["variant"]: step["reason"] for step in pressed.plan()}
+    assert reasons == {"Q8_0": "retracted: its scales were wrong", "Q4_K_M": "up to date"}
+
+
+def test_the_next_night_leaves_it_so(pressed: Operator) -> None:
+    before = pressed.commits(REPO)
+    code, out, err = pressed.call("run")
+    assert code == 0, err
+    assert out.strip().endswith("Nothing to do.")
+    assert pressed.commits(REPO) == before
+    entry = entry_of(pressed, "Q8_0")
+    assert (entry.status, entry.retraction) == ("retracted", "its scales were wrong")
