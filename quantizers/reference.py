@@ -56,7 +56,8 @@ class Reference(CheckpointFormat):
         return Variant(format=self.format, name=name, branch=branch, parameters=_PARAMETERS[name], nominal_bits=16.0)
 
     def version(self) -> str:
-        return f"quantpress reference {_EDITION}, {super().version()}"
+        super().version()  # refuses where PyTorch is missing; which one it is makes no difference
+        return f"quantpress reference {_EDITION}"
 
     def quantize(self, job: Job) -> Output:
         import torch

@@ -95,15 +95,32 @@ def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto",
     import torch
 
     torch.set_num_threads(threads)
+    dtype = dtype or ("float32" if device == "cpu" else "auto")
     loaded = auto_class(model).from_pretrained(
         str(model),
         device_map={"": "cuda:0" if device == "cuda" else "cpu"},
-        dtype=dtype or ("float32" if device == "cpu" else "auto"),
+        dtype=dtype,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
     )
+    if dtype == "float32":
+        _widen_torchao(loaded)
     return loaded.eval()
+
+
+def _widen_torchao(model: Any) -> None:
+    """Lets weights of torchao take float32 inputs: they keep the type that they were saved with, whatever type the
+    model is loaded in, and a linear's inputs must have the same."""
+    import torch
+
+    if "torchao" not in str(getattr(model.config, "quantization_config", None)):
+        return
+    from torchao.quantization import IntxUnpackedToInt8Tensor
+
+    for module in model.modules():
+        if isinstance(getattr(module, "weight", None), IntxUnpackedToInt8Tensor):
+            module.weight = torch.nn.Parameter(module.weight.to(torch.float32), requires_grad=False)
 
 
 def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
