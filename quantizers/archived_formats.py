@@ -36,13 +36,24 @@ _AUTOAWQ_KNOWS = frozenset({
 _AUTOAWQ_ROWS = 64
 
 
-class AutoGPTQ(GPTQ):
-    """Implements :class:`quantizers.protocol.Quantizer`. Quantizes on CUDA alone."""
+class _ArchivedLibrary:
+    """What both say of the library that makes them; refused where its environment is not installed."""
 
-    needs_cuda = True
+    library: str
 
     def version(self) -> str:
-        return _version("auto-gptq")
+        archived_libraries.require()
+        return f"{self.library} {archived_libraries.pins()[self.library]}"
+
+    def tools(self) -> dict[str, str]:
+        return {self.library: archived_libraries.pins()[self.library]}
+
+
+class AutoGPTQ(_ArchivedLibrary, GPTQ):
+    """Implements :class:`quantizers.protocol.Quantizer`. Quantizes on CUDA alone."""
+
+    library = "auto-gptq"
+    needs_cuda = True
 
     def parameters(self, bits: int, group_size: int, activation_order: bool) -> Parameters:
         return {
@@ -65,11 +76,10 @@ class AutoGPTQ(GPTQ):
         return _make_checkpoint(job, "autogptq_backend.py")
 
 
-class AutoAWQ(AWQ):
+class AutoAWQ(_ArchivedLibrary, AWQ):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
-    def version(self) -> str:
-        return _version("autoawq")
+    library = "autoawq"
 
     def parameters(self, group_size: int) -> Parameters:
         return {"backend": "autoawq", "bits": 4, "group_size": group_size, "zero_point": True, "version": "gemm"}
@@ -80,12 +90,6 @@ class AutoAWQ(AWQ):
 
     def quantize(self, job: Job) -> Output:
         return _make_checkpoint(job, "autoawq_backend.py")
-
-
-def _version(distribution: str) -> str:
-    """Name and version, as in recipes. Raises :class:`Refused` where the environment is not installed."""
-    archived_libraries.require()
-    return f"{distribution} {archived_libraries.pins()[distribution]}"
 
 
 def _make_checkpoint(job: Job, program: str) -> Output:

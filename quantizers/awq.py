@@ -7,8 +7,6 @@ import re
 from quantizers.gptqmodel_format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
-from quantpress.errors import BadInput
-from quantpress.hints import hint
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
@@ -57,10 +55,8 @@ class AWQ(GPTQModelFormat):
             "clip_search_steps": 10,
         }
 
-    def check_name(self, name: str) -> None:
-        if name != _AUTO and not _NAME.fullmatch(name):
-            known = [_AUTO, *(f"awq-4bit-{size}g" for size in GROUP_SIZES)]
-            raise BadInput(f"unknown AWQ variant {name!r}: {hint(name, known)}")
+    def known_names(self) -> list[str]:
+        return [_AUTO, *(f"awq-4bit-{size}g" for size in GROUP_SIZES)]
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_awq

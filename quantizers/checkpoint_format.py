@@ -3,7 +3,6 @@ measured by transformers."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from quantizers.protocol import Job, Parameters
 from quantizers.wave import OneByOne
 from quantpress.errors import BadInput, Refused
 from quantpress.evaluation.record import Engine
+from quantpress.hints import hint
 
 #: config.json's keys that say of how many experts a layer's feed-forward part consists.
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -34,8 +34,7 @@ class CheckpointFormat(OneByOne):
     def check_name(self, name: str) -> None:
         known = self.known_names()
         if name not in known:
-            nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise BadInput(f"unknown {self.suffix} variant {name!r}: did you mean {nearest!r}?")
+            raise BadInput(f"unknown {self.suffix} variant {name!r}: {hint(name, known)}")
 
     def version(self) -> str:
         return f"{self.packages[0]} {self._installed(self.packages[0])}"

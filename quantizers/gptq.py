@@ -15,11 +15,12 @@ from quantizers.widths import (
     largest_group_size,
     packed_bits,
 )
-from quantpress.errors import BadInput
-from quantpress.hints import hint
 
 _NAME = re.compile(r"gptq-(?P<bits>3|4|8)bit-(?P<group>-1|128|64|32)g-actorder_(?P<order>True|False)")
 _AUTO = re.compile(r"gptq-(?P<bits>3|4|8)bit-auto")
+
+#: Best known first.
+_BITS = (4, 8, 3)
 
 #: The branches of TheBloke's later repos (TheBloke/Llama-2-7B-GPTQ), what his ``main`` held first, and 3 bits beside.
 _THEBLOKE = [
@@ -85,20 +86,13 @@ class GPTQ(GPTQModelFormat):
             "scale_search_steps": 10,
         }
 
-    def check_name(self, name: str) -> None:
-        if not (_NAME.fullmatch(name) or _AUTO.fullmatch(name)):
-            raise BadInput(f"unknown GPTQ variant {name!r}: {hint(name, _known_names())}")
+    def known_names(self) -> list[str]:
+        groups = (*GROUP_SIZES, WHOLE_ROW)
+        return [f"gptq-{bits}bit-auto" for bits in _BITS] + [
+            f"gptq-{bits}bit-{group}g-actorder_{order}" for bits in _BITS for group in groups for order in (True, False)
+        ]
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_gptq
 
         return quantize_gptq(job)
-
-
-def _known_names() -> list[str]:
-    bits = (4, 8, 3)
-    autos = [f"gptq-{width}bit-auto" for width in bits]
-    groups = (*GROUP_SIZES, WHOLE_ROW)
-    return autos + [
-        f"gptq-{width}bit-{group}g-actorder_{order}" for width in bits for group in groups for order in (True, False)
-    ]

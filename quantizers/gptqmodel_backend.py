@@ -8,26 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from quantizers.calibration import calibration_windows
 from quantizers.checkpoint import Storage
 from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
 from quantizers.protocol import Job, Output
-from quantpress.errors import Refused
 
-_PACKAGE = "gptqmodel"
 #: The parts of its quantized linears, in GPTQ's and AWQ's checkpoints alike.
 _BESIDE = (".qzeros", ".scales", ".g_idx")
-
-
-def installed_version() -> str:
-    """``gptqmodel X.Y.Z``, without importing it. Raises :class:`Refused` where it is not installed."""
-    try:
-        return f"{_PACKAGE} {version(_PACKAGE)}"
-    except PackageNotFoundError:
-        raise Refused(f"{_PACKAGE} is not installed: pip install 'quantpress[gptq]'") from None
 
 
 def quantize_gptq(job: Job) -> Output:

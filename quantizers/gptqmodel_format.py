@@ -1,38 +1,21 @@
-"""What the formats that GPTQModel makes have in common: whole checkpoints, measured by transformers, one by one."""
+"""What the formats that GPTQModel makes have in common beside being checkpoints."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
+from quantizers.checkpoint_format import CheckpointFormat
 from quantizers.gptqmodel_architectures import architectures
 from quantizers.protocol import Job, Parameters
-from quantizers.wave import OneByOne
 from quantpress.errors import Refused
 
 
-class GPTQModelFormat(OneByOne):
+class GPTQModelFormat(CheckpointFormat):
     """The part of :class:`quantizers.protocol.Quantizer` that is the same for ``gptq`` and ``awq``."""
 
-    engine: Literal["llama.cpp", "transformers"] = "transformers"
+    packages = ("gptqmodel",)
+    extra = "gptq"
     #: GPTQModel's torch kernels pack and load 3, 4 and 8 bits on any device (SUPPORTS_BITS and SUPPORTS_DEVICES of
     #: TorchLinear and AwqTorchLinear, gptqmodel 7.6.0), so no variant is missing a kernel on a CPU.
     needs_cuda = False
-
-    def version(self) -> str:
-        from quantizers.gptqmodel_backend import installed_version
-
-        return installed_version()
-
-    def tools(self) -> dict[str, str]:
-        name, _, version = self.version().partition(" ")
-        return {name: version}
-
-    def unquantized(self, job: Job) -> Path:
-        return job.source
-
-    def shared_files(self, job: Job) -> list[Path]:
-        return []
 
     def prepare(self, job: Job) -> None:
         """Nothing is shared between variants, not even the Hessians.

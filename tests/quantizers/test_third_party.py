@@ -1,0 +1,116 @@
+"""Formats of other packages, by entry points of folders that stand on the search path as installed packages do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quantizers import formats, mistakes, quantizer, third_party
+from quantpress.errors import BadInput
+
+GOOD = """
+from quantizers.checkpoint_format import CheckpointFormat
+
+class Format(CheckpointFormat):
+    format, suffix, packages, extra = 'mine', "Mine", ("pydantic",), "all"
+
+    def known_names(self): return ["mine-8bit"]
+    def ladders(self): return {}
+    def default_variants(self, config): return ["mine-8bit"]
+    def variant(self, name, config): raise NotImplementedError
+    def quantize(self, job): raise NotImplementedError
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(tmp_path)
+    third_party.entry_points.cache_clear()
+    yield tmp_path
+    third_party.entry_points.cache_clear()
+
+
+def install(site: Path, package: str, point: str, source: str | None = None) -> None:
+    """What pip leaves of a package that declares one entry point: ``NAME = MODULE:OBJECT``."""
+    info = site / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[quantpress.quantizers]\n{point}\n")
+    if source is not None:
+        (site / f"{package}.py").write_text(source)
+
+
+def test_a_format_of_another_package_comes_after_the_built_in_ones(site: Path) -> None:
+    built_in = formats()
+    third_party.entry_points.cache_clear()
+    install(site, "formats_good", "mine = formats_good:Format", GOOD)
+
+    assert formats() == [*built_in, "mine"]
+    assert quantizer("mine").suffix == "Mine"
+    assert mistakes() == []
+    with pytest.raises(BadInput, match="unknown Mine variant 'mine-8': did you mean 'mine-8bit'"):
+        quantizer("mine").check_name("mine-8")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "cannot be loaded (ModuleNotFoundError: No module named"),
+        ("1 / 0", "cannot be loaded (ZeroDivisionError: division"),
+        ("", "cannot be loaded (AttributeError: module"),
+        ("class Format: format = 'mine'", "is no quantizer, for formats_{}:Format lacks check,"),
+        (GOOD.replace("'mine'", "'yours'"), "calls itself 'yours': its entry point must have that name"),
+    ],
+)
+def test_one_that_cannot_be_used_is_an_error_of_its_format_alone(
+    site: Path, source: str | None, said: str, request: pytest.FixtureRequest
+) -> None:
+    # A module of its own for each case: Python would not import a second one of the same name.
+    case = str(request.node.callspec.indices["said"])
+    install(site, f"formats_{case}", f"mine = formats_{case}:Format", source)
+
+    assert "mine" in formats()
+    assert quantizer("gptq").format == "gptq"
+    with pytest.raises(BadInput) as bad:
+        quantizer("mine")
+    assert str(bad.value).startswith(f"format 'mine' of package formats_{case} {said.format(case)}")
+    assert "\n" not in str(bad.value)
+
+
+def test_two_packages_that_claim_one_name(site: Path) -> None:
+    install(site, "formats_one", "mine = formats_one:Format", GOOD)
+    install(site, "formats_two", "mine = formats_two:Format", GOOD)
+
+    with pytest.raises(BadInput, match=r"format 'mine' is given by \S+ and \S+: uninstall all but one of them"):
+        quantizer("mine")
+
+
+def test_names_that_are_never_used_are_told(site: Path) -> None:
+    install(site, "formats_gptq", "gptq = formats_gptq:Format", GOOD)
+    install(site, "formats_path", "../up = formats_path:Format", GOOD)
+
+    assert type(quantizer("gptq")).__module__ == "quantizers.gptq"
+    assert "../up" not in formats()
+    assert mistakes() == [
+        "format '../up' of package formats_path is not used: its name may have lower-case letters, digits, and single"
+        " - and . between them",
+        "format 'gptq' of package formats_gptq is not used: quantpress has its own of that name",
+    ]
+
+
+def test_importing_the_registry_imports_nothing_heavy() -> None:
+    """Modules are counted, not seconds: a library that comes in brings hundreds."""
+    script = (
+        "import sys; before = set(sys.modules); import quantizers; new = set(sys.modules) - before\n"
+        "print(len(new)); print(sorted({name.partition('.')[0] for name in new} & set(sys.argv[1].split(','))))"
+    )
+    heavy = "torch,transformers,numpy,pydantic,gptqmodel,huggingface_hub,prefect,matplotlib,importlib_metadata"
+    said = subprocess.run([sys.executable, "-c", script, heavy], capture_output=True, text=True, check=True).stdout
+
+    count, loaded = said.splitlines()
+    assert int(count) < 60
+    assert loaded == "[]"
