@@ -34,8 +34,6 @@ def decide(recipe: Recipe, branch: str, source: SourceRecord, published: Publish
     if entry is None:
         return Decision("press", "new")
     if entry.fingerprint == recipe.fingerprint:
-        if entry.status == "retracted":
-            return Decision("keep", f"retracted: {entry.retraction}")
         return _decide_by_gate(entry, limit)
     changed = _changed(entry.recipe, recipe)
     if changed != ["source_sha"]:
@@ -74,7 +72,9 @@ def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
-    """What the gate's limit, as it is now, says of an entry whose recipe still holds."""
+    """What the gate's limit, as it is now, says of an entry whose recipe still holds. A retraction stands above it."""
+    if entry.status == "retracted":
+        return Decision("keep", f"retracted: {entry.retraction}")
     if _gate_says_otherwise(entry, limit):
         return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
     if entry.status == "withheld":

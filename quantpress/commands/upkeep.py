@@ -51,7 +51,7 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
-    from quantpress.hub import hub_client
+    from quantpress.hub import source_hub, target_hub
     from quantpress.rebuild import Choices
     from quantpress.rebuild import rebuild as make_again
 
@@ -63,7 +63,7 @@ def rebuild(
         any_toolchain=any_toolchain,
         out=out,
     )
-    hubs = hub_client(settings.target_endpoint), hub_client(settings.source_endpoint)
+    hubs = target_hub(settings), source_hub(settings)
     done = make_again(*hubs, repo, variant, revision, settings, choices, lambda what: typer.echo(what, err=True))
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
