@@ -12,26 +12,30 @@ from quantizers import quantizer
 from quantizers.protocol import Job, Layout
 from quantpress import press, publication
 from quantpress.card import CardContext
+from quantpress.card_context import gather_context
 from quantpress.catalog import model_name
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
-from quantpress.hub import target_hub
+from quantpress.hub import source_hub, target_hub
 from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, ensure_repo
 from quantpress.publish import publish as commit
 from quantpress.published import read_published
+from quantpress.refresh import refresh as renew_metadata
+from quantpress.refresh import retrieve, retrieve_costly
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
-from quantpress.source import Source, chat_template
+from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 from quantpress.verify import Loader
 from quantpress.verify import verify as download_and_check
+from quantpress.workspace import Workspace
 
 
 @stage("toolchain: llama.cpp")
@@ -44,15 +48,16 @@ def toolchain() -> str:
 @stage("{plan.format}: check")
 def check(bench: press.Bench, plan: FormatPlan) -> None:
     """Looks whether the format can be made of this source, before anything costly."""
-    first = plan.to_press[0]
+    first = plan.to_make[0]
     press.check(bench, first.variant, first.recipe)
 
 
 @stage("{plan.format}: calibrate")
-def calibrate(bench: press.Bench, plan: FormatPlan) -> Job:
-    """Makes what all variants of the format share."""
-    first = plan.to_press[0]
-    return press.prepare(bench, first.variant, first.recipe)
+def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
+    """Makes what all variants of the format share; what of it is published and costly is downloaded."""
+    first = plan.to_make[0]
+    hub = target_hub(settings)
+    return press.prepare(bench, first.variant, first.recipe, lambda job: retrieve_costly(hub, plan, job))
 
 
 @stage("{plan.format}: baseline")
@@ -85,6 +90,17 @@ def quantize(bench: press.Bench, planned: VariantPlan) -> press.Made:
     return press.quantize(bench, planned)
 
 
+@stage("{planned.variant.format}: refresh {planned.variant.name}")
+def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, settings: Settings) -> press.Made:
+    """Fetches a published variant and gives it the source's metadata as it is now."""
+    entry = plan.published.entry(planned.variant.name, planned.variant.branch)
+    assert entry is not None
+    folder = bench.workspace.variant(planned.recipe) / "published"
+    head = plan.published.heads[entry.branch]
+    retrieve(target_hub(settings), plan.repo_id, head, entry.artifact.files, folder)
+    return renew_metadata(bench, planned, entry, folder)
+
+
 @stage("{planned.variant.format}: evaluate {planned.variant.name}")
 def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: Baseline) -> Evaluation:
     """Measures one variant."""
@@ -108,32 +124,24 @@ class Composed:
 
 
 @stage("{plan.format}: card")
-def card(
-    plan: FormatPlan,
-    source: Source,
-    bench: press.Bench,
-    pressed: Pressed,
-    siblings: dict[str, str],
-    settings: Settings,
-) -> Composed:
-    """Writes manifest, cards, plots and sums; ``siblings`` are the repos of the model's other formats."""
-    repo = source.record.repo
-    folder = bench.workspace.work / plan.format
+def card(plan: FormatPlan, source: Source, pressed: Pressed, context: CardContext, workspace: Workspace) -> Composed:
+    """Writes manifest, cards, plots and sums."""
+    repo, folder = source.record.repo, workspace.work / plan.format / "plots"
     draft = publication.compose_manifest(plan, model_name(repo), source.record, pressed, [])
-    plots = draw_plots(draft, folder / "plots")
+    plots = draw_plots(draft, folder)
     manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
-    context = CardContext(
-        repo_id=plan.repo_id,
-        branch="main",
-        quantized_by=settings.namespace,
-        chat_template=chat_template(bench.workspace.source),
-        siblings=siblings,
-        target_endpoint=settings.target_endpoint,
-        source_endpoint=settings.source_endpoint,
-        source_bytes=source.weight_bytes,
-    )
     revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
     return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries], plots)
+
+
+@stage("{plan.format}: card context")
+def published_context(plan: FormatPlan, source: Source, settings: Settings) -> CardContext:
+    """What the cards of a repo say beside its manifest, where no source is on disk."""
+    main = plan.published.manifests["main"].model_copy(update={"source": source.record})
+    context, missing = gather_context(main, plan.repo_id, settings, source_hub(settings), target_hub(settings))
+    if missing:
+        get_run_logger().warning("%s", missing)
+    return context
 
 
 @stage("{plan.format}: read {plan.repo_id}")

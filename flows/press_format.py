@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from prefect import get_run_logger
 
 from flows import format_stages as stages
 from flows.artifacts import show_plot
+from flows.format_stages import Composed
 from flows.stage import StageFailed
 from quantizers import quantizer_of
 from quantizers.protocol import Job, Layout
 from quantpress import press
+from quantpress.card import CardContext
+from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
 from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, VariantPlan
@@ -28,7 +31,7 @@ from quantpress.publication import Pressed
 from quantpress.published import Published
 from quantpress.report import VariantReport
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source import Source, chat_template
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
 #: both would only wait for each other.
@@ -45,8 +48,8 @@ class Around:
     bench: press.Bench
     settings: Settings
     job: Job
-    reference: press.Baseline
-    base: press.Baseline
+    reference: Baseline
+    base: Baseline
     siblings: dict[str, str]
     aliases: list[Alias]
 
@@ -71,12 +74,12 @@ def press_format(
     plan: FormatPlan,
     bench: press.Bench,
     settings: Settings,
-    reference: press.Baseline,
+    reference: Baseline,
     siblings: dict[str, str],
     failures: list[str],
 ) -> list[VariantReport]:
     """Presses what is to be made of one format; adds a line to ``failures`` for each variant that failed."""
-    job = stages.calibrate(bench, plan)
+    job = stages.calibrate(bench, plan, settings)
     base = stages.format_baseline(bench, plan, job, reference)
     order, quantized = _layout(plan, job, bench, settings.disk_budget)
     failures += [f"{source.record.repo} {plan.format} {name}: {reason}" for name, reason in order.refused.items()]
@@ -95,13 +98,22 @@ def press_format(
         now = stages.published_now(plan, settings).published
         return _make([each for each in wave if not _is_there(each, plan.published, now)], bench, failures)
 
-    for wave in quantized(waves, bench, make):
+    for wave in chain(quantized(waves, bench, make), _refreshed(plan, bench, settings, failures)):
         for each in wave.variants:
             entry = _measure(each, wave, around, failures)
             if entry is not None:
                 rows += _publish(plan, [entry], wave.made, around)
                 bench.workspace.remove_variant(each.recipe)
     return rows
+
+
+def _refreshed(plan: FormatPlan, bench: press.Bench, settings: Settings, failures: list[str]) -> Iterator[Wave]:
+    """Each variant whose weights stay and whose metadata is made anew."""
+    for each in plan.to_refresh:
+        try:
+            yield Wave([each], {each.variant.name: stages.refresh(bench, plan, each, settings)}, bench)
+        except StageFailed as error:
+            failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
 
 
 def _is_there(planned: VariantPlan, before: Published, now: Published) -> bool:
@@ -114,6 +126,8 @@ def _is_there(planned: VariantPlan, before: Published, now: Published) -> bool:
 def _layout(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> tuple[Layout, Quantized]:
     """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
     variant needs more than half of it."""
+    if not plan.to_press:
+        return Layout(waves=[]), _quantized_in_turn
     whole = stages.layout(plan, job, budget)
     if bench.threads < _OVERLAP_THREADS:
         return whole, _quantized_in_turn
@@ -174,27 +188,54 @@ def _measure(planned: VariantPlan, wave: Wave, around: Around, failures: list[st
 def _publish(
     plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], around: Around
 ) -> list[VariantReport]:
-    """Commits the entries on top of what the repo holds at this moment, and verifies them.
+    """Commits what of the entries the repo does not hold yet, and verifies it."""
 
-    Where another press commits in between, its work is read and the commit composed anew; an entry that the other
-    press published too is left to it.
+    def compose(now: FormatPlan) -> Composed | None:
+        new = [entry for entry in entries if not now.published.holds(entry)]
+        if entries and not new:
+            return None  # another press published them too
+        pressed, context = _pressed(plan, new, made, around), _context(plan, around)
+        return stages.card(now, around.source, pressed, context, around.bench.workspace)
+
+    composed, heads = commit_composed(plan, around.source, around.settings, compose)
+    if composed is None:
+        return []
+    for branch in heads:
+        stages.verify(plan.repo_id, branch, [row.variant for row in composed.rows], around.settings)
+    if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots):
+        show_plot(around.settings.target_endpoint, plan.repo_id, heads["main"])
+    return composed.rows
+
+
+def commit_composed(
+    plan: FormatPlan, source: Source, settings: Settings, compose: Callable[[FormatPlan], Composed | None]
+) -> tuple[Composed | None, dict[str, str]]:
+    """Commits what ``compose`` makes of the repo as it is at this moment; returns it and the new heads by branch.
+
+    Where another press commits in between, its work is read and the commit composed anew.
     """
     for _ in range(_ATTEMPTS):
-        plan = stages.published_now(plan, around.settings)
-        new = [entry for entry in entries if not plan.published.holds(entry)]
-        if entries and not new:
-            return []
-        composed = stages.card(
-            plan, around.source, around.bench, _pressed(plan, new, made, around), around.siblings, around.settings
-        )
-        heads = stages.publish(composed, around.source, around.settings)
+        now = stages.published_now(plan, settings)
+        composed = compose(now)
+        if composed is None:
+            return None, {}
+        heads = stages.publish(composed, source, settings)
         if heads is not None:
-            for branch in heads:
-                stages.verify(plan.repo_id, branch, [entry.variant for entry in new], around.settings)
-            if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots):
-                show_plot(around.settings.target_endpoint, plan.repo_id, heads["main"])
-            return composed.rows
+            return composed, heads
     raise StageFailed(f"{plan.repo_id}: other commits came first {_ATTEMPTS} times; run again when they have ended")
+
+
+def _context(plan: FormatPlan, around: Around) -> CardContext:
+    return CardContext(
+        repo_id=plan.repo_id,
+        branch="main",
+        quantized_by=around.settings.namespace,
+        chat_template=chat_template(around.bench.workspace.source),
+        siblings=around.siblings,
+        target_endpoint=around.settings.target_endpoint,
+        source_endpoint=around.settings.source_endpoint,
+        source_bytes=around.source.weight_bytes,
+    )
 
 
 def _pressed(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], around: Around) -> Pressed:

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import format_stages
+from flows.press_cards import press_cards
 from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
@@ -76,8 +77,15 @@ def baseline(bench: press.Bench) -> Baseline:
 
 def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     repo = plan.line.repo
-    if not plan.has_work:
-        return ModelReport(model=repo)
+    failures: list[str] = []
+    for each in plan.formats:
+        if each.cards_only and plan.source is not None:
+            try:
+                press_cards(plan.source, each, settings)
+            except StageFailed as error:
+                failures.append(f"{repo} {each.format}: {error}")
+    if not any(each.to_make for each in plan.formats):
+        return ModelReport(model=repo, failures=failures)
     assert plan.source is not None
     bench = press.bench(plan, settings)
     if bench.protocol.windows < settings.windows:
@@ -88,8 +96,7 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     fetch(plan.source, bench, settings, plan.disk_needed(settings))
     check(plan.source, bench)
     rows: list[VariantReport] = []
-    failures: list[str] = []
-    sound = [each for each in plan.formats if each.to_press and _can_be_made(repo, each, bench, failures)]
+    sound = [each for each in plan.formats if each.to_make and _can_be_made(repo, each, bench, failures)]
     reference = baseline(bench) if sound else None
     for each in sound:
         assert reference is not None

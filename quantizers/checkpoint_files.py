@@ -51,6 +51,15 @@ def make_plain(job: Job, dtype: str) -> None:
     write_text(job.out / "config.json", json.dumps(merged, indent=2, sort_keys=True) + "\n")
 
 
+def refresh_checkpoint(job: Job) -> None:
+    """The published checkpoint with the source's companions and config.json as they are now."""
+    assert job.published is not None
+    for path in job.published.iterdir():
+        shutil.copyfile(path, job.out / path.name)
+    written = json.loads((job.out / "config.json").read_bytes())
+    make_plain(job, str(written.get("torch_dtype") or written.get("dtype")))
+
+
 def describe(job: Job, storage: Storage | None, details: Parameters) -> Output:
     """What lies in ``job.out``, with ``details`` beside the counts of weights."""
     source, made = contents(job.source), contents(job.out, storage, job.source)

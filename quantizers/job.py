@@ -39,6 +39,9 @@ def main(job_file: Path, result_file: Path) -> None:
     elif job.step == "prepare":
         job.prepared.mkdir(parents=True, exist_ok=True)
         chosen.prepare(job)
+    elif job.step == "refresh":
+        job.out.mkdir(parents=True, exist_ok=True)
+        chosen.refresh(job)
     else:
         job.out.mkdir(parents=True, exist_ok=True)
         output = chosen.quantize(job)

@@ -1,8 +1,8 @@
 """The one protocol behind which every format stands.
 
 A quantizer object is cheap: importing its module imports neither torch nor transformers. The methods
-``check``, ``prepare`` and ``quantize`` run in a child process (``python -m quantizers.job``), which reads a
-:class:`Job` as JSON and writes a :class:`Result` as JSON; everything heavy is imported inside them.
+``check``, ``prepare``, ``quantize`` and ``refresh`` run in a child process (``python -m quantizers.job``), which reads
+a :class:`Job` as JSON and writes a :class:`Result` as JSON; everything heavy is imported inside them.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Job(Record):
     ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepared`` is the folder
     that ``prepare`` fills once for all variants of a format (an F16 GGUF and its imatrix, say) and that
     ``quantize`` only reads. ``out`` is an empty folder for the variant's files; formats whose files can be split split
-    those of more than ``split_above`` bytes.
+    those of more than ``split_above`` bytes. ``published`` holds the files that ``refresh`` gives new metadata.
     """
 
-    step: Literal["check", "prepare", "quantize"]
+    step: Literal["check", "prepare", "quantize", "refresh"]
     variant: Variant
     model_name: str
     source: Path
@@ -67,6 +67,7 @@ class Job(Record):
     threads: int
     device: Literal["cpu", "cuda"]
     split_above: int | None = None
+    published: Path | None = None
 
 
 class Output(Record):
@@ -109,7 +110,7 @@ class Layout(Record):
 
 
 class Quantizer(Protocol):
-    """A format. Stateless; all methods but ``check``, ``prepare`` and ``quantize`` are cheap and import nothing heavy."""
+    """A format. Stateless; all methods but those of a :class:`Job`'s steps are cheap and import nothing heavy."""
 
     format: str
     #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
@@ -151,6 +152,9 @@ class Quantizer(Protocol):
         """Raises ``Refused`` for a fetched source of which the format cannot be made. Runs in a child process, before
         anything costly."""
 
+    def costly_files(self, model_name: str) -> list[str]:
+        """Names of those shared files that are downloaded, where they are published, rather than made again."""
+
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
 
@@ -165,3 +169,7 @@ class Quantizer(Protocol):
 
     def quantize_wave(self, jobs: list[Job]) -> list[Output]:
         """Makes several variants of one wave at once, an output per job. Runs in a child process."""
+
+    def refresh(self, job: Job) -> None:
+        """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``: the same weights,
+        and no quantizer at work. Runs in a child process."""

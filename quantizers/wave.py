@@ -26,10 +26,18 @@ class WaveResult(Record):
 
 
 class OneByOne:
-    """For formats whose variants share no work: every variant is a wave of its own."""
+    """For formats whose variants are checkpoints that share no work: every variant is a wave of its own."""
 
     def check(self, job: Job) -> None:
         """Nothing that the plan did not see in config.json already."""
+
+    def costly_files(self, model_name: str) -> list[str]:
+        return []
+
+    def refresh(self, job: Job) -> None:
+        from quantizers.checkpoint_files import refresh_checkpoint
+
+        refresh_checkpoint(job)
 
     def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
         return Layout(waves=[[variant.name] for variant in variants])

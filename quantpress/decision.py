@@ -6,12 +6,13 @@ from typing import Literal, NamedTuple
 
 from quantpress.gate import exceeds
 from quantpress.gate_limits import Limit
-from quantpress.manifest import Entry, SourceRecord
+from quantpress.manifest import Alias, Entry, SourceRecord
 from quantpress.published import Published
 from quantpress.recipe import Recipe
 
-#: ``press``: make it; ``refresh``: give the published weights new metadata; ``card``: commit cards and manifest alone.
-Action = Literal["press", "refresh", "card", "keep", "skip", "block"]
+#: ``press``: make it; ``refresh``: give the published weights new metadata; ``card``: commit cards and manifest alone;
+#: ``orphaned``: published, and not in the catalog any more.
+Action = Literal["press", "refresh", "card", "keep", "skip", "block", "orphaned"]
 
 
 class Decision(NamedTuple):
@@ -24,12 +25,8 @@ class Decision(NamedTuple):
 def decide(recipe: Recipe, branch: str, source: SourceRecord, published: Published, limit: Limit | None) -> Decision:
     """What a variant's published entry says of its recipe; ``source`` is upstream as it is now."""
     alias = published.alias(recipe.variant)
-    if alias is not None and alias.fingerprint == recipe.fingerprint:
-        return Decision("keep", f"same as {alias.same_as}")
-    if alias is not None and _changed(alias.recipe, recipe) == ["source_sha"]:
-        before = published.source_files(alias.recipe.source_sha)
-        if before and not _weights(changed_files(before, source.files)):
-            return Decision("card", f"same as {alias.same_as}; {_moved(alias.recipe, source)}, its weights did not")
+    if alias is not None and (decided := _decide_by_alias(alias, recipe, source, published)):
+        return decided
     entry = published.entry(recipe.variant, branch)
     if entry is None:
         return Decision("press", "new")
@@ -39,6 +36,19 @@ def decide(recipe: Recipe, branch: str, source: SourceRecord, published: Publish
     if changed != ["source_sha"]:
         return Decision("press", f"recipe changed: {', '.join(changed)}")
     return _decide_by_source(entry, source, published.source_files(entry.recipe.source_sha))
+
+
+def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, published: Published) -> Decision | None:
+    if alias.fingerprint == recipe.fingerprint:
+        return Decision("keep", f"same as {alias.same_as}")
+    before = published.source_files(alias.recipe.source_sha)
+    if (
+        _changed(alias.recipe, recipe) == ["source_sha"]
+        and before
+        and not _weights(changed_files(before, source.files))
+    ):
+        return Decision("card", f"same as {alias.same_as}; {_moved(alias.recipe, source)}, its weights did not")
+    return None
 
 
 def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]) -> Decision:

@@ -130,6 +130,7 @@ class Manifest(_Record):
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
     ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
     of the others: that it is worse than one with fewer bits. ``earlier`` are the states that tags keep, oldest first.
+    ``card`` is the fingerprint of the templates that the cards were made by.
     """
 
     schema_version: Literal[1] = 1
@@ -143,6 +144,7 @@ class Manifest(_Record):
     shared: list[File] = []
     flags: dict[str, str] = {}
     earlier: list[Earlier] = []
+    card: str = ""
 
     def entry(self, variant: str) -> Entry | None:
         """The entry of a variant, if there is one."""

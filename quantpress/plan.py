@@ -53,20 +53,47 @@ class VariantPlan:
 
 @dataclass(frozen=True)
 class FormatPlan:
-    """A format of a model: the target repo as it is now, its variants, and those that it cannot have."""
+    """A format of a model: the target repo as it is now, its variants, and those that it cannot have.
+
+    ``card`` is the step for cards that were made by other templates, if they were.
+    """
 
     format: str
     published: Published
     variants: tuple[VariantPlan, ...]
     blocked: tuple[Step, ...]
+    card: Step | None = None
 
     @property
     def repo_id(self) -> str:
         return self.published.repo_id
 
+    def _to(self, action: Action) -> list[VariantPlan]:
+        return [variant for variant in self.variants if variant.step.action == action]
+
     @property
     def to_press(self) -> list[VariantPlan]:
-        return [variant for variant in self.variants if variant.step.action == "press"]
+        """Variants to be quantized."""
+        return self._to("press")
+
+    @property
+    def to_refresh(self) -> list[VariantPlan]:
+        """Variants whose weights stay and whose metadata is made anew."""
+        return self._to("refresh")
+
+    @property
+    def to_make(self) -> list[VariantPlan]:
+        """Variants whose files change: for them the source's weights are needed."""
+        return [*self.to_press, *self.to_refresh]
+
+    @property
+    def cards_only(self) -> bool:
+        """Whether cards and manifest must be committed, and there may be nothing else to do."""
+        return bool(self.card or self._to("card"))
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.to_make or self.cards_only)
 
 
 @dataclass(frozen=True)
@@ -87,6 +114,7 @@ class ModelPlan:
             *self.other_steps,
             *(variant.step for each in self.formats for variant in each.variants),
             *(step for each in self.formats for step in each.blocked),
+            *(each.card for each in self.formats if each.card is not None),
         ]
 
     @property
@@ -107,7 +135,7 @@ class ModelPlan:
 
     @property
     def has_work(self) -> bool:
-        return any(step.action == "press" for step in self.steps)
+        return any(each.has_work for each in self.formats)
 
 
 def plan_catalog(
@@ -220,7 +248,7 @@ def _plan_format(
             repo_id=repo_id,
             action=action,
             reason=reason,
-            estimate=estimate if action == "press" else None,
+            estimate=estimate if action in ("press", "refresh") else None,
         )
         variants.append(VariantPlan(variant, recipe, step))
     return FormatPlan(format_name, published, tuple(variants), tuple(blocked))

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from quantpress.card import CardContext, render_card
+from quantpress.card_templates import templates_fingerprint
+from quantpress.decision import changed_files
 from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.record import Evaluation
-from quantpress.manifest import MANIFEST_FILE, Alias, Entry, File, Manifest, SourceRecord
+from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Manifest, SourceRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import SUMS_FILE, Revision, sha256sums
 
+_Found = TypeVar("_Found", Entry, Alias)
+
 
 @dataclass(frozen=True)
 class Pressed:
-    """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files."""
+    """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files.
+
+    An entry without a folder keeps the files that are on its branch; ``kept`` are shared files that stay as they are.
+    """
 
     entries: list[Entry]
     aliases: list[Alias]
@@ -25,6 +34,30 @@ class Pressed:
     shared: list[Path]
     baselines: list[Evaluation]
     toolchain: dict[str, str]
+    kept: tuple[File, ...] = ()
+
+
+def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
+    """What is published already, under the recipes of the plan where nothing but the source's commit changed; None
+    where nothing is published. ``plots`` are names of shared files that are drawn anew."""
+    main = plan.published.manifests.get("main")
+    if main is None:
+        return None
+    recipes = {each.variant.name: each.recipe for each in plan.variants if each.step.action == "card"}
+
+    def under_recipe(found: _Found) -> _Found:
+        recipe = recipes.get(found.variant)
+        return found.model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint}) if recipe else found
+
+    return Pressed(
+        entries=[under_recipe(entry) for entry in _own_entries(plan)],
+        aliases=[under_recipe(alias) for alias in main.aliases],
+        folders={},
+        shared=[],
+        baselines=main.baselines,
+        toolchain=main.toolchain,
+        kept=tuple(file for file in main.shared if file.path not in plots),
+    )
 
 
 def compose_manifest(
@@ -32,8 +65,8 @@ def compose_manifest(
 ) -> Manifest:
     """The manifest of ``main``: new entries, and published ones that still hold, in the ladder's order.
 
-    An entry made from another source sha does not hold: its files leave the branch with this commit and stay
-    reachable in the history.
+    An entry made from another commit of the source stands until it is made anew, and says so; one that the plan does
+    not have any more leaves the branch with this commit. The old state is kept by a tag.
     """
     entries = {entry.variant: entry for entry in _standing(plan, source)}
     entries |= {entry.variant: entry for entry in pressed.entries}
@@ -50,19 +83,40 @@ def compose_manifest(
         baselines=pressed.baselines,
         entries=sorted(entries.values(), key=lambda entry: order.get(entry.variant, len(order))),
         aliases=[alias for alias in (aliases | named).values() if alias.variant not in entries],
-        shared=[describe(path) for path in [*pressed.shared, *plots]],
+        shared=[*pressed.kept, *(describe(path) for path in [*pressed.shared, *plots])],
+        earlier=_earlier(main, source),
+        card=templates_fingerprint(plan.format),
     )
-    return manifest.model_copy(update={"flags": flags(manifest)})
+    old = {
+        entry.variant: f"made from the source's earlier commit {entry.recipe.source_sha[:8]}, to be made anew"
+        for entry in manifest.published()
+        if entry.recipe.source_sha != source.sha
+    }
+    return manifest.model_copy(update={"flags": flags(manifest) | old})
+
+
+def _earlier(main: Manifest | None, source: SourceRecord) -> list[Earlier]:
+    """The states that tags keep: one more where this commit is the first from the source's new commit."""
+    if main is None or main.source.sha == source.sha:
+        return main.earlier if main else []
+    changed = changed_files(main.source.files, source.files) if main.source.files else []
+    return [*main.earlier, Earlier(tag=f"v{len(main.earlier) + 1}", source=main.source, changed=changed)]
+
+
+def _own_entries(plan: FormatPlan) -> list[Entry]:
+    """Every variant's entry, from the branch on which its files are."""
+    listed = [entry for manifest in plan.published.manifests.values() for entry in manifest.entries]
+    found = {entry.variant: plan.published.entry(entry.variant, entry.branch) for entry in listed}
+    return [entry for entry in found.values() if entry is not None]
 
 
 def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
-    found = []
-    for manifest in plan.published.manifests.values():
-        for entry in manifest.entries:
-            own = plan.published.entry(entry.variant, entry.branch)
-            if own is not None and own.recipe.source_sha == source.sha:
-                found.append(own)
-    return found
+    coming = {planned.variant.name for planned in plan.to_make}
+    return [
+        entry
+        for entry in _own_entries(plan)
+        if entry.recipe.source_sha == source.sha or (entry.variant in coming and entry.status == "published")
+    ]
 
 
 def compose_revisions(
@@ -77,13 +131,13 @@ def compose_revisions(
         )
         revisions.append(_revision(name, own, pressed, [], context.model_copy(update={"branch": name})))
     revisions.append(_revision("main", manifest, pressed, [*pressed.shared, *plots], context))
-    return revisions
+    return [_tagged(revision, plan, manifest) for revision in revisions]
 
 
 def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext) -> Revision:
     uploads: dict[str, Path | bytes] = {path.name: path for path in shared}
     listed: list[File] = list(manifest.shared)
-    keep: set[str] = set()
+    keep = {file.path for file in pressed.kept} if branch == "main" else set()
     for entry in manifest.published(branch):
         listed += entry.artifact.files
         folder = pressed.folders.get(entry.variant)
@@ -99,3 +153,12 @@ def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Pa
         listed.append(File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
     uploads[SUMS_FILE] = sha256sums(listed).encode()
     return Revision(branch, uploads, frozenset(keep))
+
+
+def _tagged(revision: Revision, plan: FormatPlan, manifest: Manifest) -> Revision:
+    """The revision with the tag that keeps what its branch holds now, if that was made from another source commit."""
+    before = plan.published.manifests.get(revision.branch)
+    if before is None or before.source.sha == manifest.source.sha:
+        return revision
+    tag = manifest.earlier[-1].tag
+    return replace(revision, tag=tag if revision.branch == "main" else f"{tag}-{revision.branch}")

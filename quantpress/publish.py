@@ -30,11 +30,13 @@ _HUB_OWN = {".gitattributes"}
 
 @dataclass(frozen=True)
 class Revision:
-    """What a branch shall hold: ``uploads`` maps path to a local file or to bytes, ``keep`` stays as it is."""
+    """What a branch shall hold: ``uploads`` maps path to a local file or to bytes, ``keep`` stays as it is. ``tag`` is
+    to keep what the branch holds now."""
 
     branch: str
     uploads: Mapping[str, Path | bytes]
     keep: frozenset[str] = frozenset()
+    tag: str | None = None
 
 
 def sha256sums(files: list[File]) -> str:
@@ -62,6 +64,8 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
     branch = revision.branch
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
         parent = heads.get(branch) or _new_branch(api, repo_id, branch)
+        if revision.tag:
+            api.create_tag(repo_id, tag=revision.tag, revision=parent, exist_ok=True)
         there = set(api.list_repo_files(repo_id, revision=parent))
         wanted = set(revision.uploads) | revision.keep | _HUB_OWN
         operations: list[CommitOperationAdd | CommitOperationDelete] = [

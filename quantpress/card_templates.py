@@ -1,0 +1,29 @@
+"""Where the cards' templates are, and which version of them made a card."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+
+_USED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["']""")
+
+
+def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
+    """Hex SHA-256 of the templates that a format's card is made by: its own, and those that it rests on.
+
+    Empty where the format has no template.
+    """
+    digest, waiting, seen = hashlib.sha256(), [f"{format_name}.md.jinja"], set()
+    while waiting:
+        name = waiting.pop()
+        file = templates / name
+        if name in seen or not file.is_file():
+            continue
+        seen.add(name)
+        text = file.read_text(encoding="utf-8")
+        digest.update(f"{name}\0{text}\0".encode())
+        waiting += _USED.findall(text)
+    return digest.hexdigest() if seen else ""

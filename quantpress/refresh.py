@@ -1,0 +1,70 @@
+"""What is published is fetched back: a variant to be given new metadata, and shared files that are costly to make."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers import quantizer_of
+from quantizers.protocol import Job, Output, Result
+from quantpress import press
+from quantpress.child import finished, run_child
+from quantpress.errors import QuantpressError
+from quantpress.files import sha256_of
+from quantpress.hub import explained
+from quantpress.manifest import Entry, File
+from quantpress.plan import FormatPlan, VariantPlan
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+#: In an artifact's details: the source commit whose weights a refreshed variant was quantized from.
+WEIGHTS_FROM = "weights_from"
+
+
+def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder: Path) -> Path:
+    """Downloads published files into ``folder``. Raises :class:`QuantpressError` for one that is not what the manifest
+    says."""
+    with explained(api.endpoint, f"downloading from {repo_id}"):
+        for file in files:
+            path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, local_dir=folder))
+            if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
+                path.unlink()
+                raise QuantpressError(f"{repo_id}@{revision}: {file.path} is not what its manifest says: verify it")
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own notes
+    return folder
+
+
+def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
+    """Puts published shared files that are costly to make, and would be made from the same things, into
+    ``job.prepared``, where ``prepare`` finds them.
+
+    They are the same if a published variant was prepared by the same recipe, or is only given new metadata.
+    """
+    main, head = plan.published.manifests.get("main"), plan.published.heads.get("main")
+    names = quantizer_of(job.variant).costly_files(job.model_name)
+    if main is None or head is None or all((job.prepared / name).exists() for name in names):
+        return
+    wanted = {planned.recipe.preparation_fingerprint for planned in plan.to_make}
+    if plan.to_refresh or any(entry.recipe.preparation_fingerprint in wanted for entry in main.entries):
+        retrieve(api, plan.repo_id, head, [file for file in main.shared if file.path in names], job.prepared)
+
+
+def refresh(bench: press.Bench, planned: VariantPlan, entry: Entry, published: Path) -> press.Made:
+    """Gives the files of a published entry the source's metadata as it is now."""
+    folder = bench.workspace.variant(planned.recipe)
+    job = press.job_of(bench, "refresh", planned.variant, planned.recipe)
+    job = job.model_copy(update={"published": published.resolve()})
+    result = finished(job, Result, folder)
+    if result is None:
+        shutil.rmtree(job.out, ignore_errors=True)
+        result = run_child("quantizers.job", job, Result, folder)
+    artifact = entry.artifact
+    output = Output(
+        files=sorted(path.name for path in job.out.iterdir()),
+        bits_per_weight=artifact.bits_per_weight,
+        tensor_types=artifact.tensor_types,
+        details={WEIGHTS_FROM: entry.recipe.source_sha, **artifact.details},
+    )
+    return press.Made(job.out, result.model_copy(update={"output": output}))
