@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
@@ -70,6 +72,16 @@ def mistakes(built_in: list[str]) -> list[str]:
         elif not _NAME.fullmatch(point.name):
             lines.add(f"{where}: its name may have lower-case letters, digits, and single - and . between them")
     return sorted(lines)
+
+
+def template_folders(name: str) -> list[Path]:
+    """Where the card's template of another package's format may be: ``templates`` in the package that its entry point
+    names; none for formats of quantpress."""
+    folders = []
+    for point in entry_points().get(name, ()):
+        found = find_spec(point.module.partition(".")[0])
+        folders += [Path(place) / "templates" for place in (found.submodule_search_locations or () if found else ())]
+    return folders
 
 
 def _package(point: metadata.EntryPoint) -> str:

@@ -14,6 +14,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from quantizers.third_party import template_folders
 from quantpress import card_figures as figures
 from quantpress import card_markdown as markdown
 from quantpress.card_audience import audiences
@@ -94,14 +95,14 @@ class _Places:
 
 def render_card(manifest: Manifest, context: CardContext) -> str:
     """The whole README.md. Raises :class:`QuantpressError` where there is no template for the format."""
-    name = f"{manifest.format}.md.jinja"
-    if not (context.templates / name).is_file():
-        raise QuantpressError(f"no card template {name} in {context.templates}: add one for the format")
-    text = _environment(context.templates).get_template(name).render(_view(manifest, context))
+    name, folders = f"{manifest.format}.md.jinja", [context.templates, *template_folders(manifest.format)]
+    if not any((folder / name).is_file() for folder in folders):
+        raise QuantpressError(f"no card template {name} in {folders[-1]}: add one for the format")
+    text = _environment(folders).get_template(name).render(_view(manifest, context))
     return text.strip() + "\n"
 
 
-def _environment(templates: Path) -> ImmutableSandboxedEnvironment:
+def _environment(templates: list[Path]) -> ImmutableSandboxedEnvironment:
     """Sandboxed, strict about missing values; every value that is not Markdown yet is escaped."""
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(templates),
