@@ -16,6 +16,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m quantpress toolchain install llama.cpp
+	$(RUN) -m quantpress toolchain install archived-libraries
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: setup

@@ -65,6 +65,10 @@ def test_a_named_ladder_is_expanded_once() -> None:
             "catalog.yaml:4: models[1].formats[0]: unknown format 'ggfu': did you mean 'gguf'?",
         ),
         (
+            "models:\n  - repo: a/M\n    backends:\n      awq: autoawk\n",
+            "catalog.yaml:4: unknown backend 'autoawk' of format 'awq': did you mean 'autoawq'?",
+        ),
+        (
             "models:\n  - just-a-name\n",
             "catalog.yaml:2: models[0].repo: 'just-a-name' is not a repo id: write namespace/name, "
             "as in the model's address on the Hub",

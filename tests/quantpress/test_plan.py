@@ -140,6 +140,25 @@ def test_a_group_size_that_does_not_divide_is_refused_in_the_plan(press: Press) 
     assert "576" in reason and "64" in reason
 
 
+def test_what_no_library_or_machine_here_can_make_is_blocked(
+    press: Press, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTPRESS_DEVICE", "cpu")
+    monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path))
+    press.source("up/Strange", {**CONFIG, "model_type": "strange"})
+    press.source("up/Known")
+
+    assert press.reasons("up/Strange", formats=["gptq"]) == [
+        "blocked: GPTQModel does not know the architecture 'strange'"
+    ]
+    assert press.reasons({"repo": "up/Known", "backends": {"gptq": "auto-gptq"}}, formats=["gptq"]) == [
+        "blocked: needs a CUDA runner"
+    ]
+    assert press.reasons("up/Known", formats=["awq"], backends={"awq": "autoawq"}) == [
+        "blocked: the archived libraries are not installed: run `quantpress toolchain install archived-libraries`"
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
