@@ -1,0 +1,125 @@
+"""A source commit that leaves the weights alone: new metadata on the same weights, or cards alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGUFReader
+
+from quantpress.manifest import Manifest, parse_manifest
+from tests.flows.operating import Operator
+
+pytestmark = pytest.mark.slow
+
+MODEL = "upstream/Tiny-Instruct"
+GGUF, TORCHAO = "press/Tiny-Instruct-GGUF", "press/Tiny-Instruct-TorchAO"
+TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def source(operator: Operator, tiny_model: Path) -> Path:
+    """The first night has passed; the source's folder as it was uploaded."""
+    folder = operator.folder / "source"
+    shutil.copytree(tiny_model, folder)
+    operator.upload_source(MODEL, folder)
+    operator.write_catalog(
+        [
+            {
+                "repo": MODEL,
+                "formats": ["gguf", "torchao"],
+                "variants": {"gguf": ["Q8_0", "Q4_K_M"], "torchao": ["int8wo"]},
+            }
+        ],
+        calibration={"samples": 2, "length": 128},
+    )
+    code, _, err = operator.call("run")
+    assert code == 0, err
+    return folder
+
+
+def download(operator: Operator, repo_id: str, path: str, revision: str = "main") -> Path:
+    return Path(operator.api.hf_hub_download(repo_id, path, revision=revision, cache_dir=operator.folder / "look"))
+
+
+def manifest_of(operator: Operator, repo_id: str, revision: str = "main") -> Manifest:
+    return parse_manifest(download(operator, repo_id, "quantpress.json", revision).read_bytes(), repo_id)
+
+
+def steps(operator: Operator) -> dict[str, tuple[str, str]]:
+    return {step["variant"]: (step["action"], step["reason"]) for step in operator.plan()}
+
+
+def test_a_changed_readme_is_cards_alone(operator: Operator, source: Path) -> None:
+    before = manifest_of(operator, GGUF)
+    old, new = (
+        before.source.sha,
+        operator.api.upload_file(
+            repo_id=MODEL, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: mit\n---\nHello\n"
+        ).oid,
+    )
+    reason = f"source moved: {old[:8]} to {new[:8]}; no file that is read changed"
+    assert steps(operator) == dict.fromkeys(("Q8_0", "Q4_K_M", "int8wo"), ("card", reason))
+
+    code, _, err = operator.call("run")
+    assert code == 0, err
+
+    after = manifest_of(operator, GGUF)
+    assert [entry.artifact for entry in after.entries] == [entry.artifact for entry in before.entries]
+    assert after.source.license == "mit"
+    assert "license: mit" in download(operator, GGUF, "README.md").read_text()
+    assert after.earlier[0].tag == "v1"
+    assert manifest_of(operator, GGUF, "v1") == before
+    assert "fetch" not in err and "quantize" not in err
+    assert {action for action, _ in steps(operator).values()} == {"keep"}
+
+
+def test_a_changed_chat_template_is_new_metadata(operator: Operator, source: Path) -> None:
+    before = manifest_of(operator, GGUF)
+    tokenizer: dict[str, Any] = json.loads((source / "tokenizer_config.json").read_text())
+    tokenizer["chat_template"] = TEMPLATE
+    operator.api.upload_file(
+        repo_id=MODEL, path_in_repo="tokenizer_config.json", path_or_fileobj=json.dumps(tokenizer).encode()
+    )
+    planned = steps(operator)
+    assert {action for action, _ in planned.values()} == {"refresh"}
+    assert planned["Q8_0"][1].endswith("; weights did not change, metadata did: tokenizer_config.json")
+
+    code, _, err = operator.call("run")
+    assert code == 0, err
+
+    assert "gguf: refresh Q8_0" in err and "torchao: refresh int8wo" in err
+    assert "quantize" not in err
+    after = manifest_of(operator, GGUF)
+    for rung in ("Q8_0", "Q4_K_M"):
+        name = f"Tiny-Instruct-{rung}.gguf"
+        old, new = (GGUFReader(download(operator, GGUF, name, revision)) for revision in ("v2", "main"))
+        assert new.fields["tokenizer.chat_template"].contents() == TEMPLATE
+        assert old.fields["tokenizer.chat_template"].contents() != TEMPLATE
+        assert [tensor.name for tensor in old.tensors] == [tensor.name for tensor in new.tensors]
+        assert all((one.data == two.data).all() for one, two in zip(old.tensors, new.tensors, strict=True))
+    assert [earlier.tag for earlier in after.earlier] == ["v1", "v2"]
+    assert after.earlier[1].changed == ["tokenizer_config.json"]
+    assert after.source.sha != before.source.sha
+    assert "tokenizer_config.json" in download(operator, GGUF, "README.md").read_text()
+    weights = [manifest_of(operator, TORCHAO, revision).entries[0].artifact for revision in ("v2", "main")]
+    first, second = ({file.path: file.sha256 for file in artifact.files} for artifact in weights)
+    assert {path for path in second if first[path] != second[path]} == {"tokenizer_config.json"}
+    assert {action for action, _ in steps(operator).values()} == {"keep"}
+
+
+def test_a_refreshed_rung_is_what_a_press_would_make(operator: Operator, source: Path) -> None:
+    """The same file, byte for byte, as one that is quantized from the new commit on another machine."""
+    refreshed = manifest_of(operator, GGUF).entry("Q4_K_M")
+    assert refreshed is not None
+    operator.api.delete_repo(GGUF)
+    shutil.rmtree(operator.folder / "home")
+    code, _, err = operator.call("run", "--formats", "gguf")
+    assert code == 0, err
+    assert "quantize" in err
+    pressed = manifest_of(operator, GGUF).entry("Q4_K_M")
+    assert pressed is not None
+    assert pressed.artifact.files == refreshed.artifact.files
