@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands import upkeep
+from quantpress.commands import operation, upkeep
 from quantpress.commands.options import (
     DEFAULT_CATALOG,
     CatalogOption,
@@ -78,18 +78,21 @@ def plan(
     formats: FormatsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prints steps, reasons and estimates; changes nothing."""
+    """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
     from quantpress.hub import source_hub, target_hub
+    from quantpress.orphans import find_orphans
     from quantpress.plan import plan_catalog
     from quantpress.tables import print_plan
 
     loaded, settings = load(catalog)
     hubs = source_hub(settings), target_hub(settings)
     plans = plan_catalog(loaded, settings, *hubs, only=only, formats=_split(formats))
+    orphaned = find_orphans(loaded, settings, hubs[1]) if only is None and formats is None else []
     if as_json:
-        typer.echo(json.dumps([step.model_dump(mode="json") for each in plans for step in each.steps], indent=2))
+        steps = [step for each in plans for step in each.steps] + orphaned
+        typer.echo(json.dumps([step.model_dump(mode="json") for step in steps], indent=2))
     else:
-        print_plan(plans, settings)
+        print_plan(plans, orphaned, settings)
 
 
 @app.command()
@@ -188,6 +191,8 @@ def hub(
 
 app.command()(upkeep.retract)
 app.command()(upkeep.rebuild)
+app.command()(operation.deploy)
+app.command()(operation.doctor)
 
 
 @toolchain.command("list")

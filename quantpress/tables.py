@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from quantpress.plan import ModelPlan
+from quantpress.plan import ModelPlan, Step
 from quantpress.report import ModelReport
 from quantpress.settings import Settings
 from quantpress.toolchain.registry import Installed, Toolchain
@@ -17,8 +17,8 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def print_plan(plans: list[ModelPlan], settings: Settings) -> None:
-    """A table per model, one row per step with its reason, then what carrying it out will cost."""
+def print_plan(plans: list[ModelPlan], orphaned: list[Step], settings: Settings) -> None:
+    """A table per model, one row per step with its reason, then what is orphaned, and what the work will cost."""
     console = Console(markup=False)
     for plan in plans:
         table = Table(title=plan.line.repo, title_justify="left")
@@ -27,6 +27,8 @@ def print_plan(plans: list[ModelPlan], settings: Settings) -> None:
         for step in plan.steps:
             table.add_row(step.format, step.variant, step.reason)
         console.print(table)
+    for step in orphaned:
+        console.print(f"{step.repo_id}: {step.reason}", soft_wrap=True)
     steps = [step for plan in plans for step in plan.steps]
     estimates = [step.estimate for step in steps if step.estimate is not None]
     if not estimates:

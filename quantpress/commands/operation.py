@@ -1,0 +1,41 @@
+"""Commands of whoever runs the press: ``deploy`` and ``doctor``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
+from quantpress.errors import QuantpressError
+
+
+def deploy(as_json: JsonOption = False) -> None:
+    """Registers deployments, work pools and automations with the Prefect server at PREFECT_API_URL; a second call
+    changes nothing."""
+    from quantpress.deploy import deploy as register
+
+    done = register()
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in done], indent=2))
+        return
+    for each in done:
+        typer.echo(f"{each.kind} {each.name}: {each.change}")
+
+
+def doctor(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False) -> None:
+    """What this machine has, what is missing, and how to get it: exit 1 if the catalog needs what is missing."""
+    from quantpress.doctor import examine
+
+    findings = examine(*load_optional(catalog))
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in findings], indent=2))
+    else:
+        for each in findings:
+            state = "ok" if each.there else "MISSING" if each.needed else "absent"
+            remedy = f"; {each.remedy}" if each.remedy else ""
+            typer.echo(f"{state:7}  {each.area:9}  {each.name}: {each.detail}{remedy}")
+    lacking = [each.name for each in findings if each.lacking]
+    if lacking:
+        raise QuantpressError(f"missing: {', '.join(lacking)}")
