@@ -111,11 +111,15 @@ def _own_entries(plan: FormatPlan) -> list[Entry]:
 
 
 def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
+    """Entries of this commit of the source; of an earlier one what is to be made anew, until it is, and what was
+    withheld or retracted and is not made again."""
     coming = {planned.variant.name for planned in plan.to_make}
+    staying = {planned.variant.name for planned in plan.variants if planned.step.action == "keep"}
     return [
         entry
         for entry in _own_entries(plan)
-        if entry.recipe.source_sha == source.sha or (entry.variant in coming and entry.status == "published")
+        if entry.recipe.source_sha == source.sha
+        or entry.variant in (coming if entry.status == "published" else staying)
     ]
 
 
