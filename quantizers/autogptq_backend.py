@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 
@@ -24,18 +25,22 @@ def main(order_file: Path) -> None:
         order["source"], config, torch_dtype=getattr(torch, order["dtype"]), trust_remote_code=False
     )
     made.quantize([_sample(ids) for ids in order["windows"]])
-    _save(made.model, config, Path(order["out"]))
+    _save(made.model, config, Path(order["source"]), Path(order["out"]))
 
 
 def _sample(ids: list[int]) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
 
 
-def _save(model: Any, config: BaseQuantizeConfig, folder: Path) -> None:
-    """AutoGPTQ's own saving stores tied weights twice and gives the file a name that transformers does not look for."""
+def _save(model: Any, config: BaseQuantizeConfig, source: Path, folder: Path) -> None:
+    """AutoGPTQ's own saving stores tied weights twice, a bias of zeros for every linear that has none, and gives the
+    file a name that transformers does not look for."""
     model.to("cpu")
     tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()
-    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+    added = {name for name in model.state_dict() if name.endswith(".bias")} - _names(source)
+    tensors = {
+        name: tensor.clone().contiguous() for name, tensor in model.state_dict().items() if name not in tied | added
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     described = config.to_dict()
     for local in ("model_name_or_path", "model_file_base_name", "is_marlin_format"):
@@ -44,6 +49,14 @@ def _save(model: Any, config: BaseQuantizeConfig, folder: Path) -> None:
     model.config.save_pretrained(folder)
     # What text-generation-webui and AutoGPTQ itself look for.
     (folder / "quantize_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _names(folder: Path) -> set[str]:
+    names: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            names |= set(tensors.keys())
+    return names
 
 
 if __name__ == "__main__":
