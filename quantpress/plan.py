@@ -202,11 +202,11 @@ def plan_model(
             plans.append(FormatPlan(format_name, published, (), (step,)))
             continue
         chosen = quantizer(format_name, catalog.backend_of(line, format_name))
-        plans.append(_plan_format(names, chosen, source, calibration, published, settings, gates))
+        plans.append(plan_format(names, chosen, source, calibration, published, settings, gates))
     return ModelPlan(line, source, text, amount, gates, tuple(plans), ())
 
 
-def _plan_format(
+def plan_format(
     names: list[str],
     chosen: Quantizer,
     source: Source,
@@ -215,6 +215,7 @@ def _plan_format(
     settings: Settings,
     gates: Mapping[str, GateLine],
 ) -> FormatPlan:
+    """What is to be done for variants of one format, by ``chosen``; ``published`` is the target repo."""
     budget = settings.disk_budget
     format_name, repo, repo_id = chosen.format, source.record.repo, published.repo_id
     variants, blocked = [], []

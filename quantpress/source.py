@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from quantpress.gating import gate_fields
 from quantpress.hub import explained
 from quantpress.licence import is_licence, most_restrictive
 from quantpress.manifest import SourceRecord
-from quantpress.source_check import CONFIG_FILE, check_small_files
+from quantpress.source_check import CONFIG_FILE, check_folder, check_small_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -81,6 +82,24 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
         except RepositoryNotFoundError:
             raise Refused(f"not found: {endpoint} has no model {repo} (or it is private and needs a token)") from None
     return Source(_record(repo, info, files), config, files)
+
+
+def local_source(folder: Path) -> Source:
+    """A model in a folder of this machine, under a name of its own and the hash of its files for a commit.
+
+    Raises :class:`Refused` as :func:`look_up_source` does; nothing is copied.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise Refused(f"{folder}: no {CONFIG_FILE}: not a transformers model")
+    config = check_folder(folder)
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and _WANTED.fullmatch(path.name))
+    if not any(path.suffix == ".safetensors" for path in paths):
+        raise Refused(f"{folder}: no safetensors: pickle checkpoints are refused; save it as safetensors")
+    hashes = {path.name: sha256_of(path) for path in paths}
+    sha = hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in hashes.items()).encode()).hexdigest()
+    name = "-".join(re.findall(r"[A-Za-z0-9]+(?:[._][A-Za-z0-9]+)*", folder.resolve().name))[:90] or "model"
+    files = tuple(SourceFile(path.name, path.stat().st_size, hashes[path.name], "") for path in paths)
+    return Source(SourceRecord(repo=f"local/{name}", sha=sha, files=hashes), config, files)
 
 
 def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:

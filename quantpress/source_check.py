@@ -39,13 +39,27 @@ def check_small_files(api: HfApi, repo: str, sha: str, files: Iterable[SourceFil
         if sizes.get(name, 0) > LONGEST_TEMPLATE:
             raise Refused(_too_long(sizes[name]))
     read = {name: _read(api, repo, sha, name, sizes[name]) for name in _MAY_NAME_CODE if name in sizes}
+    _check_contents(read)
+    return read[CONFIG_FILE]
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """As :func:`check_small_files`, of a model in a folder of this machine that has a config.json."""
+    for name in _TEMPLATE_FILES:
+        if (folder / name).is_file() and (size := (folder / name).stat().st_size) > LONGEST_TEMPLATE:
+            raise Refused(_too_long(size))
+    read = {name: _parsed(folder / name) for name in _MAY_NAME_CODE if (folder / name).is_file()}
+    _check_contents(read)
+    return read[CONFIG_FILE]
+
+
+def _check_contents(read: dict[str, dict[str, Any]]) -> None:
     for name, content in read.items():
         if _names_code(content):
             raise Refused(f"its {name} has an {_CODE_KEY}: code from model repositories is never run")
         length = _template_length(content.get("chat_template"))
         if length > LONGEST_TEMPLATE:
             raise Refused(_too_long(length))
-    return read[CONFIG_FILE]
 
 
 def _too_long(length: int) -> str:
@@ -58,12 +72,18 @@ def _read(api: HfApi, repo: str, sha: str, name: str, size: int) -> dict[str, An
     path = Path(api.hf_hub_download(repo, name, revision=sha))
     if path.stat().st_size != size:
         raise Refused(f"its {name} is not as large as the Hub says")
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _LARGEST:
+        raise Refused(f"its {path.name} is larger than {_LARGEST} bytes")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise Refused(f"its {name} is not JSON") from None
+        raise Refused(f"its {path.name} is not JSON") from None
     if not isinstance(content, dict):
-        raise Refused(f"its {name} is not a JSON object")
+        raise Refused(f"its {path.name} is not a JSON object")
     return content
 
 

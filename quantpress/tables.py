@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quantpress.plan import ModelPlan, Step
-from quantpress.report import ModelReport
+from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings
 from quantpress.toolchain.registry import Installed, Toolchain
 from quantpress.verify import Verification
@@ -51,23 +51,31 @@ def print_results(reports: list[ModelReport], settings: Settings) -> None:
         console.print("Nothing was made." if any(report.failures for report in reports) else "Nothing to do.")
         return
     for repo_id in dict.fromkeys(row.repo_id for row in rows):
-        table = Table(title=repo_id, title_justify="left")
-        for column in ("variant", "status"):
-            table.add_column(column, overflow="fold")
-        for column in ("size", "bits/weight", "perplexity", "mean KLD"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in rows:
-            if row.repo_id == repo_id:
-                table.add_row(
-                    row.variant,
-                    row.status,
-                    megabytes(row.size),
-                    f"{row.bits_per_weight:.2f}",
-                    f"{row.perplexity:.3f} ± {row.perplexity_error:.3f}",
-                    "" if row.divergence is None else f"{row.divergence:.4f}",
-                )
-        console.print(table)
+        console.print(_figures(repo_id, [row for row in rows if row.repo_id == repo_id]))
         console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
+
+
+def print_variants(title: str, rows: list[VariantReport]) -> None:
+    """A table with a row per variant and its figures."""
+    Console(markup=False).print(_figures(title, rows))
+
+
+def _figures(title: str, rows: list[VariantReport]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("variant", "status"):
+        table.add_column(column, overflow="fold")
+    for column in ("size", "bits/weight", "perplexity", "mean KLD"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.variant,
+            row.status,
+            megabytes(row.size),
+            f"{row.bits_per_weight:.2f}",
+            f"{row.perplexity:.3f} ± {row.perplexity_error:.3f}",
+            "" if row.divergence is None else f"{row.divergence:.4f}",
+        )
+    return table
 
 
 def print_checked(found: Verification) -> None:
