@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import socket
 import ssl
 import sys
@@ -40,6 +41,9 @@ _SILENCE = 300.0
 _CONNECTING = 15.0
 #: Where a request keeps its body's file, to begin again at its start.
 _BODY = "quantpress.body"
+
+#: ``"api";r=0;t=55``: none of the requests of the window remain, the next window begins in 55 s.
+_NOTHING_LEFT = re.compile(r"r=0\s*;\s*t=(\d+)")
 
 _log = logging.getLogger(__name__)
 
@@ -186,12 +190,9 @@ def _patiently(
 def _told(response: httpx.Response) -> float | None:
     """Seconds that the Hub asks to wait for: by ``Retry-After``, or by the ``RateLimit`` header that huggingface.co
     sends with a 429 (https://huggingface.co/docs/hub/rate-limits)."""
-    from huggingface_hub import utils
-
     told = seconds_told(response.headers.get("Retry-After", ""), datetime.now(UTC))
-    limit = utils.parse_ratelimit_headers(response.headers)
-    if told is None and limit is not None and limit.remaining == 0 and response.status_code == 429:
-        return float(limit.reset_in_seconds)
+    if told is None and (limit := _NOTHING_LEFT.search(response.headers.get("RateLimit", ""))):
+        return float(limit[1])
     return told
 
 

@@ -1,0 +1,211 @@
+"""The Hub client goes on through errors, limits and broken connections, and gives up with one line."""
+
+from __future__ import annotations
+
+import http.server
+import random
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantpress.errors import QuantpressError
+from quantpress.files import sha256_of
+from quantpress.hub import explained, hub_client
+from quantpress.localhub.server import RunningHub
+from quantpress.manifest import MANIFEST_FILE
+from quantpress.patience import Patience, be_patient, seconds_told
+from quantpress.publish import SUMS_FILE, Outrun, Revision, ensure_repo, publish
+from tests.faults.line import Fault, Line, Request
+
+#: Two parts of the embedded Hub's multipart uploads.
+LARGE = random.Random(3).randbytes(9_000_000)
+
+
+@pytest.fixture
+def api(hub: RunningHub, line: Line, monkeypatch: pytest.MonkeyPatch) -> HfApi:
+    monkeypatch.setenv("HF_TOKEN", hub.create_token("press", "write"))
+    api = hub_client(line.endpoint)
+    be_patient(Patience(seconds=20, first_wait=0.01))
+    return api
+
+
+@pytest.fixture
+def repo() -> str:
+    return f"press/m-{uuid.uuid4()}"
+
+
+def once(*plan: tuple[Callable[[Request], bool], Fault]) -> Callable[[Request], Fault | None]:
+    """Each fault happens to the first request that its condition holds for."""
+    left = list(plan)
+
+    def decide(request: Request) -> Fault | None:
+        for entry in left:
+            if entry[0](request):
+                left.remove(entry)
+                return entry[1]
+        return None
+
+    return decide
+
+
+def of_kind(kind: str) -> Callable[[Request], bool]:
+    return lambda request: request.kind == kind
+
+
+def revision(tmp_path: Path, text: bytes = b"sums") -> Revision:
+    large = tmp_path / "large.bin"
+    # The Hub must not have it already.
+    large.write_bytes(uuid.uuid4().bytes + LARGE)
+    return Revision("main", {"large.bin": large, MANIFEST_FILE: b"{}", SUMS_FILE: text})
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+@pytest.mark.parametrize("kind", ["upload", "commit", "other"])
+def test_a_revision_is_published_once_whatever_happens_to_a_request(
+    repo: str, api: HfApi, hub: RunningHub, line: Line, tmp_path: Path, fault: Fault, kind: str
+) -> None:
+    line.decide = once((of_kind(kind), fault), (of_kind(kind), fault))
+    heads = ensure_repo(api, repo, False)
+    head = publish(api, repo, revision(tmp_path), heads, "one")
+    assert line.faults() == [fault, fault]
+    direct = HfApi(endpoint=hub.endpoint)
+    assert [commit.title for commit in direct.list_repo_commits(repo)] == ["one", "initial commit"]
+    assert direct.model_info(repo).sha == head
+    (info,) = direct.get_paths_info(repo, "large.bin")
+    assert info.lfs.sha256 == sha256_of(tmp_path / "large.bin")
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_a_download_is_whole_whatever_happens_to_it(
+    repo: str, api: HfApi, line: Line, tmp_path: Path, fault: Fault
+) -> None:
+    publish(api, repo, revision(tmp_path), ensure_repo(api, repo, False), "one")
+    line.decide = once(*[(of_kind("download"), fault)] * 2)
+    path = Path(api.hf_hub_download(repo, "large.bin", cache_dir=tmp_path / "cache"))
+    assert path.read_bytes() == (tmp_path / "large.bin").read_bytes()
+    assert line.faults() == [fault] * 2
+
+
+def test_anothers_commit_is_not_taken_for_the_one_whose_answer_was_lost(
+    repo: str, api: HfApi, line: Line, tmp_path: Path
+) -> None:
+    heads = ensure_repo(api, repo, False)
+    publish(api, repo, revision(tmp_path, b"theirs"), heads, "theirs")
+    with pytest.raises(Outrun):
+        publish(api, repo, revision(tmp_path, b"ours"), heads, "ours")
+    assert [commit.title for commit in api.list_repo_commits(repo)] == ["theirs", "initial commit"]
+
+
+def test_branches_and_repos_are_made_once(repo: str, api: HfApi, line: Line) -> None:
+    line.decide = once(*[(lambda request: request.method == "POST", Fault.LOSE_ANSWER)] * 2)
+    api.create_repo(repo, exist_ok=True)
+    line.decide = once((lambda request: "/branch/" in request.path, Fault.LOSE_ANSWER))
+    api.create_branch(repo, branch="4bit", exist_ok=True)
+    line.decide = once((lambda request: "/tag/" in request.path, Fault.LOSE_ANSWER))
+    api.create_tag(repo, tag="v1", exist_ok=True)
+    refs = api.list_repo_refs(repo)
+    assert [ref.name for ref in refs.branches] == ["main", "4bit"]
+    assert [ref.name for ref in refs.tags] == ["v1"]
+
+
+def test_a_dead_hub_is_one_line_after_a_bounded_time(line: Line) -> None:
+    api = hub_client(line.endpoint, 1)
+    line.decide = lambda _: Fault.BUSY
+    with pytest.raises(QuantpressError) as caught, explained(api.endpoint, "looking up a/b"):
+        api.model_info("a/b")
+    (text,) = str(caught.value).splitlines()
+    assert text.startswith(f"looking up a/b on {line.endpoint}: GET {line.endpoint}/api/models/a/b: 503 ")
+    assert text.endswith("; try again later")
+    assert len(line.seen) >= 2
+
+
+def test_a_failed_upload_is_one_line(repo: str, api: HfApi, hub: RunningHub, line: Line, tmp_path: Path) -> None:
+    heads = ensure_repo(api, repo, False)
+    api = hub_client(line.endpoint, 0)
+    line.decide = lambda request: Fault.BUSY if request.kind == "upload" else None
+    with pytest.raises(
+        QuantpressError, match=r"^publishing press/m-.*@main on .*: PUT .*: 503 Service Unavailable"
+    ) as caught:
+        publish(api, repo, revision(tmp_path), heads, "one")
+    assert "signature" not in str(caught.value)
+    assert len(HfApi(endpoint=hub.endpoint).list_repo_commits(repo)) == 1
+
+
+@contextmanager
+def hub_that_answers(*answers: tuple[int, dict[str, str]]) -> Iterator[str]:
+    """Each request gets the next answer, the last one ever after; bodies are ``{}``."""
+    left = list(answers)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            for name, value in ({"Content-Length": "2", "Content-Type": "application/json"} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"Retry-After": "7200"},
+        {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"},
+        {"RateLimit": '"api";r=0;t=7200'},
+    ],
+)
+def test_a_wait_beyond_any_limit_of_the_hub_is_not_waited_for(asked: dict[str, str]) -> None:
+    said = {"X-Error-Message": "You have exceeded the rate limit"}
+    with hub_that_answers((429, asked | said)) as endpoint:
+        api = hub_client(endpoint, 20)
+        with pytest.raises(QuantpressError) as caught, explained(endpoint, "asking"):
+            api.whoami(token="hf_x")
+    assert "429 Too Many Requests (You have exceeded the rate limit); it asks to wait" in str(caught.value)
+
+
+NOW = datetime(2015, 10, 21, 7, 28, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Wed, 21 Oct 2015 07:28:30 -0000", 30.0),
+        ("Wednesday, 21-Oct-15 07:29:00 GMT", 60.0),
+        ("Wed, 21 Oct 2015 07:00:00 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+    ],
+)
+def test_retry_after(header: str, seconds: float | None) -> None:
+    assert seconds_told(header, NOW) == seconds
+
+
+@given(st.text())
+def test_any_retry_after_is_a_wait_or_nothing(header: str) -> None:
+    told = seconds_told(header, NOW)
+    assert told is None or told >= 0
