@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quantpress.localhub import views
-from quantpress.localhub.api import account, commit, files, lfs, ollama, refs, repos, trees
+from quantpress.localhub.api import account, collections, commit, files, lfs, ollama, refs, repos, trees
+from quantpress.localhub.collections import prepare
 from quantpress.localhub.context import Hub, error_response
 from quantpress.localhub.database import initialise
 from quantpress.localhub.errors import HubError
@@ -41,6 +42,7 @@ def _client_left(_: Request, __: Exception) -> Response:
 def create_app(root: Path) -> Starlette:
     """The Hub over ``root``, which is made where it is not. Raises HubError."""
     initialise(root)
+    prepare(root)
     app = Starlette(
         routes=[
             *account.ROUTES,
@@ -51,6 +53,7 @@ def create_app(root: Path) -> Starlette:
             *lfs.ROUTES,
             *files.ROUTES,
             *ollama.ROUTES,
+            *collections.ROUTES,
             *views.ROUTES,
         ],
         middleware=[Middleware(RawPath)],

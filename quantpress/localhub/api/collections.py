@@ -1,0 +1,162 @@
+"""Collections of models."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from quantpress.localhub import auth, collections, repos
+from quantpress.localhub.collections import Collection
+from quantpress.localhub.context import Call, endpoint, text_field
+from quantpress.localhub.database import reading, writing
+from quantpress.localhub.errors import HubError, bad_request
+
+#: A listing shows the first items of each collection, as the Hub's does.
+_LISTED_ITEMS = 4
+
+
+def _json(db: sqlite3.Connection, call: Call, found: Collection, most: int | None = None) -> dict[str, Any]:
+    known = call.identity(db) is not None
+    items = [
+        {
+            "_id": item.id,
+            "position": position,
+            "type": "model",
+            "id": f"{item.namespace}/{item.name}",
+            "author": item.namespace,
+            "private": item.private,
+            **({} if item.note is None else {"note": {"text": item.note, "html": ""}}),
+        }
+        for position, item in enumerate(collections.items(db, found))
+        if known or not item.private
+    ]
+    return {
+        "slug": found.slug,
+        "title": found.title,
+        **({} if found.description is None else {"description": found.description}),
+        "lastUpdated": found.updated_at,
+        "gating": False,
+        "owner": {"_id": found.owner, "name": found.owner, "fullname": found.owner, "type": "user"},
+        "items": items[:most],
+        "theme": "orange",
+        "private": found.private,
+        "upvotes": 0,
+        "isUpvotedByUser": False,
+    }
+
+
+def _found(db: sqlite3.Connection, call: Call) -> Collection:
+    """The collection in the address, if the client may see it. Raises HubError (404)."""
+    found = collections.get(db, call.param("namespace"), call.param("slug"))
+    if found.private and call.identity(db) is None:
+        raise HubError(404, f"Collection not found: {found.slug}")
+    return found
+
+
+def _note(body: dict[str, Any]) -> str | None:
+    return None if body.get("note") is None else text_field(body, "note")
+
+
+def _description(body: dict[str, Any], current: str | None) -> str | None:
+    return current if body.get("description") is None else text_field(body, "description")
+
+
+def _list(call: Call) -> Response:
+    wanted = [item.removeprefix("models/") for item in call.query("item")]
+    limit = next(iter(call.query("limit")), "")
+    with reading(call.hub.root) as db:
+        known = call.identity(db) is not None
+        found = [each for each in collections.find(db, call.query("owner"), wanted) if known or not each.private]
+        shown = found[: int(limit)] if limit.isdecimal() else found
+        # The client counts the positions in a listing itself.
+        return JSONResponse([_json(db, call, each, _LISTED_ITEMS) for each in shown])
+
+
+def _create(call: Call) -> Response:
+    identity = call.require_write()
+    body = call.json()
+    owner = text_field(body, "namespace", identity.user)
+    with writing(call.hub.root) as db:
+        made = collections.create(
+            db,
+            owner,
+            text_field(body, "title"),
+            description=_description(body, None),
+            private=bool(body.get("private", False)),
+        )
+        return JSONResponse(_json(db, call, made) | {"position": 0})
+
+
+def _get(call: Call) -> Response:
+    with reading(call.hub.root) as db:
+        return JSONResponse(_json(db, call, _found(db, call)) | {"position": 0})
+
+
+def _change(call: Call) -> Response:
+    call.require_write()
+    body = call.json()
+    with writing(call.hub.root) as db:
+        before = _found(db, call)
+        after = collections.update(
+            db,
+            before,
+            title=text_field(body, "title", before.title),
+            description=_description(body, before.description),
+            private=bool(body.get("private", before.private)),
+        )
+        return JSONResponse({"success": True, "data": _json(db, call, after) | {"position": 0}})
+
+
+def _delete(call: Call) -> Response:
+    call.require_write()
+    with writing(call.hub.root) as db:
+        collections.delete(db, _found(db, call))
+    return JSONResponse({"success": True})
+
+
+def _add(call: Call) -> Response:
+    call.require_write()
+    body = call.json()
+    item = body.get("item")
+    if not isinstance(item, dict) or item.get("type") != "model":
+        raise bad_request("'item' must have the type 'model': this Hub keeps models only")
+    with writing(call.hub.root) as db:
+        repo = repos.get_repo(db, text_field(item, "id"))
+        auth.require_visible(repo, call.identity(db))
+        after = collections.add_item(db, _found(db, call), repo, _note(body))
+        return JSONResponse(_json(db, call, after) | {"position": 0})
+
+
+def _change_item(call: Call) -> Response:
+    call.require_write()
+    body = call.json()
+    position = body.get("position")
+    if position is not None and (not isinstance(position, int) or isinstance(position, bool)):
+        raise bad_request("'position' must be a number")
+    with writing(call.hub.root) as db:
+        collections.change_item(db, _found(db, call), call.param("item"), _note(body), position)
+    return JSONResponse({"success": True})
+
+
+def _remove_item(call: Call) -> Response:
+    call.require_write()
+    with writing(call.hub.root) as db:
+        collections.remove_item(db, _found(db, call), call.param("item"))
+    return JSONResponse({"success": True})
+
+
+_ONE = "/api/collections/{namespace}/{slug}"
+
+ROUTES = [
+    Route("/api/collections", endpoint(_list), methods=["GET"]),
+    Route("/api/collections", endpoint(_create), methods=["POST"]),
+    Route(_ONE, endpoint(_get), methods=["GET"]),
+    Route(_ONE, endpoint(_change), methods=["PATCH"]),
+    Route(_ONE, endpoint(_delete), methods=["DELETE"]),
+    Route(f"{_ONE}/items", endpoint(_add), methods=["POST"]),
+    Route(f"{_ONE}/items/{{item}}", endpoint(_change_item), methods=["PATCH"]),
+    Route(f"{_ONE}/items/{{item}}", endpoint(_remove_item), methods=["DELETE"]),
+]

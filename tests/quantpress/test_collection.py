@@ -1,0 +1,67 @@
+"""One collection per base model, with all its formats, kept in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from quantpress.collection import keep_collection
+from quantpress.errors import QuantpressError
+from quantpress.localhub.server import running_hub
+
+MODEL = "maker/SmolLM2-135M-Instruct"
+REPOS = [f"press/SmolLM2-135M-Instruct-{suffix}" for suffix in ("GGUF", "GPTQ", "AWQ", "EXL3", "EXL2")]
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[HfApi]:
+    with running_hub(tmp_path / "hub") as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write"))
+        for repo_id in REPOS:
+            api.create_repo(repo_id)
+        yield api
+
+
+def test_a_format_that_comes_later_joins_the_others(api: HfApi) -> None:
+    first = keep_collection(api, "press", MODEL, REPOS[:2])
+    assert first is not None and first.added == REPOS[:2]
+    for repo_ids, added in [(REPOS[:2], []), (REPOS[:4], REPOS[2:4]), (REPOS, REPOS[4:]), (REPOS, []), (REPOS[:1], [])]:
+        kept = keep_collection(api, "press", MODEL, repo_ids)
+        assert kept is not None and (kept.slug, kept.added) == (first.slug, added)
+    (listed,) = api.list_collections(owner="press")
+    found = api.get_collection(listed.slug)
+    assert found.title == "SmolLM2-135M-Instruct, quantized"
+    assert found.description == "maker/SmolLM2-135M-Instruct in several formats, measured"
+    assert [item.item_id for item in found.items] == REPOS
+
+
+def test_what_a_person_added_stays(api: HfApi) -> None:
+    keep_collection(api, "press", MODEL, REPOS[:1])
+    (listed,) = api.list_collections(owner="press")
+    api.create_repo("press/Favourite")
+    api.add_collection_item(listed.slug, "press/Favourite", "model")
+    keep_collection(api, "press", MODEL, REPOS[:2])
+    assert [item.item_id for item in api.get_collection(listed.slug).items] == [REPOS[0], "press/Favourite", REPOS[1]]
+
+
+def test_each_model_has_its_own_and_long_names_are_cut(api: HfApi) -> None:
+    long = "maker/" + "x" * 96
+    for source, repo_id in ((MODEL, REPOS[0]), (long, REPOS[1]), (long, REPOS[2])):
+        keep_collection(api, "press", source, [repo_id])
+    assert {each.title: len(each.items) for each in api.list_collections(owner="press")} == {
+        "SmolLM2-135M-Instruct, quantized": 1,
+        "x" * 59: 2,
+    }
+
+
+def test_nothing_published_makes_no_collection(api: HfApi) -> None:
+    assert keep_collection(api, "press", MODEL, []) is None
+    assert list(api.list_collections()) == []
+
+
+def test_a_refusal_is_one_line(api: HfApi) -> None:
+    with pytest.raises(QuantpressError, match="keeping the collection 'SmolLM2-135M-Instruct, quantized' of press on"):
+        keep_collection(api, "press", MODEL, ["press/absent"])
