@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: setup demo test lint bench schema clean
+.PHONY: setup demo test chaos lint bench schema clean
 
 setup: .venv/complete
 
@@ -18,6 +18,11 @@ test: setup
 	$(RUN) -m quantpress toolchain install llama.cpp
 	$(RUN) -m quantpress toolchain install archived-libraries
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+# Kills a press 50 times, and now and then the Hub; see docs/chaos.md.
+chaos: setup
+	$(RUN) -m quantpress toolchain install llama.cpp
+	$(RUN) -m pytest -s -m chaos tests/faults
 
 lint: setup
 	$(RUN) -m ruff check .
