@@ -9,12 +9,31 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from awq import AutoAWQForCausalLM
+from awq.quantize.quantizer import AwqQuantizer
 
 #: Windows that pass through a layer at a time: bounds memory, changes no result.
 _WINDOWS_AT_A_TIME = 8
+
+
+class Quantizer(AwqQuantizer):  # type: ignore[misc]  # AutoAWQ has no type hints
+    """AutoAWQ's, but for a mistake that shows on a CPU.
+
+    Its search multiplies weights in place after setting them aside by ``Tensor.cpu``, which copies nothing there: what
+    it goes back to is spoiled, and layers come out with weights scaled twice and inputs once. On the first two layers
+    of SmolLM2 the mean KL divergence was 1.19 so, where rounding to the nearest has 0.08.
+    """
+
+    def _compute_best_scale(self, x: Any, w_mean: Any, x_mean: Any, module2inspect: Any, *rest: Any) -> Any:
+        own = type(module2inspect).state_dict
+        module2inspect.state_dict = lambda: {name: kept.clone() for name, kept in own(module2inspect).items()}
+        try:
+            return super()._compute_best_scale(x, w_mean, x_mean, module2inspect, *rest)
+        finally:
+            del module2inspect.state_dict
 
 
 def main(order_file: Path) -> None:
@@ -38,6 +57,7 @@ def main(order_file: Path) -> None:
         max_calib_samples=len(windows),
         max_calib_seq_len=len(windows[0]),
         n_parallel_calib_samples=_WINDOWS_AT_A_TIME,
+        quantizer_cls=Quantizer,
     )
     _cast(model.model, getattr(torch, order["dtype"]))
     model.save_quantized(order["out"])
