@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands import operation, upkeep
+from quantpress.commands import local, operation, upkeep
 from quantpress.commands.options import (
     DEFAULT_CATALOG,
     CatalogOption,
@@ -189,6 +189,7 @@ def hub(
     serve(root, host, port)
 
 
+app.command()(local.quantize)
 app.command()(upkeep.retract)
 app.command()(upkeep.rebuild)
 app.command()(operation.deploy)

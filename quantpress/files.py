@@ -52,6 +52,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def place(source: Path, target: Path) -> None:
     """Puts a finished file under another name, atomically: as a link, or as a copy on another file system."""
     with atomic(target) as temporary:

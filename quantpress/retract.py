@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from quantpress.card import CardContext, render_card
 from quantpress.card_context import gather_context
 from quantpress.card_markdown import one_line
+from quantpress.card_templates import templates_fingerprint
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
@@ -120,7 +121,7 @@ def withdrawn(manifest: Manifest, variant: str, reason: str) -> Manifest:
         return entry.model_copy(update={"status": "retracted", "retraction": reason})
 
     changed = manifest.model_copy(update={"entries": [after(entry) for entry in manifest.entries]})
-    return changed.model_copy(update={"flags": flags(changed)})
+    return changed.model_copy(update={"flags": flags(changed), "card": templates_fingerprint(manifest.format)})
 
 
 def _with_plots(manifest: Manifest, plots: list[Path]) -> Manifest:

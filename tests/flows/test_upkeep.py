@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator
     code, _, err = pressed.call(*call, **elsewhere)
     assert code == 2
     assert err == f"quantpress: {tmp_path / 'out'} is not empty: give an empty folder, or one that is not there yet\n"
+
+
+def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_path: Path) -> None:
+    before, entry = pressed.commits(REPO), entry_of(pressed, "Q4_K_M")
+    out = tmp_path / "out"
+    code, said, err = pressed.call("quantize", MODEL, "--variants", "Q4_K_M", "--out", str(out), "--json")
+    assert code == 0, err
+    (row,) = json.loads(said)
+    assert (row["variant"], row["status"], row["size"]) == ("Q4_K_M", "published", entry.artifact.size)
+    assert row["divergence"] == pytest.approx(entry.evaluation.divergence.mean if entry.evaluation.divergence else None)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "SHA256SUMS",
+        "Tiny-Instruct-Q4_K_M.gguf",
+        "Tiny-Instruct.imatrix.gguf",
+        "quantpress.json",
+    ]
+    assert sha256_of(out / "Tiny-Instruct-Q4_K_M.gguf") == entry.artifact.files[0].sha256
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=True)
+    manifest = parse_manifest((out / "quantpress.json").read_bytes(), "out")
+    assert [each.fingerprint for each in manifest.entries] == [entry.fingerprint]
+    assert pressed.commits(REPO) == before
 
 
 def test_a_retracted_rung_stays_away(pressed: Operator) -> None:

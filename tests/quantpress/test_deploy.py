@@ -80,6 +80,11 @@ def post(address: str, **body: Any) -> Any:
     return httpx.post(address, json=body).raise_for_status().json()
 
 
+def state_of(api: str, run: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{api}/flow_runs/{run}").json()["state"]
+    return found
+
+
 def on_server(api: str) -> list[Any]:
     """Everything that `deploy` registers, as it is stored."""
     parts = [post(f"{api}/{what}/filter") for what in ("work_pools", "deployments", "automations")]
@@ -108,9 +113,11 @@ def test_a_second_deploy_changes_nothing_and_a_crashed_run_is_tried_again(server
     run = post(f"{server}/deployments/{deployments['cpu']['id']}/create_flow_run", parameters={"repo": "up/Model"})
     for state in ("PENDING", "RUNNING", "CRASHED"):
         post(f"{server}/flow_runs/{run['id']}/set_state", state={"type": state}, force=True)
-    while (state := httpx.get(f"{server}/flow_runs/{run['id']}").json()["state"])["type"] == "CRASHED":
+    found = state_of(server, run["id"])
+    while found["type"] == "CRASHED":
         time.sleep(0.2)
-    assert (state["type"], state["message"]) == ("SCHEDULED", "It crashed and is tried again.")
+        found = state_of(server, run["id"])
+    assert (found["type"], found["message"]) == ("SCHEDULED", "It crashed and is tried again.")
 
 
 def test_without_a_server_one_line_says_what_to_do(tmp_path: Path) -> None:

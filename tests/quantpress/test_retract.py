@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.hf_api import RepoFile
 
+from quantizers.protocol import Variant
 from quantpress.errors import BadInput
 from quantpress.localhub.server import running_hub
 from quantpress.manifest import Entry, File, Manifest, parse_manifest
-from quantpress.retract import retract
+from quantpress.plan import FormatPlan, Step, VariantPlan
+from quantpress.publication import Pressed, compose_manifest
+from quantpress.published import Published
+from quantpress.retract import retract, withdrawn
 from quantpress.settings import Settings
 from tests.quantpress import samples
 
@@ -60,13 +66,19 @@ def manifest_at(api: HfApi, repo_id: str, branch: str, folder: Path) -> Manifest
     return parse_manifest(Path(path).read_bytes(), branch)
 
 
+def blob_of(api: HfApi, path: str) -> str:
+    (found,) = api.get_paths_info(GGUF, path)
+    assert isinstance(found, RepoFile)
+    return found.blob_id
+
+
 def call(api: HfApi, repo_id: str, variant: str, reason: str) -> dict[str, str]:
     return retract(api, api, repo_id, variant, reason, Settings(target_endpoint=api.endpoint)).commits
 
 
 def test_a_rung_leaves_with_its_plot_point_and_stays_on_record(api: HfApi, tmp_path: Path) -> None:
     put(api, GGUF, samples.gguf({"Q4_K_M": 6.17, "Q6_K": 8.15, "Q8_0": 8.51}))
-    before = api.get_paths_info(GGUF, "perplexity.png")[0].blob_id
+    before = blob_of(api, "perplexity.png")
     commits = call(api, GGUF, "Q6_K", "wrong\nrope *scaling*")
     assert list(commits) == ["main"]
     assert len(api.list_repo_commits(GGUF)) == 3
@@ -87,12 +99,12 @@ def test_a_rung_leaves_with_its_plot_point_and_stays_on_record(api: HfApi, tmp_p
     assert entry is not None
     assert (entry.status, entry.retraction) == ("retracted", "wrong rope *scaling*")
     assert [each.variant for each in manifest.published()] == ["Q4_K_M", "Q8_0"]
-    assert api.get_paths_info(GGUF, "perplexity.png")[0].blob_id != before
+    assert blob_of(api, "perplexity.png") != before
     card = Path(api.hf_hub_download(GGUF, "README.md", cache_dir=tmp_path)).read_text()
     assert "## Retracted" in card
     assert "wrong rope \\*scaling\\* |" in card
     sums = Path(api.hf_hub_download(GGUF, "SHA256SUMS", cache_dir=tmp_path)).read_text()
-    listed = dict(reversed(line.split("  ")) for line in sums.splitlines())
+    listed = {line.split("  ")[1]: line.split("  ")[0] for line in sums.splitlines()}
     assert sorted(listed) == sorted(set(api.list_repo_files(GGUF)) - {".gitattributes", "SHA256SUMS", "params"})
     for name in ("README.md", "perplexity.png", "quantpress.json", "SmolLM2-135M-Instruct-Q8_0.gguf"):
         file = api.hf_hub_download(GGUF, name, cache_dir=tmp_path)
@@ -149,3 +161,23 @@ def test_what_cannot_be_retracted_is_named(api: HfApi) -> None:
     call(api, GGUF, "Q8_0", "broken")
     with pytest.raises(BadInput, match=f"Q8_0 of {GGUF} is retracted already: broken"):
         call(api, GGUF, "Q8_0", "again")
+
+
+def test_the_record_outlives_a_source_that_moved_without_its_weights() -> None:
+    """The next commit is composed for the new source: what is not made anew and not on record would be new work."""
+    main = withdrawn(samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}), "Q8_0", "broken")
+    moved = samples.source(sha="f" * 40)
+
+    def planned(entry: Entry, action: Literal["refresh", "keep"]) -> VariantPlan:
+        recipe = entry.recipe.model_copy(update={"source_sha": moved.sha})
+        step = Step(model=moved.repo, format="gguf", variant=entry.variant, repo_id=GGUF, action=action, reason="")
+        return VariantPlan(Variant(format="gguf", name=entry.variant), recipe, step)
+
+    variants = (planned(main.entries[0], "refresh"), planned(main.entries[1], "keep"))
+    plan = FormatPlan("gguf", Published(GGUF, {"main": "0" * 40}, {"main": main}), variants, ())
+    pressed = Pressed([], [], {}, [], main.baselines, {})
+    after = compose_manifest(plan, main.model_name, moved, pressed, [])
+    assert [(entry.variant, entry.status) for entry in after.entries] == [
+        ("Q4_K_M", "published"),
+        ("Q8_0", "retracted"),
+    ]

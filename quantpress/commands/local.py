@@ -1,0 +1,46 @@
+"""Commands that work on this machine alone: ``quantize``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
+from quantpress.errors import QuantpressError
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="PATH_OR_REPO", help="a folder, or a repository of the source Hub")],
+    out: Annotated[Path, typer.Option(help="folder to fill; it must be empty or not there yet")],
+    format_name: Annotated[str, typer.Option("--format", help="what to make")] = "gguf",
+    variants: Annotated[
+        str | None, typer.Option(metavar="A,B", help="variants or ladders, by comma; default: the format's own choice")
+    ] = None,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
+    from quantpress.catalog import Catalog
+    from quantpress.hub import source_hub
+    from quantpress.quantize import Order
+    from quantpress.quantize import quantize as make
+    from quantpress.tables import print_variants
+
+    loaded, settings = load_optional(catalog)
+    order = Order(model, format_name, by_comma(variants) or [], out)
+    done = make(
+        order,
+        loaded or Catalog(models=[]),
+        settings,
+        lambda: source_hub(settings),
+        lambda what: typer.echo(what, err=True),
+    )
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in done.rows], indent=2))
+    elif done.rows:
+        print_variants(str(out), done.rows)
+    if done.failures:
+        raise QuantpressError("\n".join(done.failures))

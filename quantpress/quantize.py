@@ -1,0 +1,243 @@
+"""``quantpress quantize``: the stages of a press for one format, on this machine, with nothing read from or sent to a
+target Hub. What would be a repository becomes a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers import quantizer
+from quantizers.protocol import Job, Layout, Quantizer
+from quantpress import press, publication
+from quantpress.card import CardContext
+from quantpress.catalog import Catalog, ModelLine, model_name
+from quantpress.errors import BadInput, ChildFailed, Refused
+from quantpress.evaluation.base import Baseline
+from quantpress.evaluation.plots import draw_plots
+from quantpress.evaluation.text import calibration_text
+from quantpress.files import place, write_bytes
+from quantpress.gate import require_agreement
+from quantpress.manifest import Alias, Entry
+from quantpress.plan import FormatPlan, ModelPlan, VariantPlan, plan_format
+from quantpress.publish import Revision
+from quantpress.published import Published
+from quantpress.recipe import Calibration
+from quantpress.repo_id import check_repo_id
+from quantpress.report import VariantReport, report_entry
+from quantpress.settings import Settings
+from quantpress.source import Source, chat_template, fetch, local_source, look_up_source
+from quantpress.workspace import alone, require_disk
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: a folder of this machine or a repo of the source Hub, a format, its variants or ladders (none:
+    the format's default), and the folder to fill."""
+
+    model: str
+    format: str
+    variants: list[str]
+    out: Path
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was made: figures per variant, and a line for each variant that failed."""
+
+    rows: list[VariantReport]
+    failures: list[str]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the steps share, once the unquantized model is prepared and measured."""
+
+    plan: FormatPlan
+    source: Source
+    bench: press.Bench
+    chosen: Quantizer
+    job: Job
+    reference: Baseline
+    base: Baseline
+
+
+def quantize(
+    order: Order, catalog: Catalog, settings: Settings, hub: Callable[[], HfApi], report: Callable[[str], None]
+) -> Quantized:
+    """Makes, measures and judges the variants, and fills ``order.out`` with those that pass, manifest, card and sums.
+
+    Variants of other branches lie in folders of their names. ``catalog`` gives calibration and gates by its defaults;
+    ``hub`` is called for a repo only. ``report`` is told what is being done. A variant that fails leaves the others
+    alone. Raises :class:`BadInput`, before any work, for what cannot be meant; :class:`Refused` for a model that the
+    format cannot be made of.
+    """
+    _check(order)
+    source = _find_source(order.model, hub)
+    plan = _plan(order, catalog, source, settings)
+    (format_plan,) = plan.formats
+    if not format_plan.to_press:
+        raise Refused("; ".join(step.reason for step in format_plan.blocked) or "there is nothing to make")
+    bench = press.bench(plan, settings)
+    require_disk(settings.home, plan.disk_needed(settings))
+    with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
+        _provide(order.model, source, bench, hub, report)
+        work = _prepare(format_plan, source, bench, report)
+        layout = work.chosen.layout(work.job, [each.variant for each in format_plan.to_press], settings.disk_budget)
+        entries, made, failures = _make(work, layout, report)
+        failures += [step.reason for step in format_plan.blocked]
+        failures += [f"{name}: {reason}" for name, reason in layout.refused.items()]
+        if entries:
+            revisions = _compose(work, entries, made, layout, settings)
+            for revision in revisions:
+                _write(revision, order.out)
+        if not failures:
+            bench.workspace.remove_work()
+    rows = [report_entry(source.record.repo, format_plan.repo_id, entry) for entry in entries]
+    return Quantized(rows, failures)
+
+
+def _check(order: Order) -> None:
+    chosen = quantizer(order.format)
+    for name in order.variants:
+        if name not in chosen.ladders():
+            chosen.check_name(name)
+    if order.out.exists() and (not order.out.is_dir() or any(order.out.iterdir())):
+        raise BadInput(f"{order.out} is not an empty folder: give one that is, or that is not there yet")
+
+
+def _find_source(model: str, hub: Callable[[], HfApi]) -> Source:
+    if Path(model).is_dir():
+        return local_source(Path(model))
+    if Path(model).exists():
+        raise BadInput(f"{model} is a file: give the folder of an unquantized model, with config.json and safetensors")
+    try:
+        check_repo_id(model)
+    except BadInput:
+        raise BadInput(f"{model}: no such folder, and not a repository's name (namespace/name)") from None
+    return look_up_source(hub(), model, "main")
+
+
+def _plan(order: Order, catalog: Catalog, source: Source, settings: Settings) -> ModelPlan:
+    variants = {order.format: order.variants} if order.variants else {}
+    line = ModelLine(repo=source.record.repo, formats=[order.format], variants=variants)
+    backend = catalog.backend_of(line, order.format)
+    amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
+    text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")
+    calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
+    chosen = quantizer(order.format, backend)
+    repo_id = f"{settings.namespace or 'local'}/{model_name(line.repo)}-{chosen.suffix}"
+    names = catalog.variants_of(line, order.format, source.config)
+    nowhere = Published(repo_id, {}, {})
+    plan = plan_format(names, chosen, source, calibration, nowhere, settings, gates)
+    return ModelPlan(line, source, text, amount, gates, (plan,), ())
+
+
+def _provide(
+    model: str, source: Source, bench: press.Bench, hub: Callable[[], HfApi], report: Callable[[str], None]
+) -> None:
+    """Puts the source where the stages look for it: downloaded, or as a link to the folder."""
+    place_for = bench.workspace.source
+    if not Path(model).is_dir():
+        report(f"fetching {source.record.repo}")
+        fetch(hub(), source, place_for)
+        return
+    place_for.parent.mkdir(parents=True, exist_ok=True)
+    if place_for.is_symlink():
+        place_for.unlink()
+    place_for.symlink_to(Path(model).resolve(), target_is_directory=True)
+
+
+def _prepare(plan: FormatPlan, source: Source, bench: press.Bench, report: Callable[[str], None]) -> _Work:
+    first = plan.to_press[0]
+    chosen = quantizer(plan.format, first.recipe.parameters.get("backend"))
+    report("looking at the source")
+    press.check_weights(bench)
+    press.check(bench, first.variant, first.recipe)
+    report("measuring the unquantized model")
+    reference = press.measure_base(bench)
+    report("calibrating")
+    job = press.prepare(bench, first.variant, first.recipe, lambda job: None)
+    base = reference
+    if chosen.engine == "llama.cpp":
+        base = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
+        require_agreement(reference.evaluation, base.evaluation)
+    return _Work(plan, source, bench, chosen, job, reference, base)
+
+
+def _make(
+    work: _Work, layout: Layout, report: Callable[[str], None]
+) -> tuple[list[Entry], dict[str, press.Made], list[str]]:
+    """Wave by wave: entries, what was made by variant, and what failed."""
+    planned = {each.variant.name: each for each in work.plan.to_press}
+    entries: list[Entry] = []
+    made: dict[str, press.Made] = {}
+    failures: list[str] = []
+    for names in layout.waves:
+        report(f"quantizing {', '.join(names)}")
+        wave = [planned[name] for name in names]
+        try:
+            made |= _made_of(work.bench, wave)
+        except ChildFailed as error:
+            failures += [f"{name}: {error}" for name in names]
+            continue
+        for each in wave:
+            report(f"measuring {each.variant.name}")
+            try:
+                evaluation = press.evaluate(work.bench, each, made[each.variant.name], work.base)
+            except ChildFailed as error:
+                failures.append(f"{each.variant.name}: {error}")
+                continue
+            entries.append(press.gate(work.bench, each, made[each.variant.name], evaluation, work.base))
+    return entries, made, failures
+
+
+def _made_of(bench: press.Bench, wave: list[VariantPlan]) -> dict[str, press.Made]:
+    found = press.quantize_wave(bench, wave) if len(wave) > 1 else [press.quantize(bench, wave[0])]
+    return {each.variant.name: made for each, made in zip(wave, found, strict=True)}
+
+
+def _compose(
+    work: _Work, entries: list[Entry], made: dict[str, press.Made], layout: Layout, settings: Settings
+) -> list[Revision]:
+    planned = {each.variant.name: each.recipe for each in work.plan.to_press}
+    pressed = publication.Pressed(
+        entries=entries,
+        aliases=[
+            Alias(recipe=planned[name], fingerprint=planned[name].fingerprint, same_as=other)
+            for name, other in layout.aliases.items()
+        ],
+        folders={entry.variant: made[entry.variant].files for entry in entries},
+        shared=work.chosen.shared_files(work.job),
+        baselines=list(dict.fromkeys([work.reference.evaluation, work.base.evaluation])),
+        toolchain=work.chosen.tools(),
+    )
+    record, name = work.source.record, model_name(work.source.record.repo)
+    draft = publication.compose_manifest(work.plan, name, record, pressed, [])
+    plots = draw_plots(draft, work.bench.workspace.work / work.plan.format / "plots")
+    manifest = publication.compose_manifest(work.plan, name, record, pressed, plots)
+    context = CardContext(
+        repo_id=work.plan.repo_id,
+        quantized_by=work.plan.repo_id.partition("/")[0],
+        chat_template=chat_template(work.bench.workspace.source),
+        target_endpoint=settings.target_endpoint,
+        source_endpoint=settings.source_endpoint,
+        source_bytes=work.source.weight_bytes,
+    )
+    return publication.compose_revisions(work.plan, manifest, pressed, plots, context)
+
+
+def _write(revision: Revision, out: Path) -> None:
+    """Fills a folder as the branch would be, the weights first: where the card is, all is."""
+    folder = out if revision.branch == "main" else out / revision.branch
+    files = sorted(revision.uploads.items(), key=lambda item: isinstance(item[1], bytes))
+    for name, content in files:
+        if isinstance(content, bytes):
+            write_bytes(folder / name, content)
+        else:
+            place(content, folder / name)

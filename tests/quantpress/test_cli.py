@@ -1,0 +1,95 @@
+"""Every command of the design is there, answers at once, and says in one line what is wrong with its input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quantpress.localhub.server import RunningHub, running_hub
+
+COMMANDS = [
+    "check", "plan", "run", "verify", "retract", "rebuild",
+    "quantize", "evaluate", "hub", "deploy", "toolchain", "doctor",
+]  # fmt: skip
+#: Modules that take longer to import than an answer may.
+HEAVY = {"torch", "transformers", "prefect", "huggingface_hub", "gptqmodel", "matplotlib", "jinja2", "numpy", "yaml"}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("cli") / "hub") as hub:
+        yield hub
+
+
+def call(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    known = os.environ | {"COLUMNS": "200", "HF_HOME": str(folder), "QUANTPRESS_HOME": str(folder / "home")}
+    done = subprocess.run(
+        [sys.executable, "-m", "quantpress", *arguments],
+        cwd=folder, env=known | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    code, out, _ = call(tmp_path, "--help")
+    assert code == 0
+    listed = {line.strip("│ ").split(" ")[0] for line in out.splitlines() if line.startswith("│")}
+    assert set(COMMANDS) <= listed
+
+
+def test_nothing_heavy_is_imported_to_answer(tmp_path: Path) -> None:
+    program = "import sys, quantpress.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "--catalog", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory); give the"),
+        (["retract", "nonsense", "Q8_0", "--reason", "x"], "'nonsense' is not a repo id: write namespace/name"),
+        (["rebuild", "nonsense", "Q8_0"], "'nonsense' is not a repo id: write namespace/name"),
+        (["rebuild", "press/None", "Q8_0"], "HUB has no repository press/None (or it is private and needs a token)"),
+        (
+            ["rebuild", "press/Empty", "Q8_0"],
+            "press/Empty@main has no quantpress.json: only what quantpress made can be",
+        ),
+        (["rebuild", "press/Empty", "Q8_0", "--revision", "v9"], "press/Empty has no revision 'v9'"),
+        (["rebuild", "press/Empty", "Q8_0", "--out", "full"], "full is not empty: give an empty folder"),
+        (["quantize", "up/Model", "--out", "out", "--variants", "Q8_9"], "unknown GGUF variant 'Q8_9': did you mean"),
+        (["quantize", "up/Model", "--out", "out", "--format", "ggfu"], "unknown format 'ggfu': did you mean 'gguf'?"),
+        (["quantize", "up/Model", "--out", "full"], "full is not an empty folder: give one that is, or that is not"),
+        (["quantize", "no such model", "--out", "out"], "no such model: no such folder, and not a repository's name"),
+        (["quantize", "full/file", "--out", "out"], "full/file is a file: give the folder of an unquantized model"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, hub: RunningHub, arguments: list[str], said: str) -> None:
+    from huggingface_hub import HfApi
+
+    token = hub.create_token("press", "write")
+    HfApi(endpoint=hub.endpoint, token=token).create_repo("press/Empty", exist_ok=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    places = {"QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint, "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint, "HF_TOKEN": token}
+    code, out, err = call(tmp_path, *arguments, **places)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"quantpress: {said.replace('HUB', hub.endpoint)}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_text("{}")
+    (tmp_path / "pickled" / "pytorch_model.bin").touch()
+    code, _, err = call(tmp_path, "quantize", "pickled", "--out", "out")
+    assert code == 1
+    assert err == "quantpress: pickled: no safetensors: pickle checkpoints are refused; save it as safetensors\n"
+    (tmp_path / "pickled" / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}')
+    code, _, err = call(tmp_path, "quantize", "pickled", "--out", "out")
+    assert err == "quantpress: its config.json has an auto_map: code from model repositories is never run\n"
