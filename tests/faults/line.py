@@ -62,8 +62,8 @@ def _no_fault(_: Request) -> Fault | None:
     return None
 
 
-def _unwatched(_: Request, __: int) -> None:
-    pass
+def unwatched(_: Request, __: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Line:
     endpoint: str = ""
     decide: Callable[[Request], Fault | None] = _no_fault
     #: Called with the bytes of the body that have passed, once at the request's start and after every chunk.
-    watch: Callable[[Request, int], None] = _unwatched
+    watch: Callable[[Request, int], None] = unwatched
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     seen: list[tuple[Request, Fault | None]] = field(default_factory=list)
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +75,13 @@ class Operator:
             start_new_session=True,
         )
 
+    def kill(self, press: subprocess.Popen[bytes]) -> None:
+        """Kills a press that was started silently, and Prefect's embedded server, which is in its session."""
+        press.kill()
+        press.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(press.pid, signal.SIGKILL)
+
     def call(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
         process = self.start(*arguments, **environment)
@@ -87,3 +101,31 @@ class Operator:
 
     def commits(self, repo_id: str, branch: str = "main") -> list[str]:
         return [commit.commit_id for commit in self.api.list_repo_commits(repo_id, revision=branch)]
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[str]:
+    """A Prefect server of one's own on 127.0.0.1, as an operator with many presses has; yields ``PREFECT_API_URL``.
+
+    A press that finds one need not start its embedded server, which takes longer than all else at its start.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env=os.environ | {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        while server.poll() is None:
+            with suppress(urllib.error.URLError), urllib.request.urlopen(f"{url}/health", timeout=10):
+                break
+            time.sleep(0.2)
+        assert server.poll() is None, "the Prefect server did not start"
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

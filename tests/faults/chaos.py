@@ -1,0 +1,137 @@
+"""Kills a press again and again until it has published everything: the machinery of the chaos test."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from quantpress.localhub.server import RunningHub, running_hub
+from tests.faults.line import Line, Request, unwatched
+from tests.flows.operating import Operator
+
+
+@dataclass(frozen=True)
+class AtRequest:
+    """When a share of the body of the ``number``-th request of a kind has passed; 1.0: all of it, but no answer yet."""
+
+    kind: Literal["upload", "commit", "download"]
+    number: int
+    share: float
+
+
+@dataclass(frozen=True)
+class AfterSeconds:
+    """So long after the press was started."""
+
+    seconds: float
+
+
+Instant = AtRequest | AfterSeconds
+
+
+def random_instants(chance: random.Random) -> Iterator[Instant]:
+    """Six of ten during uploads and commits."""
+    while True:
+        kind = chance.choice(["upload", "upload", "commit", "commit", "commit", "download", *["time"] * 4])
+        if kind == "time":
+            yield AfterSeconds(chance.uniform(0.0, 25.0))
+        elif kind == "commit":
+            yield AtRequest("commit", chance.choice([1, 1, 2]), chance.choice([0.0, 1.0, 1.0]))
+        elif kind == "upload":
+            # A rung is an upload of a few parts.
+            yield AtRequest("upload", chance.randint(1, 8), chance.random())
+        else:
+            yield AtRequest("download", chance.randint(1, 30), 0.0)
+
+
+class MortalHub:
+    """The embedded Hub of a folder behind a line: it may be killed, and is then started again on another port."""
+
+    def __init__(self, root: Path, line: Line) -> None:
+        self._root, self._line = root, line
+        self._running = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        self.now: RunningHub = self._running.enter_context(running_hub(self._root))
+        self._line.upstream = self.now.endpoint
+
+    def kill(self) -> None:
+        """A power loss."""
+        os.kill(self.now.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._running.close()
+
+
+class Trap:
+    """Watches a line's requests and kills once, at an instant."""
+
+    def __init__(self, instant: AtRequest, kill: Callable[[], None]) -> None:
+        self._instant, self._kill = instant, kill
+        self._seen = 0
+        self._chosen: Request | None = None
+        self.sprung = threading.Event()
+
+    def watch(self, request: Request, passed: int) -> None:
+        """Called as the bytes of a request pass."""
+        if request.kind == self._instant.kind and passed == 0:
+            self._seen += 1
+            if self._seen == self._instant.number:
+                self._chosen = request
+        if request is self._chosen and passed >= self._instant.share * request.length and not self.sprung.is_set():
+            self._kill()
+            self.sprung.set()
+
+
+@dataclass
+class Chaos:
+    """A press and a Hub, with a line between them, and what was done to both."""
+
+    operator: Operator
+    hub: MortalHub
+    line: Line
+    api_url: str
+    press_kills: list[Instant] = field(default_factory=list)
+    hub_kills: list[AtRequest] = field(default_factory=list)
+
+    def live(self, press_ends: Instant | None, hub_ends: AtRequest | None, **environment: str) -> bool:
+        """One life of the press, which ends at an instant if it lasts so long, and so may the Hub's, which begins anew.
+        Whether the press ended by itself; it must then say that it succeeded."""
+        press = self.operator.start_silent("run", PREFECT_API_URL=self.api_url, **environment)
+        traps = [Trap(press_ends, press.kill)] if isinstance(press_ends, AtRequest) else []
+        hub_trap = Trap(hub_ends, self.hub.kill) if hub_ends is not None else None
+        watchers = [*traps, *([hub_trap] if hub_trap else [])]
+        self.line.watch = lambda request, passed: [each.watch(request, passed) for each in watchers] and None
+        began = time.monotonic()
+        while press.poll() is None:
+            if hub_trap is not None and hub_trap.sprung.is_set() and hub_ends is not None:
+                self.hub.close()
+                self.hub.start()
+                self.hub_kills.append(hub_ends)
+                hub_ends = None
+            if isinstance(press_ends, AfterSeconds) and time.monotonic() - began >= press_ends.seconds:
+                press.kill()
+            time.sleep(0.02)
+        self.operator.kill(press)
+        self.line.watch = unwatched
+        if press.returncode == 0:
+            return True
+        assert press.returncode == -signal.SIGKILL, f"the press failed with exit code {press.returncode}"
+        assert press_ends is not None
+        self.press_kills.append(press_ends)
+        return False
+
+    def summary(self) -> str:
+        """How often was killed what."""
+        kinds = Counter(kill.kind if isinstance(kill, AtRequest) else "any time" for kill in self.press_kills)
+        return f"{len(self.press_kills)} kills of the press {dict(kinds)}, {len(self.hub_kills)} of the Hub"

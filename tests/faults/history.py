@@ -1,0 +1,65 @@
+"""What the embedded Hub's own files say of a repo's whole history."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+from quantpress.localhub import history
+from quantpress.localhub.database import reading
+from quantpress.localhub.history import Entry
+from quantpress.localhub.repos import get_repo
+from quantpress.manifest import MANIFEST_FILE, Manifest, parse_manifest
+from quantpress.publish import SUMS_FILE
+
+_WEIGHTS = (".gguf", ".safetensors")
+
+
+def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
+    """Of every commit on ``main``: each stored file is what its hash says, ``SHA256SUMS`` names exactly the files that
+    are there, the manifest exactly the weights, the card no other.
+
+    Returns the manifests, oldest first.
+    """
+    with reading(root) as db:
+        repo = get_repo(db, repo_id)
+        head = history.resolve(db, repo, "main").oid
+        trees = [history.read_tree(db, commit.tree) for commit in reversed(history.log(db, repo, head))]
+    contents = {entry.sha256: _stored(root, entry) for tree in trees for entry in tree.values()}
+    manifests = []
+    for tree in trees:
+        if MANIFEST_FILE not in tree:
+            assert set(tree) == {".gitattributes"}
+            continue
+        text = contents[tree[SUMS_FILE].sha256].decode()
+        sums = {path: sha256 for sha256, path in (line.split("  ", 1) for line in text.splitlines())}
+        there = {path: entry.sha256 for path, entry in tree.items() if path not in {".gitattributes", SUMS_FILE}}
+        assert sums == there
+        manifest = parse_manifest(contents[tree[MANIFEST_FILE].sha256], repo_id)
+        published = {file.path for entry in manifest.published("main") for file in entry.artifact.files}
+        listed = published | {file.path for file in manifest.shared}
+        assert {path for path in there if path.endswith(_WEIGHTS)} == {
+            path for path in listed if path.endswith(_WEIGHTS)
+        }
+        card = contents[tree["README.md"].sha256].decode()
+        assert all(path in card for path in published)
+        manifests.append(manifest)
+    return manifests
+
+
+def _stored(root: Path, entry: Entry) -> bytes:
+    content = (root / "objects" / entry.sha256[:2] / entry.sha256).read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.size, entry.sha256)
+    return content
+
+
+def assert_published_once(root: Path, repo_id: str, ladder: list[str]) -> None:
+    """Every variant came with one commit, alone, and never changed afterwards."""
+    manifests = assert_every_revision_was_whole(root, repo_id)
+    assert [len(manifest.entries) for manifest in manifests] == list(range(1, len(ladder) + 1))
+    for before, after in itertools.pairwise(manifests):
+        for entry in before.entries:
+            assert after.entry(entry.variant) == entry
+    assert sorted(entry.variant for entry in manifests[-1].entries) == sorted(ladder)
+    assert {entry.status for entry in manifests[-1].entries} == {"published"}

@@ -1,0 +1,54 @@
+"""A press over a line on which every kind of request meets every kind of fault: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quantpress.localhub.server import RunningHub
+from tests.faults.history import assert_published_once
+from tests.faults.line import Fault, Line, Request
+from tests.flows.operating import Operator
+
+pytestmark = pytest.mark.slow
+
+MODEL = "upstream/Tiny-Instruct"
+REPO = "press/Tiny-Instruct-GGUF"
+LADDER = ["Q4_0", "Q5_0", "Q8_0"]
+
+
+class Dose:
+    """Two faults of every three commits and uploads, all six in turn; one of ten of everything else, at random."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._seen: Counter[str] = Counter()
+
+    def __call__(self, request: Request) -> Fault | None:
+        faults = list(Fault)
+        if request.kind not in {"commit", "upload"}:
+            return self._chance.choice(faults) if self._chance.random() < 0.1 else None
+        number = self._seen[request.kind]
+        self._seen[request.kind] += 1
+        return None if number % 3 == 2 else faults[(number - number // 3) % len(faults)]
+
+
+def test_every_variant_is_published_once(hub: RunningHub, line: Line, tmp_path: Path, tiny_model: Path) -> None:
+    token = hub.create_token("press", "write")
+    Operator(tmp_path, hub, token).upload_source(MODEL, tiny_model)
+    press = Operator(tmp_path, replace(hub, endpoint=line.endpoint), token)
+    press.write_catalog(
+        [{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": LADDER}}], calibration={"samples": 2, "length": 128}
+    )
+    line.decide = Dose(seed=5)
+    code, _, err = press.call("run")
+    assert code == 0, err
+    met = {(request.kind, fault) for request, fault in line.seen if fault}
+    assert met >= {(kind, fault) for kind in ("commit", "upload") for fault in Fault}
+    assert {fault for kind, fault in met if kind in {"download", "other"}} == set(Fault)
+    assert_published_once(hub.root, REPO, LADDER)
+    assert not list((tmp_path / "home" / "work").glob("*"))

@@ -1,0 +1,77 @@
+"""SIGKILL at random instants, of the press and of the Hub: every variant is published once, every revision was whole.
+
+``make chaos`` kills 50 times, which takes long; what runs with the other tests kills six times.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quantpress.localhub.server import running_hub
+from tests.faults.chaos import AtRequest, Chaos, MortalHub, random_instants
+from tests.faults.history import assert_published_once
+from tests.faults.line import bad_line
+from tests.flows.operating import Operator, prefect_server
+
+MODEL = "upstream/Tiny-Instruct"
+REPO = "Tiny-Instruct-GGUF"
+LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
+
+
+@pytest.fixture
+def chaos(tmp_path: Path, tiny_model: Path) -> Iterator[Chaos]:
+    with running_hub(tmp_path / "hub") as hub:
+        token = hub.create_token("press", "write")
+        Operator(tmp_path, hub, token).upload_source(MODEL, tiny_model)
+    with bad_line("") as line, prefect_server(tmp_path / "prefect-server") as api_url:
+        mortal = MortalHub(tmp_path / "hub", line)
+        operator = Operator(tmp_path, replace(mortal.now, endpoint=line.endpoint), token)
+        yield Chaos(operator, mortal, line, api_url)
+        mortal.close()
+
+
+def carry_on(chaos: Chaos, kills: int, ladder: list[str], seed: int, started: Callable[[int], None]) -> None:
+    """Night after night, each under a namespace of its own, until the press has been killed ``kills`` times; every
+    night ends with a life that nobody ends, and with everything published."""
+    chance = random.Random(seed)
+    instants = random_instants(chance)
+    night = 0
+    while len(chaos.press_kills) < kills:
+        night += 1
+        namespace = f"night-{night}"
+        started(night)
+        line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ladder}}
+        chaos.operator.write_catalog([line], calibration={"samples": 2, "length": 128})
+        environment = {"QUANTPRESS_NAMESPACE": namespace, "QUANTPRESS_HOME": str(chaos.operator.folder / namespace)}
+        done = False
+        while not done:
+            enough = len(chaos.press_kills) >= kills
+            hub_ends = AtRequest("upload", chance.randint(1, 8), chance.random()) if chance.random() < 0.3 else None
+            done = chaos.live(None if enough else next(instants), hub_ends, **environment)
+        assert_published_once(chaos.operator.folder / "hub", f"{namespace}/{REPO}", ladder)
+        home = chaos.operator.folder / namespace
+        assert not list((home / "work").glob("*"))
+        assert not list(home.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_six_kills(chaos: Chaos) -> None:
+    carry_on(chaos, 6, LADDER[:2], seed=1, started=lambda _: None)
+    assert len(chaos.press_kills) == 6
+    assert sum(isinstance(kill, AtRequest) and kill.kind != "download" for kill in chaos.press_kills) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.chaos
+@pytest.mark.timeout(3 * 3600)
+def test_fifty_kills(chaos: Chaos) -> None:
+    carry_on(chaos, 50, LADDER, seed=50, started=lambda night: print(f"night {night}: {chaos.summary()}", flush=True))
+    print(chaos.summary())
+    assert len(chaos.press_kills) == 50
+    assert sum(isinstance(kill, AtRequest) and kill.kind != "download" for kill in chaos.press_kills) >= 10
+    assert chaos.hub_kills

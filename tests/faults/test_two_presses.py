@@ -1,0 +1,38 @@
+"""Two presses on the same catalog at once: each variant is made at most twice and published once; both succeed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quantpress.localhub.server import running_hub
+from tests.faults.history import assert_published_once
+from tests.flows.operating import Operator, prefect_server
+
+pytestmark = pytest.mark.slow
+
+MODEL = "upstream/Tiny-Instruct"
+REPO = "press/Tiny-Instruct-GGUF"
+LADDER = ["Q4_0", "Q8_0"]
+
+
+@pytest.mark.parametrize("homes", [["home", "home"], ["home", "other"]], ids=["same home", "two homes"])
+def test_two_presses(tmp_path: Path, tiny_model: Path, homes: list[str]) -> None:
+    with running_hub(tmp_path / "hub") as hub, prefect_server(tmp_path / "prefect-server") as api_url:
+        operator = Operator(tmp_path, hub, hub.create_token("press", "write"))
+        operator.upload_source(MODEL, tiny_model)
+        line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": LADDER}}
+        operator.write_catalog([line], calibration={"samples": 2, "length": 128})
+        presses = [
+            operator.start("run", "--json", QUANTPRESS_HOME=str(tmp_path / home), PREFECT_API_URL=api_url)
+            for home in homes
+        ]
+        results = [press.communicate(timeout=600) for press in presses]
+        assert [press.returncode for press in presses] == [0, 0], [err for _, err in results]
+        assert_published_once(hub.root, REPO, LADDER)
+        published = [row["variant"] for out, _ in results for report in json.loads(out) for row in report["variants"]]
+        assert sorted(published) == LADDER
+        for home in set(homes):
+            assert not list((tmp_path / home / "work").glob("*"))
