@@ -77,3 +77,19 @@ def test_every_commit_was_whole_and_added_what_no_other_did(operator: Operator) 
         added += sorted(set(listed) - set(added))
     assert sorted(added) == sorted(f"Tiny-Instruct-{rung}.gguf" for rung in LADDER)
     assert len(operator.commits(REPO)) >= 4
+
+
+def test_a_wave_is_quantized_while_the_one_before_is_measured(operator: Operator, tiny_model: Path) -> None:
+    """With four threads, half of them for each: only the last wave is measured when there is nothing else to do."""
+    operator.upload_source("upstream/Overlap", tiny_model)
+    line = {"repo": "upstream/Overlap", "formats": ["gguf"], "variants": {"gguf": ["Q4_0", "Q5_0", "Q8_0"]}}
+    operator.write_catalog([line], calibration={"samples": 2, "length": 128})
+    code, _, err = operator.call("run", QUANTPRESS_THREADS="4", QUANTPRESS_DISK_BUDGET="80MB")
+    assert code == 0, err
+    path = operator.api.hf_hub_download(
+        "press/Overlap-GGUF", "quantpress.json", cache_dir=operator.folder / "look", force_download=True
+    )
+    manifest = parse_manifest(Path(path).read_bytes(), "Overlap")
+    threads = [str(entry.evaluation.runner).rpartition(", ")[2] for entry in manifest.entries]
+    assert sorted(threads) == ["2 threads", "2 threads", "4 threads"]
+    assert not list((operator.folder / "home" / "work").glob("*"))
