@@ -1,9 +1,12 @@
-"""Every case of ``cases/*.yaml``: a small real model is quantized by a child process as the press does it, its folder
-is loaded by plain transformers, measured against rounding to the nearest, and a second run gives the same bytes."""
+"""Every case of ``cases/*.yaml``: a small real model is quantized by child processes as the press does it, its folder
+is loaded by plain transformers and measured, and a second run gives the same bytes. ``tests/gpu`` has CUDA's cases."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +14,54 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-from quantizers import quantizer
-from quantizers.protocol import CalibrationText, Job, Result
+from quantizers import formats, quantizer
+from quantizers.protocol import CalibrationText, Job, Output, Result
 from quantpress.child import run_child
+from quantpress.errors import Refused
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.evaluation.record import Protocol
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
 from quantpress.evaluation.text import calibration_text, evaluation_text
 from quantpress.files import sha256_of
 
-CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
+CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
+#: The tiny model: two layers of 3 538 944 weights in linears; embeddings and norms are the rest.
+IN_LINEARS, OTHERS = 7_077_888, 28_314_432
+
+#: Loads folders and generates, in a Python that can import nothing of this repository.
+PLAIN = """
+import sys
+sys.modules["quantpress"] = sys.modules["quantizers"] = None
+from transformers import AutoModelForCausalLM, AutoTokenizer
+for folder in sys.argv[1:]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, device_map="cpu")
+    added = model.generate(**tokenizer("The sky is", return_tensors="pt"), max_new_tokens=2, min_new_tokens=2)
+    print(folder, added.shape[1])
+"""
 
 
-def quantize(case: dict[str, Any], source: Path, folder: Path) -> Result:
+def quantize(case: dict[str, Any], source: Path, folder: Path) -> Output:
     config = json.loads((source / "config.json").read_text())
     text = calibration_text(None, folder / "texts")
     job = Job(
         step="quantize",
-        variant=quantizer(case["format"]).variant(case["variant"], config),
+        variant=quantizer(case["format"], case.get("backend")).variant(case["variant"], config),
         model_name="SmolLM2-135M-Instruct",
         source=source,
         prepared=folder / "prepared",
         out=folder / "out",
         calibration=CalibrationText(name=text.name, path=text.path, sha256=text.sha256, samples=8, length=128),
-        threads=2,
+        threads=1,
         device="cpu",
     )
-    return run_child("quantizers.job", job, Result, folder)
+    output = run_child("quantizers.job", job, Result, folder).output
+    assert output is not None
+    return output
 
 
 def measurement(model: Path, folder: Path, **options: Path) -> EvaluationJob:
-    text = evaluation_text(None, folder / "texts")
+    text = evaluation_text(None, folder)
     return EvaluationJob(
         engine="transformers",
         model=model,
@@ -53,51 +73,81 @@ def measurement(model: Path, folder: Path, **options: Path) -> EvaluationJob:
     )
 
 
-def measure(model: Path, folder: Path, **options: Path) -> Evaluation:
-    return run_child("quantpress.evaluation.job", measurement(model, folder, **options), Evaluation, folder)
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders that this run of the tests has made, by format."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def base_logits(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unquantized model's log-probabilities."""
+    from quantpress.evaluation.engines.transformers import evaluate
+
+    folder = tmp_path_factory.mktemp("base")
+    assert evaluate(measurement(tiny_model, folder, save_logits=folder / "logits")).non_finite == 0
+    return folder / "logits"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
-def test_case(file: Path, tiny_model: Path, tmp_path: Path) -> None:
-    case = yaml.safe_load(file.read_text())
-    variant = quantizer(case["format"]).variant(case["variant"], json.loads((tiny_model / "config.json").read_text()))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['format']}-{case['name']}")
+def test_case(case: dict[str, Any], tiny_model: Path, base_logits: Path, made: dict[str, Path], tmp_path: Path) -> None:
+    from quantpress.evaluation.engines.transformers import evaluate
+
+    chosen = quantizer(case["format"], case.get("backend"))
+    if "backend" in case:
+        try:
+            chosen.version()
+        except Refused as refusal:
+            pytest.skip(str(refusal))
+    variant = chosen.variant(case["variant"], json.loads((tiny_model / "config.json").read_text()))
     assert (variant.name, variant.branch) == (case["name"], case["branch"])
+    assert variant.parameters | case["parameters"] == variant.parameters
 
-    result = quantize(case, tiny_model, tmp_path / "first")
+    with ThreadPoolExecutor(2) as pool:
+        output, again = pool.map(lambda name: quantize(case, tiny_model, tmp_path / name), ("first", "second"))
 
-    made = tmp_path / "first" / "out"
-    output = result.output
-    assert output is not None
-    # Two layers of 3 538 944 weights are packed; embeddings and norms stay as they were.
-    assert output.tensor_types == {case["packed"]: 7_077_888, "float16": 28_314_432}
-    assert output.bits_per_weight == pytest.approx((7_077_888 * 4.3 + 28_314_432 * 16) / 35_392_320, rel=0.01)
-    assert output.files == sorted(path.name for path in made.iterdir())
-    assert "model.safetensors" in output.files
-    assert json.loads((made / "config.json").read_text())["quantization_config"]["quant_method"] == case["quant_method"]
-    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-        assert sha256_of(made / name) == sha256_of(tiny_model / name)
+    folder = tmp_path / "first" / "out"
+    assert again == output
+    assert output.files == sorted(path.name for path in folder.iterdir())
     for name in output.files:
-        assert str(tmp_path).encode() not in (made / name).read_bytes()
-    with safe_open(made / "model.safetensors", "pt") as tensors:
-        names = [name.removeprefix("model.layers.0.self_attn.") for name in tensors.keys()]  # noqa: SIM118 (no dict)
-        assert {"q_proj.qweight", "q_proj.qzeros", "q_proj.scales"} <= set(names)
+        assert sha256_of(tmp_path / "second" / "out" / name) == sha256_of(folder / name)
+        assert str(tmp_path).encode() not in (folder / name).read_bytes()
+    assert output.tensor_types == case["weights"]
+    whole = (IN_LINEARS * case["bits_per_quantized_weight"] + OTHERS * 16) / (IN_LINEARS + OTHERS)
+    assert output.bits_per_weight == pytest.approx(whole, rel=0.001)
+    config = json.loads((folder / "config.json").read_text())
+    assert config.get("quantization_config", {}).get("quant_method") == case["quant_method"]
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert sha256_of(folder / name) == sha256_of(tiny_model / name)
+    with safe_open(folder / "model.safetensors", "pt") as tensors:
+        names = set(tensors.keys())
+    assert {f"model.layers.0.self_attn.q_proj.{part}" for part in case["tensors"]} <= names
 
-    base = measure(tiny_model, tmp_path / "base", save_logits=tmp_path / "logits")
-    found = measure(made, tmp_path / "measured", base_logits=tmp_path / "logits")
-    assert found.token_sha256 == base.token_sha256
+    found = evaluate(measurement(folder, tmp_path, base_logits=base_logits))
     assert found.non_finite == 0
     assert found.divergence is not None
-    yardstick = evaluate_round_to_nearest(
-        measurement(tiny_model, tmp_path / "base", base_logits=tmp_path / "logits"),
-        bits=variant.parameters["bits"],
-        group_size=variant.parameters["group_size"],
-        symmetric=case["symmetric"],
-    )
-    assert yardstick.divergence is not None
-    assert 0 < found.divergence.mean < yardstick.divergence.mean
+    if rounding := case.get("better_than_rounding"):
+        yardstick = evaluate_round_to_nearest(measurement(tiny_model, tmp_path, base_logits=base_logits), **rounding)
+        assert yardstick.divergence is not None
+        limit = yardstick.divergence.mean
+    else:
+        limit = case["largest_divergence"]
+    assert 0 < found.divergence.mean < limit
+    made[case["format"]] = folder
 
-    again = quantize(case, tiny_model, tmp_path / "second")
-    assert again.output == output
-    for name in output.files:
-        assert sha256_of(tmp_path / "second" / "out" / name) == sha256_of(made / name)
+
+@pytest.mark.slow
+def test_transformers_alone_loads_what_the_cases_made(made: dict[str, Path], tmp_path: Path) -> None:
+    if not made:
+        pytest.skip("no case ran before")
+    command = [sys.executable, "-I", "-c", PLAIN, *map(str, made.values())]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+
+    assert [line.split()[0] for line in said.splitlines()] == [str(folder) for folder in made.values()]
+
+
+def test_every_format_of_checkpoints_has_a_case() -> None:
+    on_cpu = [name for name in formats() if quantizer(name).engine == "transformers"]
+
+    assert set(on_cpu) == {case["format"] for case in CASES}
