@@ -1,0 +1,324 @@
+"""The files by which the Hub serves a GGUF repo to Ollama: ``template``, ``system`` and ``params``
+(https://huggingface.co/docs/hub/ollama).
+
+Ollama renders prompts by Go templates, models come with Jinja. What is put around the words of each role is learned by
+rendering the model's own template for conversations of known words, written as a Go template, and checked: both
+renderings of other conversations must agree to the last character, or there are no files. Then the Hub and Ollama do
+what they would without this press. A template that takes tools, documents or switches is not expressed at all: half of
+it would be less than what the Hub makes of it by itself.
+
+A stranger's template is a program. It runs in a sandbox, in a child process with limits:
+``python -m quantpress.ollama JOB.json RESULT.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict
+
+from quantpress.child import explained_exit, run_child
+from quantpress.errors import ChildFailed
+from quantpress.files import write_text
+from quantpress.go_template import render
+from quantpress.source import chat_template
+
+#: What a template may read. ``range`` and other functions are not among them: no loop is longer than a conversation.
+_KNOWN = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "namespace"})
+#: A template of three roles needs milliseconds and a few megabytes; Python itself takes some 100 MB here.
+_CPU_SECONDS = 20
+_MEMORY_BYTES = 2_000_000_000
+_LONGEST_PROMPT = 100_000
+
+#: Words that no template has. They hold what a template could trip over: line breaks, quotes, braces, the words of Go.
+_SYSTEM, _USER, _ASSISTANT, _MORE = "Qsystem\nsaid", 'Quser\'s "first"', "Qassistant <&> {x}", "Quser asked\n\nagain"
+
+Conversation = list[dict[str, str]]
+
+
+def _conversation(*words: str) -> Conversation:
+    roles = {_SYSTEM: "system", _USER: "user", _MORE: "user", _ASSISTANT: "assistant"}
+    return [{"role": roles[word], "content": word} for word in words]
+
+
+class OllamaJob(BaseModel):
+    """``template`` is Jinja; ``bos`` and ``eos`` are tokens' texts; ``adds_bos`` says that the tokenizer adds the
+    first by itself, wherefore Ollama's template must not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str
+    bos: str
+    eos: str
+    adds_bos: bool
+
+
+class Expressed(BaseModel):
+    """The Go template and the system prompt that the model's own template puts where there is none.
+
+    ``template`` is None where the Jinja template cannot be expressed. ``after_assistant`` ends the model's words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str | None = None
+    system: str = ""
+    after_assistant: str = ""
+
+
+class _Inexpressible(Exception):
+    """The Jinja template does something that no template written here does."""
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What stands around the words of each role; ``start`` comes before all, ``reply`` asks for the model's words.
+
+    ``nested``: a system prompt stands within the first user's turn, not before it.
+    """
+
+    start: str
+    system: tuple[str, str]
+    user: tuple[str, str]
+    assistant: tuple[str, str]
+    reply: str
+    nested: bool
+
+    def go(self) -> str:
+        """The Go template. Raises :class:`_Inexpressible` where a text would be taken for an action."""
+        for text in (self.start, *self.system, *self.user, *self.assistant, self.reply):
+            if "{{" in text or "}}" in text:
+                raise _Inexpressible
+        last = "(len (slice $.Messages $i)) 1"
+        system = f"{self.system[0]}{{{{ .Content }}}}{self.system[1]}"
+        nested = f"{{{{ if and $.System (eq $i 1) }}}}{self.system[0]}{{{{ $.System }}}}{self.system[1]}{{{{ end }}}}"
+        return (
+            f"{self.start}{{{{ range $i, $m := .Messages }}}}"
+            f'{{{{ if eq .Role "system" }}}}{"" if self.nested else system}'
+            f'{{{{ else if eq .Role "user" }}}}{self.user[0]}{nested if self.nested else ""}'
+            f"{{{{ .Content }}}}{self.user[1]}"
+            f'{{{{ else if eq .Role "assistant" }}}}{self.assistant[0]}{{{{ .Content }}}}'
+            f"{{{{ if ne {last} }}}}{self.assistant[1]}{{{{ end }}}}{{{{ end }}}}"
+            f'{{{{ if and (ne .Role "assistant") (eq {last}) }}}}{self.reply}{{{{ end }}}}{{{{ end }}}}'
+        )
+
+
+def express(job: OllamaJob) -> Expressed:
+    """The Go template for a Jinja template, and nothing (``template`` is None) where there is none that agrees."""
+    from jinja2 import TemplateError
+
+    # What a stranger's program may fail with; a fault of the sandbox is a TemplateError.
+    failures = (_Inexpressible, TemplateError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+    with suppress(*failures):
+        jinja = _Jinja(job)
+        for nested in (False, True):
+            with suppress(_Inexpressible):
+                around, default = _learn(jinja, nested)
+                go = around.go()
+                if _agree(jinja, go, default):
+                    return Expressed(template=go, system=default, after_assistant=around.assistant[1])
+    return Expressed()
+
+
+class _Jinja:
+    """A model's own template, rendered as transformers renders it (utils/chat_template_utils.py)."""
+
+    def __init__(self, job: OllamaJob) -> None:
+        from jinja2 import meta, nodes
+        from jinja2.exceptions import SecurityError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        class Environment(ImmutableSandboxedEnvironment):
+            intercepted_binops = frozenset({"*", "**", "%"})
+
+            def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+                """Only numbers of a conversation's size: no text is multiplied, and no number without end."""
+                if operator == "**" or not isinstance(left, int) or not isinstance(right, int):
+                    raise SecurityError(f"{operator} of texts or large numbers")
+                return super().call_binop(context, operator, left, right)
+
+        environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        tree = environment.parse(job.template)
+        # What is set in a branch counts as undeclared, what is asked for ("is defined") is the caller's to give.
+        own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+        asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
+        if meta.find_undeclared_variables(tree) - (own - asked) - _KNOWN:
+            raise _Inexpressible
+        self._job = job
+        self._template = environment.from_string(job.template)
+
+    def render(self, messages: Conversation, reply: bool = True) -> str:
+        """The prompt, without the first token where the tokenizer adds it."""
+        text = self._template.render(
+            messages=messages,
+            add_generation_prompt=reply,
+            bos_token=self._job.bos,
+            eos_token=self._job.eos,
+            raise_exception=_refuse,
+        )
+        if len(text) > _LONGEST_PROMPT:
+            raise _Inexpressible
+        return text.removeprefix(self._job.bos) if self._job.adds_bos and self._job.bos else text
+
+
+def _refuse(message: str) -> NoReturn:
+    raise _Inexpressible(message)
+
+
+def _learn(jinja: _Jinja, nested: bool) -> tuple[_Around, str]:
+    """What stands around the words, and the default system prompt. Raises :class:`_Inexpressible`."""
+    before, after_user, after_assistant = _pieces(jinja, [_USER, _ASSISTANT, _MORE], [_USER, _ASSISTANT, _MORE])[:3]
+    (user_end,) = _pieces(jinja, [_USER], [_USER], reply=False)[1:]
+    (assistant_end,) = _pieces(jinja, [_USER, _ASSISTANT], [_USER, _ASSISTANT], reply=False)[2:]
+    (reply_end,) = _pieces(jinja, [_USER], [_USER])[1:]
+    user_start = _without_start(after_assistant, assistant_end)
+    system_start, between = _pieces(jinja, [_SYSTEM, _USER], [_SYSTEM, _USER])[:2]
+    default = ""
+    if nested:
+        start = _without_end(before, user_start)
+        system = _without_start(system_start, before), between
+    else:
+        system_end = _without_end(between, user_start)
+        if len(before) > len(system_start + between) and before.startswith(system_start) and before.endswith(between):
+            default = before[len(system_start) : len(before) - len(between)]
+            start, system = "", (system_start, system_end)
+        else:
+            start = _without_end(before, user_start)
+            system = _without_start(system_start, start), system_end
+    return _Around(
+        start=start,
+        system=system,
+        user=(user_start, user_end),
+        assistant=(_without_start(after_user, user_end), assistant_end),
+        reply=_without_start(reply_end, user_end),
+        nested=nested,
+    ), default
+
+
+def _pieces(jinja: _Jinja, said: Sequence[str], words: Sequence[str], reply: bool = True) -> list[str]:
+    """The text before, between and after the words, each of which must be there once and in their order."""
+    rest = jinja.render(_conversation(*said), reply)
+    found = []
+    for word in words:
+        if rest.count(word) != 1:
+            raise _Inexpressible
+        piece, _, rest = rest.partition(word)
+        found.append(piece)
+    return [*found, rest]
+
+
+def _without_start(text: str, start: str) -> str:
+    if not text.startswith(start):
+        raise _Inexpressible
+    return text[len(start) :]
+
+
+def _without_end(text: str, end: str) -> str:
+    if not text.endswith(end):
+        raise _Inexpressible
+    return text[: len(text) - len(end)]
+
+
+def _agree(jinja: _Jinja, go: str, default: str) -> bool:
+    """Whether both templates render the same of conversations that were not learned from, too."""
+    asked = [
+        [_USER],
+        [_SYSTEM, _USER],
+        [_MORE, _ASSISTANT, _USER],
+        [_SYSTEM, _USER, _ASSISTANT, _MORE],
+        [_SYSTEM, _MORE, _ASSISTANT, _USER, _ASSISTANT, _MORE, _ASSISTANT, _USER],
+    ]
+    for words in asked:
+        if jinja.render(_conversation(*words)) != _ollama(go, default, words):
+            return False
+    # A conversation that ends with the model's words is one that it goes on with.
+    begun = [_SYSTEM, _USER, _ASSISTANT]
+    text = jinja.render(_conversation(*begun), reply=False)
+    return text[: text.rindex(_ASSISTANT) + len(_ASSISTANT)] == _ollama(go, default, begun)
+
+
+def _ollama(go: str, default: str, words: Sequence[str]) -> str:
+    """What Ollama makes of it: its system prompt stands first where the conversation has none of its own
+    (server/routes.go), and all system prompts are ``.System`` too (template/template.go)."""
+    messages = [{"Role": each["role"], "Content": each["content"]} for each in _conversation(*words)]
+    if default and words[0] != _SYSTEM:
+        messages.insert(0, {"Role": "system", "Content": default})
+    return render(go, "\n\n".join(each["Content"] for each in messages if each["Role"] == "system"), messages)
+
+
+def ollama_files(source: Path) -> dict[str, str]:
+    """The files for a fetched source, text by name; empty where its chat template cannot be expressed, or has none.
+
+    ``system`` is there only where the model's template has a default one, ``params`` where a token ends its words.
+    """
+    template = chat_template(source)
+    if template is None:
+        return {}
+    configuration = _json(source / "tokenizer_config.json")
+    bos, eos = (_token(configuration.get(key)) for key in ("bos_token", "eos_token"))
+    job = OllamaJob(template=template, bos=bos, eos=eos, adds_bos=_adds_bos(source, configuration, bos))
+    with tempfile.TemporaryDirectory(prefix="quantpress-ollama-") as scratch:
+        try:
+            found = run_child("quantpress.ollama", job, Expressed, Path(scratch), timeout=10 * _CPU_SECONDS)
+        except ChildFailed:
+            return {}  # out of time or memory
+    if found.template is None:
+        return {}
+    files = {"template": found.template}
+    if found.system:
+        files["system"] = found.system
+    if stop := _stop_tokens(source, configuration, found.after_assistant.strip()):
+        files["params"] = json.dumps({"stop": stop}, indent=2, ensure_ascii=False) + "\n"
+    return files
+
+
+def _json(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _token(value: object) -> str:
+    """A token's text, which the tokenizer's configuration holds bare or in an object."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else ""
+
+
+def _adds_bos(source: Path, configuration: dict[str, Any], bos: str) -> bool:
+    """Whether the GGUF file's tokenizer begins by ``bos`` itself: ``gguf.SpecialVocab`` reads the same, and where
+    nothing is said, llama.cpp does so for SentencePiece alone."""
+    said = configuration.get("add_bos_token")
+    if isinstance(said, bool):
+        return said
+    if not (source / "tokenizer.json").exists():
+        return True
+    processor = _json(source / "tokenizer.json").get("post_processor")
+    return bool(bos) and json.dumps(bos) in json.dumps(processor)
+
+
+def _stop_tokens(source: Path, configuration: dict[str, Any], after_assistant: str) -> list[str]:
+    """Texts of the tokens that end a reply: the configured ones, and the one that the template writes after one."""
+    added = {token.get("id"): _token(token) for token in _json(source / "tokenizer.json").get("added_tokens") or []}
+    ids = _json(source / "generation_config.json").get("eos_token_id")
+    texts = [added.get(each, "") for each in (ids if isinstance(ids, list) else [ids])]
+    texts += [_token(configuration.get("eos_token")), after_assistant if after_assistant in added.values() else ""]
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def main(job_file: Path, result_file: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    job = OllamaJob.model_validate_json(job_file.read_bytes())
+    write_text(result_file, express(job).model_dump_json())
+
+
+if __name__ == "__main__":
+    with explained_exit():
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
