@@ -33,7 +33,7 @@ def nightly(
     for each in plans:
         blocked = [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in each.blocked]
         if each.has_work:
-            state = press_model(each.line.repo, catalog, formats, return_state=True)
+            state = press_model(each.line.repo, catalog, formats, each.upload, return_state=True)
             outcome = state.result(raise_on_failure=False)
             report = (
                 outcome

@@ -33,14 +33,17 @@ from quantpress.workspace import alone, require_disk
 
 @flow(name="press-model", flow_run_name="press {repo}")
 def press_model(
-    repo: str, catalog: str = "catalog.yaml", formats: list[str] | None = None
+    repo: str, catalog: str = "catalog.yaml", formats: list[str] | None = None, upload_budget: int | None = None
 ) -> ModelReport | State[ModelReport]:
-    """Presses one model of the catalog; ``formats`` narrows the formats."""
+    """Presses one model of the catalog; ``formats`` narrows the formats, ``upload_budget`` is the model's part of the
+    setting."""
     settings = load_settings(load_catalog(Path(catalog)).settings)
+    if upload_budget is not None:
+        settings = settings.model_copy(update={"upload_budget": upload_budget})
     log = get_run_logger()
     with alone(settings.home, repo, lambda: log.warning("another press works on %s here; waiting for it", repo)):
         try:
-            report = _press(plan_one(repo, catalog, formats), settings)
+            report = _press(plan_one(repo, catalog, formats, settings), settings)
         except StageFailed as error:
             report = ModelReport(model=repo, failures=[f"{repo}: {error}"])
     if report.failures:
@@ -49,10 +52,9 @@ def press_model(
 
 
 @stage("plan {repo}")
-def plan_one(repo: str, catalog: str, formats: list[str] | None) -> ModelPlan:
+def plan_one(repo: str, catalog: str, formats: list[str] | None, settings: Settings) -> ModelPlan:
     """The plan of one model, from the Hubs as they are now."""
     loaded = load_catalog(Path(catalog))
-    settings = load_settings(loaded.settings)
     return plan_catalog(loaded, settings, source_hub(settings), target_hub(settings), only=repo, formats=formats)[0]
 
 

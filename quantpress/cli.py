@@ -82,6 +82,7 @@ def plan(
     from quantpress.hub import source_hub, target_hub
     from quantpress.orphans import find_orphans
     from quantpress.plan import plan_catalog
+    from quantpress.quota import storage_used
     from quantpress.tables import print_plan
 
     loaded, settings = load(catalog)
@@ -92,7 +93,7 @@ def plan(
         steps = [step for each in plans for step in each.steps] + orphaned
         typer.echo(json.dumps([step.model_dump(mode="json") for step in steps], indent=2))
     else:
-        print_plan(plans, orphaned, settings)
+        print_plan(plans, orphaned, storage_used(hubs[1], settings.namespace), settings)
 
 
 @app.command()

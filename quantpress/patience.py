@@ -29,6 +29,7 @@ from types import ModuleType, new_class
 from typing import TYPE_CHECKING, Any, cast
 
 from quantpress.errors import QuantpressError
+from quantpress.quota import COMMITS, CommitPace
 
 if TYPE_CHECKING:
     import httpx
@@ -44,6 +45,8 @@ _BODY = "quantpress.body"
 
 #: ``"api";r=0;t=55``: none of the requests of the window remain, the next window begins in 55 s.
 _NOTHING_LEFT = re.compile(r"r=0\s*;\s*t=(\d+)")
+_RETRY_IN = re.compile(r"retry this action in (?:about )?(\d{1,6}) (second|minute|hour)")
+_UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +98,9 @@ def be_patient(patience: Patience) -> None:
     session = get_session()
     if getattr(session, "patience", None) != patience:
         library, hooks = http_library(), session.event_hooks
-        set_client_factory(lambda: _patient_client(library, patience, hooks))
+        # The client may be closed and made anew; what it has committed still counts.
+        pace = getattr(session, "pace", None) or CommitPace(time.monotonic, time.sleep, _say_pace)
+        set_client_factory(lambda: _patient_client(library, patience, hooks, pace))
 
 
 def http_library() -> ModuleType:
@@ -106,7 +111,7 @@ def http_library() -> ModuleType:
     return sys.modules[base.__module__.partition(".")[0]]
 
 
-def _patient_client(library: Any, patience: Patience, hooks: Any) -> httpx.Client:
+def _patient_client(library: Any, patience: Patience, hooks: Any, pace: CommitPace) -> httpx.Client:
     plain: type[httpx.Client] = library.Client
     broken = (library.TimeoutException, library.NetworkError, library.RemoteProtocolError)
 
@@ -118,6 +123,8 @@ def _patient_client(library: Any, patience: Patience, hooks: Any) -> httpx.Clien
         return request
 
     def send(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        if request.method == "POST" and "/commit/" in request.url.path:
+            pace.take()
         response = _patiently(lambda: plain.send(self, request, **options), request, patience, broken)
         if options.get("stream"):
             response.stream = _resumable(library, response.stream)
@@ -126,7 +133,7 @@ def _patient_client(library: Any, patience: Patience, hooks: Any) -> httpx.Clien
     kind = new_class(
         "PatientClient",
         (plain,),
-        exec_body=lambda body: body.update(build_request=build_request, send=send, patience=patience),
+        exec_body=lambda body: body.update(build_request=build_request, send=send, patience=patience, pace=pace),
     )
     timeout = library.Timeout(_SILENCE, connect=_CONNECTING)
     return cast("httpx.Client", kind(event_hooks=hooks, follow_redirects=True, timeout=timeout))
@@ -188,17 +195,30 @@ def _patiently(
 
 
 def _told(response: httpx.Response) -> float | None:
-    """Seconds that the Hub asks to wait for: by ``Retry-After``, or by the ``RateLimit`` header that huggingface.co
-    sends with a 429 (https://huggingface.co/docs/hub/rate-limits)."""
+    """Seconds that the Hub asks to wait for: by ``Retry-After``, by the ``RateLimit`` header that huggingface.co sends
+    with a 429 (https://huggingface.co/docs/hub/rate-limits), or in words, which is all it says of commits an hour
+    (quoted in braindecode issue 947)."""
     told = seconds_told(response.headers.get("Retry-After", ""), datetime.now(UTC))
     if told is None and (limit := _NOTHING_LEFT.search(response.headers.get("RateLimit", ""))):
         return float(limit[1])
+    if told is None and (asked := _RETRY_IN.search(_message(response))):
+        return int(asked[1]) * _UNITS[asked[2]]
     return told
+
+
+def _message(response: httpx.Response) -> str:
+    """What the Hub says in words, in a header or, where it was read, in the body."""
+    text = response.headers.get("X-Error-Message") or (response.text if response.is_stream_consumed else "")
+    return " ".join(text.split())
+
+
+def _say_pace(seconds: float) -> None:
+    _log.warning("%d commits within an hour, as many as the Hub allows; the next in %.0f s", COMMITS, seconds)
 
 
 def _said(response: httpx.Response) -> str:
     status = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
-    message = " ".join(response.headers.get("X-Error-Message", "").split())
+    message = _message(response)
     return f"{status} ({message[:200]})" if message else status
 
 

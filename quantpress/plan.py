@@ -20,6 +20,7 @@ from quantpress.evaluation.text import EvaluationText, calibration_text
 from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
 from quantpress.published import Published, read_published
+from quantpress.quota import UploadBudget
 from quantpress.recipe import Calibration, Recipe
 from quantpress.settings import Settings
 from quantpress.source import Source, look_up_source
@@ -107,6 +108,8 @@ class ModelPlan:
     gates: Mapping[str, GateLine]
     formats: tuple[FormatPlan, ...]
     other_steps: tuple[Step, ...]
+    #: Bytes that the model may upload of the run's upload budget, if there is one.
+    upload: int | None = None
 
     @property
     def steps(self) -> list[Step]:
@@ -154,7 +157,28 @@ def plan_catalog(
     require_plannable(catalog, settings, only)
     lines = [line for line in catalog.models if only in (None, line.repo)]
     lines.sort(key=lambda line: -line.priority)
-    return [plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines]
+    budget = UploadBudget(settings.upload_budget)
+    plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines)
+    return [_within(plan, budget) for plan in plans]
+
+
+def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
+    """The plan without the variants that the upload budget has no bytes for, which are blocked."""
+    formats = []
+    for each in plan.formats:
+        kept: list[VariantPlan] = []
+        blocked = list(each.blocked)
+        for variant in each.variants:
+            step = variant.step
+            if step.estimate is not None and (reason := budget.refusal(step.estimate.upload)):
+                blocked.append(_blocked(step.model, step.format, step.variant, step.repo_id, Refused(reason)))
+            else:
+                kept.append(variant)
+        formats.append(replace(each, variants=tuple(kept), blocked=tuple(blocked)))
+    within = replace(plan, formats=tuple(formats))
+    if budget.limit is None:
+        return within
+    return replace(within, upload=sum(step.estimate.upload for step in within.steps if step.estimate is not None))
 
 
 def require_plannable(catalog: Catalog, settings: Settings, only: str | None) -> None:

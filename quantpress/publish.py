@@ -6,6 +6,7 @@ longer the branch's head.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ from typing import TYPE_CHECKING
 from quantpress.errors import QuantpressError
 from quantpress.hub import explained
 from quantpress.manifest import File
+from quantpress.quota import FILES_A_COMMIT
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+
+_log = logging.getLogger(__name__)
 
 
 class Outrun(QuantpressError):
@@ -62,6 +67,11 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
     from huggingface_hub.errors import HfHubHTTPError
 
     branch = revision.branch
+    if len(revision.uploads) > FILES_A_COMMIT:
+        _log.warning(
+            "%s@%s: %d files in one commit, the Hub advises fewer than %d; a higher QUANTPRESS_SPLIT_ABOVE makes fewer",
+            *(repo_id, branch, len(revision.uploads), FILES_A_COMMIT),
+        )
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
         parent = heads.get(branch) or _new_branch(api, repo_id, branch)
         if revision.tag:

@@ -17,8 +17,9 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def print_plan(plans: list[ModelPlan], orphaned: list[Step], settings: Settings) -> None:
-    """A table per model, one row per step with its reason, then what is orphaned, and what the work will cost."""
+def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None, settings: Settings) -> None:
+    """A table per model, one row per step with its reason, then what is orphaned, the bytes that the namespace has
+    ``stored`` already, and what the work will cost."""
     console = Console(markup=False)
     for plan in plans:
         table = Table(title=plan.line.repo, title_justify="left")
@@ -29,6 +30,8 @@ def print_plan(plans: list[ModelPlan], orphaned: list[Step], settings: Settings)
         console.print(table)
     for step in orphaned:
         console.print(f"{step.repo_id}: {step.reason}", soft_wrap=True)
+    if stored is not None:
+        console.print(f"{settings.namespace} holds {megabytes(stored)} on {settings.target_endpoint}.", soft_wrap=True)
     steps = [step for plan in plans for step in plan.steps]
     estimates = [step.estimate for step in steps if step.estimate is not None]
     if not estimates:

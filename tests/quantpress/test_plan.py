@@ -53,9 +53,16 @@ class Press:
     def source(self, repo_id: str, config: dict[str, Any] = CONFIG, **files: bytes) -> str:
         return self.put(repo_id, {"config.json": json.dumps(config).encode(), "model.safetensors": WEIGHTS, **files})
 
-    def plan(self, *models: Any, namespace: str = "press", only: str | None = None, **defaults: Any) -> list[ModelPlan]:
+    def plan(
+        self,
+        *models: Any,
+        namespace: str = "press",
+        only: str | None = None,
+        upload_budget: int | None = None,
+        **defaults: Any,
+    ) -> list[ModelPlan]:
         text = json.dumps({"models": list(models), "defaults": {"formats": ["gguf"], **defaults}})
-        settings = Settings(namespace=namespace, home=self.home)
+        settings = Settings(namespace=namespace, home=self.home, upload_budget=upload_budget)
         return plan_catalog(parse_catalog(text, "c"), settings, self.api, self.api, only=only)
 
     def reasons(self, *models: Any, **defaults: Any) -> list[str]:
@@ -193,6 +200,21 @@ def test_higher_priority_comes_first(press: Press) -> None:
     press.source("up/Second")
     plans = press.plan("up/New", {"repo": "up/Second", "priority": 5})
     assert [plan.line.repo for plan in plans] == ["up/Second", "up/New"]
+
+
+def test_variants_beyond_the_upload_budget_are_blocked_in_the_plans_order(press: Press) -> None:
+    press.source("up/first")
+    press.source("up/second")
+    models = [{"repo": "up/first", "priority": 1}, "up/second"]
+    variants = {"gguf": ["Q8_0", "Q4_0"]}
+    first, second = press.plan(*models, variants=variants)
+    sizes = [step.estimate.upload for each in (first, second) for step in each.steps if step.estimate is not None]
+    assert len(sizes) == 4 and first.upload is None
+    first, second = press.plan(*models, variants=variants, upload_budget=sum(sizes[:2]) + sizes[3])
+    assert [(step.variant, step.action) for step in first.steps] == [("Q8_0", "press"), ("Q4_0", "press")]
+    assert [(step.variant, step.action) for step in second.steps] == [("Q4_0", "press"), ("Q8_0", "block")]
+    assert second.steps[1].reason.startswith("blocked: about 0.00 GB more than the upload budget of 0.00 GB a run: ")
+    assert (first.upload, second.upload) == (sum(sizes[:2]), sizes[3])
 
 
 def test_only_must_be_in_the_catalog(press: Press) -> None:
