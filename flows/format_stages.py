@@ -19,6 +19,7 @@ from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
+from quantpress.gating import gate_like_source
 from quantpress.hub import source_hub, target_hub
 from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
@@ -155,6 +156,7 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
     """Commits each branch; returns branch to commit sha, or None where another press was faster."""
     api, plan = target_hub(settings), composed.plan
     heads = {**ensure_repo(api, plan.repo_id, settings.private), **plan.published.heads}
+    gate_like_source(api, plan.repo_id, source.record)
     names = ", ".join(row.variant for row in composed.rows) or "no file"
     message = f"Press {names} from {source.record.repo}@{source.record.sha[:8]}"
     try:

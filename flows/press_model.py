@@ -20,8 +20,9 @@ from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog_file import load_catalog
+from quantpress.collection import keep_collection
 from quantpress.evaluation.base import Baseline
-from quantpress.hub import source_hub, target_hub
+from quantpress.hub import explained, source_hub, target_hub
 from quantpress.plan import FormatPlan, ModelPlan, plan_catalog
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
@@ -71,6 +72,15 @@ def check(source: Source, bench: press.Bench) -> WeightsReport:
     return press.check_weights(bench)
 
 
+@stage("collection of {source.record.repo}")
+def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
+    """Keeps the collection of the model in step with those of its repositories that exist."""
+    hub = target_hub(settings)
+    with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
+        there = [repo_id for repo_id in repo_ids if hub.repo_exists(repo_id)]
+    keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
+
+
 @stage("baseline: transformers")
 def baseline(bench: press.Bench) -> Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
@@ -78,25 +88,35 @@ def baseline(bench: press.Bench) -> Baseline:
 
 
 def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
-    repo = plan.line.repo
     failures: list[str] = []
+    rows: list[VariantReport] = []
+    if plan.source is not None and plan.has_work:
+        _press_cards(plan, plan.source, settings, failures)
+        if any(each.to_make for each in plan.formats):
+            rows = _press_files(plan, plan.source, settings, failures)
+        _collect(plan, plan.source, settings)
+    return ModelReport(model=plan.line.repo, variants=rows, failures=failures)
+
+
+def _press_cards(plan: ModelPlan, source: Source, settings: Settings, failures: list[str]) -> None:
     for each in plan.formats:
-        if each.cards_only and plan.source is not None:
+        if each.cards_only:
             try:
-                press_cards(plan.source, each, settings)
+                press_cards(source, each, settings)
             except StageFailed as error:
-                failures.append(f"{repo} {each.format}: {error}")
-    if not any(each.to_make for each in plan.formats):
-        return ModelReport(model=repo, failures=failures)
-    assert plan.source is not None
+                failures.append(f"{plan.line.repo} {each.format}: {error}")
+
+
+def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: list[str]) -> list[VariantReport]:
+    repo = plan.line.repo
     bench = press.bench(plan, settings)
     if bench.protocol.windows < settings.windows:
         get_run_logger().warning(
             "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
             *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
         )
-    fetch(plan.source, bench, settings, plan.disk_needed(settings))
-    check(plan.source, bench)
+    fetch(source, bench, settings, plan.disk_needed(settings))
+    check(source, bench)
     rows: list[VariantReport] = []
     sound = [each for each in plan.formats if each.to_make and _can_be_made(repo, each, bench, failures)]
     reference = baseline(bench) if sound else None
@@ -104,12 +124,20 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
         assert reference is not None
         try:
             siblings = {other.format: other.repo_id for other in plan.formats if other is not each}
-            rows += press_format(plan.source, each, bench, settings, reference, siblings, failures)
+            rows += press_format(source, each, bench, settings, reference, siblings, failures)
         except StageFailed as error:
             failures.append(f"{repo} {each.format}: {error}")
     if not failures:
         bench.workspace.remove_work()
-    return ModelReport(model=repo, variants=rows, failures=failures)
+    return rows
+
+
+def _collect(plan: ModelPlan, source: Source, settings: Settings) -> None:
+    """Best effort: what is published is no worse for a collection that lags behind by a night."""
+    try:
+        collect(source, [each.repo_id for each in plan.formats], settings)
+    except StageFailed as error:
+        get_run_logger().warning("the collection was not kept: %s", error)
 
 
 def _can_be_made(repo: str, plan: FormatPlan, bench: press.Bench, failures: list[str]) -> bool:
