@@ -59,9 +59,10 @@ class Wanted:
         return cls(found)
 
     @property
-    def engines(self) -> set[str]:
-        """What loads these formats; the toolchains of engines have their names."""
-        return {quantizer(name, backend).engine for name, chosen in self.backends.items() for backend in chosen}
+    def served(self) -> set[str]:
+        """The engines that load these formats, and the backends that were chosen: what toolchains serve."""
+        pairs = [(name, backend) for name, chosen in self.backends.items() for backend in chosen]
+        return {quantizer(*pair).engine for pair in pairs} | {backend for _, backend in pairs if backend}
 
 
 def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
@@ -104,7 +105,7 @@ def _toolchains(wanted: Wanted) -> Iterator[Finding]:
     from quantpress.toolchain.registry import TOOLCHAINS
 
     for each in TOOLCHAINS:
-        needed = each.name in wanted.engines
+        needed = not each.serves.isdisjoint(wanted.served)
         name = f"{each.name} (for {each.purpose})"
         try:
             there = each.find()

@@ -29,6 +29,8 @@ from quantpress.repo_id import check_repo_id
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
 from quantpress.source import Source, chat_template, fetch, local_source, look_up_source
+from quantpress.toolchain.llama_cpp import install
+from quantpress.toolchain.progress import plain_lines
 from quantpress.workspace import alone, require_disk
 
 if TYPE_CHECKING:
@@ -156,6 +158,8 @@ def _provide(
 def _prepare(plan: FormatPlan, source: Source, bench: press.Bench, report: Callable[[str], None]) -> _Work:
     first = plan.to_press[0]
     chosen = quantizer(plan.format, first.recipe.parameters.get("backend"))
+    if chosen.engine == "llama.cpp":
+        install(plain_lines(report))
     report("looking at the source")
     press.check_weights(bench)
     press.check(bench, first.variant, first.recipe)

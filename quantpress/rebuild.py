@@ -27,6 +27,8 @@ from quantpress.recipe import Calibration, Recipe
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.source import Source, fetch, look_up_source
+from quantpress.toolchain.llama_cpp import install
+from quantpress.toolchain.progress import plain_lines
 from quantpress.workspace import Workspace, require_disk
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ def rebuild(
     made = _variant(chosen, entry, source, settings)
     estimate = estimate_variant(source, made)
     require_disk(settings.home, source.weight_bytes + estimate.disk + 2 * entry.artifact.size)
+    if chosen.engine == "llama.cpp":
+        install(plain_lines(report))
     report(f"fetching {recipe.source}@{recipe.source_sha[:12]}")
     folder = fetch(source_hub, source, Workspace(settings.home, recipe.source, recipe.source_sha).source)
     with tempfile.TemporaryDirectory(prefix="rebuild-", dir=settings.home) as scratch:

@@ -22,10 +22,14 @@ class Installed:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """``find`` looks for a toolchain and makes nothing; ``install`` makes it once, in the user's cache."""
+    """``find`` looks for a toolchain and makes nothing; ``install`` makes it once, in the user's cache.
+
+    ``serves`` names the evaluation engine, or the backends of formats, that need it.
+    """
 
     name: str
     purpose: str
+    serves: frozenset[str]
     find: Callable[[], Installed | None]
     install: Callable[[Progress], Installed]
 
@@ -69,14 +73,15 @@ def _exllama(package: exllama.ExLlama, purpose: str) -> Toolchain:
     def install(progress: Progress) -> Installed:
         return Installed(package.version, exllama.install(package, progress))
 
-    return Toolchain(package.name, purpose, find, install)
+    return Toolchain(package.name, purpose, frozenset({package.name}), find, install)
 
 
 TOOLCHAINS = (
-    Toolchain("llama.cpp", "the format gguf", _find_llama_cpp, _install_llama_cpp),
+    Toolchain("llama.cpp", "the format gguf", frozenset({"llama.cpp"}), _find_llama_cpp, _install_llama_cpp),
     Toolchain(
         archived_libraries.NAME,
         "the backends auto-gptq and autoawq",
+        frozenset({"auto-gptq", "autoawq"}),
         _find_archived_libraries,
         _install_archived_libraries,
     ),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
+from quantpress.cli import main
 from quantpress.localhub.server import RunningHub, running_hub
 
 COMMANDS = [
@@ -26,17 +28,32 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         yield hub
 
 
-def call(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
-    known = os.environ | {"COLUMNS": "200", "HF_HOME": str(folder), "QUANTPRESS_HOME": str(folder / "home")}
-    done = subprocess.run(
-        [sys.executable, "-m", "quantpress", *arguments],
-        cwd=folder, env=known | environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+@dataclass(frozen=True)
+class Caller:
+    """The command line in this process, called from an empty folder."""
+
+    patch: pytest.MonkeyPatch
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        self.patch.setattr(sys, "argv", ["quantpress", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = self.capture.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
 
 
-def test_help_names_every_command(tmp_path: Path) -> None:
-    code, out, _ = call(tmp_path, "--help")
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Caller:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("QUANTPRESS_HOME", str(tmp_path / "home"))
+    return Caller(monkeypatch, capsys)
+
+
+def test_help_names_every_command(call: Caller) -> None:
+    code, out, _ = call("--help")
     assert code == 0
     listed = {line.strip("│ ").split(" ")[0] for line in out.splitlines() if line.startswith("│")}
     assert set(COMMANDS) <= listed
@@ -68,28 +85,29 @@ def test_nothing_heavy_is_imported_to_answer(tmp_path: Path) -> None:
         (["quantize", "full/file", "--out", "out"], "full/file is a file: give the folder of an unquantized model"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, hub: RunningHub, arguments: list[str], said: str) -> None:
-    from huggingface_hub import HfApi
-
+def test_bad_input_is_one_line_and_exit_2(
+    call: Caller, hub: RunningHub, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     token = hub.create_token("press", "write")
     HfApi(endpoint=hub.endpoint, token=token).create_repo("press/Empty", exist_ok=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    places = {"QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint, "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint, "HF_TOKEN": token}
-    code, out, err = call(tmp_path, *arguments, **places)
+    for name, value in {"SOURCE_ENDPOINT": hub.endpoint, "TARGET_ENDPOINT": hub.endpoint}.items():
+        call.patch.setenv(f"QUANTPRESS_{name}", value)
+    code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith(f"quantpress: {said.replace('HUB', hub.endpoint)}")
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_model_is_refused(call: Caller, tmp_path: Path) -> None:
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")
     (tmp_path / "pickled" / "pytorch_model.bin").touch()
-    code, _, err = call(tmp_path, "quantize", "pickled", "--out", "out")
+    code, _, err = call("quantize", "pickled", "--out", "out")
     assert code == 1
     assert err == "quantpress: pickled: no safetensors: pickle checkpoints are refused; save it as safetensors\n"
     (tmp_path / "pickled" / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}')
-    code, _, err = call(tmp_path, "quantize", "pickled", "--out", "out")
+    code, _, err = call("quantize", "pickled", "--out", "out")
     assert err == "quantpress: its config.json has an auto_map: code from model repositories is never run\n"

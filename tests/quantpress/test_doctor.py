@@ -73,10 +73,13 @@ def test_only_what_the_catalog_makes_is_needed(
 
 def test_a_backend_that_a_line_chooses_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path))
-    line = {"repo": "up/Model", "formats": ["gptq"], "backends": {"gptq": "auto-gptq"}}
-    found = look(monkeypatch, NOWHERE, "", line)
-    assert found["gptq by auto-gptq"].lacking
-    assert found["gptq by auto-gptq"].detail.endswith("run `quantpress toolchain install archived-libraries`")
+    name = "archived-libraries (for the backends auto-gptq and autoawq)"
+    line = {"repo": "up/Model", "formats": ["gptq"]}
+    assert not look(monkeypatch, NOWHERE, "", line)[name].lacking
+    found = look(monkeypatch, NOWHERE, "", line | {"backends": {"gptq": "auto-gptq"}})
+    assert found[name].lacking
+    assert found[name].remedy == "quantpress toolchain install archived-libraries"
+    assert found["gptq by auto-gptq"].needed
 
 
 def test_settings_that_point_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
