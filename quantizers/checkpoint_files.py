@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 from quantizers.checkpoint import Storage, contents
 from quantizers.protocol import Job, Output, Parameters
+from quantpress.errors import QuantpressError
 from quantpress.files import write_text
 
 #: Files of a checkpoint that say how to speak with the model; libraries rewrite some of them when they save.
@@ -58,6 +60,19 @@ def refresh_checkpoint(job: Job) -> None:
         shutil.copyfile(path, job.out / path.name)
     written = json.loads((job.out / "config.json").read_bytes())
     make_plain(job, str(written.get("torch_dtype") or written.get("dtype")))
+
+
+def sort_metadata(file: Path) -> None:
+    """Sorts the metadata in the header of a safetensors file, in place: safetensors writes it in a random order."""
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(ordered) > size:
+            raise QuantpressError(f"{file}: its header has another form than safetensors writes")
+        stream.seek(8)
+        stream.write(ordered.ljust(size))
 
 
 def describe(job: Job, storage: Storage | None, details: Parameters) -> Output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantizers.checkpoint_files import make_plain
+from quantizers.checkpoint_files import make_plain, sort_metadata
 from quantizers.protocol import Job
 
 
@@ -27,4 +27,6 @@ def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> No
         use_safetensors=True,
     )
     model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
+    for file in job.out.glob("*.safetensors"):
+        sort_metadata(file)
     make_plain(job, dtype)
