@@ -38,17 +38,16 @@ class AfterSeconds:
 Instant = AtRequest | AfterSeconds
 
 
-def random_instants(chance: random.Random) -> Iterator[Instant]:
-    """Six of ten during uploads and commits."""
+def random_instants(chance: random.Random, longest: float) -> Iterator[Instant]:
+    """Every other one within an upload or a commit, the rest within ``longest`` seconds or before a download."""
     while True:
-        kind = chance.choice(["upload", "upload", "commit", "commit", "commit", "download", *["time"] * 4])
-        if kind == "time":
-            yield AfterSeconds(chance.uniform(0.0, 25.0))
-        elif kind == "commit":
-            yield AtRequest("commit", chance.choice([1, 1, 2]), chance.choice([0.0, 1.0, 1.0]))
-        elif kind == "upload":
+        if chance.random() < 0.5:
             # A rung is an upload of a few parts.
-            yield AtRequest("upload", chance.randint(1, 8), chance.random())
+            yield AtRequest("upload", chance.randint(1, 6), chance.random())
+        else:
+            yield AtRequest("commit", chance.choice([1, 1, 2]), chance.choice([0.0, 1.0, 1.0]))
+        if chance.random() < 0.8:
+            yield AfterSeconds(chance.uniform(0.0, longest))
         else:
             yield AtRequest("download", chance.randint(1, 30), 0.0)
 
@@ -126,7 +125,7 @@ class Chaos:
         self.line.watch = unwatched
         if press.returncode == 0:
             return True
-        assert press.returncode == -signal.SIGKILL, f"the press failed with exit code {press.returncode}"
+        assert press.returncode == -signal.SIGKILL, self.operator.log.read_text()[-4000:]
         assert press_ends is not None
         self.press_kills.append(press_ends)
         return False

@@ -35,11 +35,13 @@ def chaos(tmp_path: Path, tiny_model: Path) -> Iterator[Chaos]:
         mortal.close()
 
 
-def carry_on(chaos: Chaos, kills: int, ladder: list[str], seed: int, started: Callable[[int], None]) -> None:
+def carry_on(
+    chaos: Chaos, kills: int, ladder: list[str], seed: int, longest: float, started: Callable[[int], None]
+) -> None:
     """Night after night, each under a namespace of its own, until the press has been killed ``kills`` times; every
     night ends with a life that nobody ends, and with everything published."""
     chance = random.Random(seed)
-    instants = random_instants(chance)
+    instants = random_instants(chance, longest)
     night = 0
     while len(chaos.press_kills) < kills:
         night += 1
@@ -61,7 +63,7 @@ def carry_on(chaos: Chaos, kills: int, ladder: list[str], seed: int, started: Ca
 
 @pytest.mark.slow
 def test_six_kills(chaos: Chaos) -> None:
-    carry_on(chaos, 6, LADDER[:2], seed=1, started=lambda _: None)
+    carry_on(chaos, 6, LADDER[:2], seed=1, longest=10.0, started=lambda _: None)
     assert len(chaos.press_kills) == 6
     assert sum(isinstance(kill, AtRequest) and kill.kind != "download" for kill in chaos.press_kills) >= 3
 
@@ -70,7 +72,11 @@ def test_six_kills(chaos: Chaos) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(3 * 3600)
 def test_fifty_kills(chaos: Chaos) -> None:
-    carry_on(chaos, 50, LADDER, seed=50, started=lambda night: print(f"night {night}: {chaos.summary()}", flush=True))
+
+    def tell(night: int) -> None:
+        print(f"night {night} begins after {chaos.summary()}", flush=True)
+
+    carry_on(chaos, 50, LADDER, seed=50, longest=40.0, started=tell)
     print(chaos.summary())
     assert len(chaos.press_kills) == 50
     assert sum(isinstance(kill, AtRequest) and kill.kind != "download" for kill in chaos.press_kills) >= 10

@@ -38,6 +38,10 @@ class Operator:
     def catalog(self) -> Path:
         return self.folder / "catalog.yaml"
 
+    @property
+    def log(self) -> Path:
+        return self.folder / "press.log"
+
     def write_catalog(self, models: list[Any], **defaults: Any) -> None:
         settings = {"namespace": "press", "windows": 2}
         self.catalog.write_text(json.dumps({"settings": settings, "defaults": defaults, "models": models}))
@@ -65,15 +69,17 @@ class Operator:
         )
 
     def start_silent(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """A press that may be killed: Prefect's embedded server outlives it, and would keep its pipes open."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "quantpress", *arguments],
-            cwd=self.folder,
-            env=self.environment(**environment),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        """A press that may be killed: Prefect's embedded server outlives it, and would keep its pipes open. What it
+        says is added to ``log``."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "quantpress", *arguments],
+                cwd=self.folder,
+                env=self.environment(**environment),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def kill(self, press: subprocess.Popen[bytes]) -> None:
         """Kills a press that was started silently, and Prefect's embedded server, which is in its session."""
