@@ -4,8 +4,9 @@
 Ollama renders prompts by Go templates, models come with Jinja. What is put around the words of each role is learned by
 rendering the model's own template for conversations of known words, written as a Go template, and checked: both
 renderings of other conversations must agree to the last character, or there are no files. Then the Hub and Ollama do
-what they would without this press. A template that takes tools, documents or switches is not expressed at all: half of
-it would be less than what the Hub makes of it by itself.
+what they would without this press. (Blanks around a message, which some templates trim, are left out of this.) A
+template that takes tools, documents or switches is not expressed at all: half of it would be less than what the Hub
+makes of it by itself.
 
 A stranger's template is a program. It runs in a sandbox, in a child process with limits:
 ``python -m quantpress.ollama JOB.json RESULT.json``.
@@ -21,27 +22,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from quantpress.chat_rendering import ChatTemplate, Conversation, Inexpressible
 from quantpress.child import explained_exit, run_child
 from quantpress.errors import ChildFailed
 from quantpress.files import write_text
 from quantpress.go_template import render
 from quantpress.source import chat_template
 
-#: What a template may read. ``range`` and other functions are not among them: no loop is longer than a conversation.
-_KNOWN = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "namespace"})
 #: A template of three roles needs milliseconds and a few megabytes; Python itself takes some 100 MB here.
 _CPU_SECONDS = 20
 _MEMORY_BYTES = 2_000_000_000
-_LONGEST_PROMPT = 100_000
 
 #: Words that no template has. They hold what a template could trip over: line breaks, quotes, braces, the words of Go.
 _SYSTEM, _USER, _ASSISTANT, _MORE = "Qsystem\nsaid", 'Quser\'s "first"', "Qassistant <&> {x}", "Quser asked\n\nagain"
-
-Conversation = list[dict[str, str]]
 
 
 def _conversation(*words: str) -> Conversation:
@@ -74,10 +71,6 @@ class Expressed(BaseModel):
     after_assistant: str = ""
 
 
-class _Inexpressible(Exception):
-    """The Jinja template does something that no template written here does."""
-
-
 @dataclass(frozen=True)
 class _Around:
     """What stands around the words of each role; ``start`` comes before all, ``reply`` asks for the model's words.
@@ -93,10 +86,10 @@ class _Around:
     nested: bool
 
     def go(self) -> str:
-        """The Go template. Raises :class:`_Inexpressible` where a text would be taken for an action."""
+        """The Go template. Raises :class:`Inexpressible` where a text would be taken for an action."""
         for text in (self.start, *self.system, *self.user, *self.assistant, self.reply):
             if "{{" in text or "}}" in text:
-                raise _Inexpressible
+                raise Inexpressible
         last = "(len (slice $.Messages $i)) 1"
         system = f"{self.system[0]}{{{{ .Content }}}}{self.system[1]}"
         nested = f"{{{{ if and $.System (eq $i 1) }}}}{self.system[0]}{{{{ $.System }}}}{self.system[1]}{{{{ end }}}}"
@@ -116,11 +109,11 @@ def express(job: OllamaJob) -> Expressed:
     from jinja2 import TemplateError
 
     # What a stranger's program may fail with; a fault of the sandbox is a TemplateError.
-    failures = (_Inexpressible, TemplateError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+    failures = (Inexpressible, TemplateError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
     with suppress(*failures):
-        jinja = _Jinja(job)
+        jinja = ChatTemplate(job.template, job.bos, job.eos, job.adds_bos)
         for nested in (False, True):
-            with suppress(_Inexpressible):
+            with suppress(Inexpressible):
                 around, default = _learn(jinja, nested)
                 go = around.go()
                 if _agree(jinja, go, default):
@@ -128,53 +121,8 @@ def express(job: OllamaJob) -> Expressed:
     return Expressed()
 
 
-class _Jinja:
-    """A model's own template, rendered as transformers renders it (utils/chat_template_utils.py)."""
-
-    def __init__(self, job: OllamaJob) -> None:
-        from jinja2 import meta, nodes
-        from jinja2.exceptions import SecurityError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        class Environment(ImmutableSandboxedEnvironment):
-            intercepted_binops = frozenset({"*", "**", "%"})
-
-            def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-                """Only numbers of a conversation's size: no text is multiplied, and no number without end."""
-                if operator == "**" or not isinstance(left, int) or not isinstance(right, int):
-                    raise SecurityError(f"{operator} of texts or large numbers")
-                return super().call_binop(context, operator, left, right)
-
-        environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-        tree = environment.parse(job.template)
-        # What is set in a branch counts as undeclared, what is asked for ("is defined") is the caller's to give.
-        own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
-        asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
-        if meta.find_undeclared_variables(tree) - (own - asked) - _KNOWN:
-            raise _Inexpressible
-        self._job = job
-        self._template = environment.from_string(job.template)
-
-    def render(self, messages: Conversation, reply: bool = True) -> str:
-        """The prompt, without the first token where the tokenizer adds it."""
-        text = self._template.render(
-            messages=messages,
-            add_generation_prompt=reply,
-            bos_token=self._job.bos,
-            eos_token=self._job.eos,
-            raise_exception=_refuse,
-        )
-        if len(text) > _LONGEST_PROMPT:
-            raise _Inexpressible
-        return text.removeprefix(self._job.bos) if self._job.adds_bos and self._job.bos else text
-
-
-def _refuse(message: str) -> NoReturn:
-    raise _Inexpressible(message)
-
-
-def _learn(jinja: _Jinja, nested: bool) -> tuple[_Around, str]:
-    """What stands around the words, and the default system prompt. Raises :class:`_Inexpressible`."""
+def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Around, str]:
+    """What stands around the words, and the default system prompt. Raises :class:`Inexpressible`."""
     before, after_user, after_assistant = _pieces(jinja, [_USER, _ASSISTANT, _MORE], [_USER, _ASSISTANT, _MORE])[:3]
     (user_end,) = _pieces(jinja, [_USER], [_USER], reply=False)[1:]
     (assistant_end,) = _pieces(jinja, [_USER, _ASSISTANT], [_USER, _ASSISTANT], reply=False)[2:]
@@ -203,13 +151,13 @@ def _learn(jinja: _Jinja, nested: bool) -> tuple[_Around, str]:
     ), default
 
 
-def _pieces(jinja: _Jinja, said: Sequence[str], words: Sequence[str], reply: bool = True) -> list[str]:
+def _pieces(jinja: ChatTemplate, said: Sequence[str], words: Sequence[str], reply: bool = True) -> list[str]:
     """The text before, between and after the words, each of which must be there once and in their order."""
     rest = jinja.render(_conversation(*said), reply)
     found = []
     for word in words:
         if rest.count(word) != 1:
-            raise _Inexpressible
+            raise Inexpressible
         piece, _, rest = rest.partition(word)
         found.append(piece)
     return [*found, rest]
@@ -217,17 +165,17 @@ def _pieces(jinja: _Jinja, said: Sequence[str], words: Sequence[str], reply: boo
 
 def _without_start(text: str, start: str) -> str:
     if not text.startswith(start):
-        raise _Inexpressible
+        raise Inexpressible
     return text[len(start) :]
 
 
 def _without_end(text: str, end: str) -> str:
     if not text.endswith(end):
-        raise _Inexpressible
+        raise Inexpressible
     return text[: len(text) - len(end)]
 
 
-def _agree(jinja: _Jinja, go: str, default: str) -> bool:
+def _agree(jinja: ChatTemplate, go: str, default: str) -> bool:
     """Whether both templates render the same of conversations that were not learned from, too."""
     asked = [
         [_USER],

@@ -249,7 +249,7 @@ def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
     ours = upstream.put("Ours", {"README.md": text.encode()})
     read = upstream.api.model_info(ours).card_data
     assert read is not None
-    assert {key: value for key, value in read.to_dict().items() if key in data} == data
+    assert {key: value for key, value in vars(read).items() if key in data} == data
 
 
 def test_a_template_file_is_read_as_text(upstream: Upstream, tmp_path: Path) -> None:

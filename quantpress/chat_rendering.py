@@ -1,0 +1,66 @@
+"""Renders a stranger's chat template: a Jinja program, in a sandbox, for a conversation and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+#: What a template may read. ``range`` and other functions are not among them: no loop is longer than a conversation.
+_KNOWN = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "namespace"})
+#: Characters. A prompt of a few sentences has some hundred more than those.
+_LONGEST_PROMPT = 100_000
+
+Conversation = list[dict[str, str]]
+
+
+class Inexpressible(Exception):
+    """The template does something that no template of ours does."""
+
+
+class ChatTemplate:
+    """A model's own template, rendered as transformers renders it (utils/chat_template_utils.py).
+
+    ``bos`` and ``eos`` are tokens' texts; with ``adds_bos`` the prompts are without the first of them, which the
+    tokenizer adds. Raises :class:`Inexpressible` for a template that asks for more than a conversation, jinja2's
+    ``TemplateError`` for one that is broken or leaves the sandbox, and what else a program may raise.
+    """
+
+    def __init__(self, template: str, bos: str, eos: str, adds_bos: bool) -> None:
+        from jinja2 import meta, nodes
+        from jinja2.exceptions import SecurityError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        class Environment(ImmutableSandboxedEnvironment):
+            intercepted_binops = frozenset({"*", "**", "%"})
+
+            def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+                """Only numbers of a conversation's size: no text is multiplied, and no number without end."""
+                if operator == "**" or not isinstance(left, int) or not isinstance(right, int):
+                    raise SecurityError(f"{operator} of texts or large numbers")
+                return super().call_binop(context, operator, left, right)
+
+        environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        tree = environment.parse(template)
+        # What is set in a branch counts as undeclared, what is asked for ("is defined") is the caller's to give.
+        own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+        asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
+        if meta.find_undeclared_variables(tree) - (own - asked) - _KNOWN:
+            raise Inexpressible
+        self._bos, self._eos, self._adds_bos = bos, eos, adds_bos
+        self._template = environment.from_string(template)
+
+    def render(self, messages: Conversation, reply: bool = True) -> str:
+        """The prompt, without the first token where the tokenizer adds it."""
+        text = self._template.render(
+            messages=messages,
+            add_generation_prompt=reply,
+            bos_token=self._bos,
+            eos_token=self._eos,
+            raise_exception=_refuse,
+        )
+        if len(text) > _LONGEST_PROMPT:
+            raise Inexpressible
+        return text.removeprefix(self._bos) if self._adds_bos and self._bos else text
+
+
+def _refuse(message: str) -> NoReturn:
+    raise Inexpressible(message)
