@@ -7,13 +7,14 @@ import re
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
-from quantpress.plan import ModelPlan
+from quantpress.plan import ModelPlan, Step
 from quantpress.report import ModelReport
 
 
-def show_plan(plans: list[ModelPlan]) -> None:
-    """Table artifact ``plan``: one row per step, with its reason."""
-    rows = [step.model_dump(exclude={"estimate"}) for each in plans for step in each.steps]
+def show_plan(plans: list[ModelPlan], orphaned: list[Step]) -> None:
+    """Table artifact ``plan``: one row per step, with its reason, and one for each repository that is orphaned."""
+    steps = [step for each in plans for step in each.steps] + orphaned
+    rows = [step.model_dump(exclude={"estimate"}) for step in steps]
     create_table_artifact(key="plan", table=rows, description="What is to be done, and why")
 
 

@@ -13,7 +13,8 @@ from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog_file import load_catalog
 from quantpress.hub import source_hub, target_hub
-from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.orphans import find_orphans
+from quantpress.plan import ModelPlan, Step, plan_catalog
 from quantpress.report import ModelReport
 from quantpress.settings import load_settings
 
@@ -28,7 +29,7 @@ def nightly(
         plans = plan(catalog, only, formats)
     except StageFailed as error:
         return Failed(message=str(error), data=[ModelReport(model=only or "", failures=[str(error)])])
-    show_plan(plans)
+    show_plan(plans, _left_behind(catalog) if only is None and formats is None else [])
     reports = []
     for each in plans:
         blocked = [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in each.blocked]
@@ -49,6 +50,23 @@ def nightly(
     if failures:
         return Failed(message="\n".join(failures), data=reports)
     return reports
+
+
+def _left_behind(catalog: str) -> list[Step]:
+    """What left the catalog; a night is not lost for want of that list."""
+    try:
+        return orphaned(catalog)
+    except StageFailed as error:
+        get_run_logger().warning("what is orphaned is not known: %s", error)
+        return []
+
+
+@stage("orphaned")
+def orphaned(catalog: str) -> list[Step]:
+    """What is published and in no line of the catalog any more."""
+    loaded = load_catalog(Path(catalog))
+    settings = load_settings(loaded.settings)
+    return find_orphans(loaded, settings, target_hub(settings))
 
 
 @stage("plan {catalog}")
