@@ -141,7 +141,9 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
     for role, endpoint in (("source", settings.source_endpoint), ("target", settings.target_endpoint)):
         problem = _unreachable(endpoint)
         remedy = f"check the network, or set QUANTPRESS_{role.upper()}_ENDPOINT" if problem else ""
-        yield Finding("hub", f"{role} Hub", not problem, needed, f"{endpoint}{f': {problem}' if problem else ''}", remedy)
+        yield Finding(
+            "hub", f"{role} Hub", not problem, needed, f"{endpoint}{f': {problem}' if problem else ''}", remedy
+        )
     from huggingface_hub import HfApi, get_token
 
     if get_token() is None:

@@ -163,11 +163,10 @@ def _prepare(plan: FormatPlan, source: Source, bench: press.Bench, report: Calla
     report("looking at the source")
     press.check_weights(bench)
     press.check(bench, first.variant, first.recipe)
-    report("measuring the unquantized model")
-    reference = press.measure_base(bench)
     report("calibrating")
     job = press.prepare(bench, first.variant, first.recipe, lambda job: None)
-    base = reference
+    report("measuring the unquantized model")
+    base = reference = press.measure_base(bench)
     if chosen.engine == "llama.cpp":
         base = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
         require_agreement(reference.evaluation, base.evaluation)
