@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import random
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -172,15 +173,27 @@ def hub_that_answers(*answers: tuple[int, dict[str, str]]) -> Iterator[str]:
         {"Retry-After": "7200"},
         {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"},
         {"RateLimit": '"api";r=0;t=7200'},
+        {"X-Error-Message": "You have exceeded the rate limit. You can retry this action in about 2 hours."},
     ],
 )
 def test_a_wait_beyond_any_limit_of_the_hub_is_not_waited_for(asked: dict[str, str]) -> None:
     said = {"X-Error-Message": "You have exceeded the rate limit"}
-    with hub_that_answers((429, asked | said)) as endpoint:
+    with hub_that_answers((429, said | asked)) as endpoint:
         api = hub_client(endpoint, 20)
         with pytest.raises(QuantpressError) as caught, explained(endpoint, "asking"):
             api.whoami(token="hf_x")
-    assert "429 Too Many Requests (You have exceeded the rate limit); it asks to wait" in str(caught.value)
+    assert re.search(
+        r"429 Too Many Requests \(You have exceeded the rate limit.*\); it asks to wait \d+ s$", str(caught.value)
+    )
+
+
+def test_a_wait_that_the_hub_asks_for_in_words_is_waited_for() -> None:
+    said = {"X-Error-Message": "You can retry this action in 1 second."}
+    with hub_that_answers((429, said), (429, said), (200, {})) as endpoint:
+        api = hub_client(endpoint)
+        be_patient(Patience(seconds=0.5, first_wait=0.01))
+        # Two seconds are longer than its patience, but it was asked to wait.
+        assert api.whoami(token="hf_x") == {}
 
 
 NOW = datetime(2015, 10, 21, 7, 28, 0, tzinfo=UTC)
