@@ -7,7 +7,7 @@ died later perhaps, is found by its job file and result and is not done again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,9 @@ from quantizers.wave import Wave, WaveResult
 from quantpress.catalog import CalibrationLine, GateLine, model_name
 from quantpress.child import begun, finished, keep, run_child
 from quantpress.estimate import windows_within
+from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.evaluation.text import EvaluationText, evaluation_text
 from quantpress.files import sha256_of
 from quantpress.gate import judge
@@ -45,15 +46,8 @@ class Bench:
     gates: Mapping[str, GateLine]
     device: Literal["cpu", "cuda"]
     threads: int
+    bases: BaseCache
     split_above: int | None = None
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The unquantized model's figures by one engine, and its log-probabilities to measure divergence from."""
-
-    evaluation: Evaluation
-    logits: Path
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,7 @@ def bench(plan: ModelPlan, settings: Settings) -> Bench:
         gates=plan.gates,
         device=settings.compute_device(),
         threads=settings.thread_count(),
+        bases=base_cache(settings),
         split_above=settings.split_above,
     )
 
@@ -89,43 +84,48 @@ def check_weights(bench: Bench) -> WeightsReport:
     return finished(job, WeightsReport, folder) or run_child("quantpress.weights", job, WeightsReport, folder)
 
 
-def evaluate_unquantized(bench: Bench, engine: Literal["llama.cpp", "transformers"], model: Path) -> Baseline:
-    """Measures the unquantized model and keeps its log-probabilities."""
+def measure_base(bench: Bench) -> Baseline:
+    """Measures the unquantized model with transformers, and keeps its log-probabilities: the base of every engine."""
+    folder = bench.workspace.baseline("transformers", fingerprint_of(bench.protocol.model_dump(mode="json")))
+    key = BaseKey(sha=bench.workspace.sha, protocol=bench.protocol, engine="transformers", device=bench.device)
+
+    def measure(logits: Path) -> Evaluation:
+        job = _evaluation(bench, "transformers", bench.workspace.source)
+        return run_child(
+            "quantpress.evaluation.job", job.model_copy(update={"save_logits": logits.resolve()}), Evaluation, folder
+        )
+
+    return bench.bases.take(key, folder / "base", measure)
+
+
+def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseline) -> Baseline:
+    """Measures the unquantized model with another engine against the base: their divergence is the engines' noise."""
     folder = bench.workspace.baseline(engine, fingerprint_of(bench.protocol.model_dump(mode="json")))
-    logits = folder / "logits.bin"
-    job = EvaluationJob(
-        engine=engine,
-        model=model.resolve(),
-        protocol=bench.protocol,
-        text=bench.text.path.resolve(),
-        save_logits=logits.resolve(),
-        threads=bench.threads,
-        device=bench.device,
-    )
-    evaluation = finished(job, Evaluation, folder) if logits.exists() else None
-    if evaluation is None:
-        evaluation = run_child("quantpress.evaluation.job", job, Evaluation, folder)
-    return Baseline(evaluation, logits)
+    job = _evaluation(bench, engine, model, base)
+    evaluation = finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
+    return Baseline(evaluation, base.logits)
 
 
 def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
     """Looks whether the format can be made of the fetched source. Raises :class:`ChildFailed` with the reason."""
-    job = _job(bench, "check", variant, recipe)
+    job = job_of(bench, "check", variant, recipe)
     folder = bench.workspace.prepared(recipe).with_suffix(".check")
     if finished(job, Result, folder) is None:
         run_child("quantizers.job", job, Result, folder)
 
 
-def prepare(bench: Bench, variant: Variant, recipe: Recipe) -> Job:
+def prepare(bench: Bench, variant: Variant, recipe: Recipe, retrieve: Callable[[Job], None]) -> Job:
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
-    The quantizer finds there what an equal job left that was killed, and goes on from it.
+    The quantizer finds there what an equal job left that was killed, and what ``retrieve`` puts there, and goes on
+    from it.
     """
-    job = _job(bench, "prepare", variant, recipe)
+    job = job_of(bench, "prepare", variant, recipe)
     folder = bench.workspace.prepared(recipe).with_suffix(".job")
     if finished(job, Result, folder) is None:
         if not begun(job, folder):
             shutil.rmtree(job.prepared, ignore_errors=True)
+        retrieve(job)
         run_child("quantizers.job", job, Result, folder)
     return job
 
@@ -135,7 +135,7 @@ def quantize(bench: Bench, planned: VariantPlan) -> Made:
     made = _made_before(bench, planned)
     if made is not None:
         return made
-    job = _job(bench, "quantize", planned.variant, planned.recipe)
+    job = job_of(bench, "quantize", planned.variant, planned.recipe)
     shutil.rmtree(job.out, ignore_errors=True)
     return Made(job.out, run_child("quantizers.job", job, Result, bench.workspace.variant(planned.recipe)))
 
@@ -151,7 +151,7 @@ def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
 
 def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
     """All or none are made."""
-    jobs = [_job(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
+    jobs = [job_of(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
     order, folder = Wave(jobs=jobs), bench.workspace.wave([planned.recipe for planned in wave])
     found = finished(order, WaveResult, folder)
     if found is None or not all(_all_there(job.out, each) for job, each in zip(jobs, found.results, strict=True)):
@@ -166,7 +166,7 @@ def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
 
 
 def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
-    job = _job(bench, "quantize", planned.variant, planned.recipe)
+    job = job_of(bench, "quantize", planned.variant, planned.recipe)
     result = finished(job, Result, bench.workspace.variant(planned.recipe))
     return Made(job.out, result) if result is not None and _all_there(job.out, result) else None
 
@@ -176,17 +176,20 @@ def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline)
     assert made.result.output is not None
     engine = quantizer(planned.variant.format).engine
     model = made.files / made.result.output.files[0] if engine == "llama.cpp" else made.files
-    job = EvaluationJob(
+    job, folder = _evaluation(bench, engine, model, baseline), bench.workspace.variant(planned.recipe) / "evaluation"
+    return finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
+
+
+def _evaluation(bench: Bench, engine: Engine, model: Path, base: Baseline | None = None) -> EvaluationJob:
+    return EvaluationJob(
         engine=engine,
         model=model.resolve(),
         protocol=bench.protocol,
         text=bench.text.path.resolve(),
-        base_logits=baseline.logits.resolve(),
+        base_logits=base.logits.resolve() if base else None,
         threads=bench.threads,
         device=bench.device,
     )
-    folder = bench.workspace.variant(planned.recipe) / "evaluation"
-    return finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
 
 
 def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation, baseline: Baseline) -> Entry:
@@ -222,7 +225,10 @@ def _all_there(folder: Path, result: Result) -> bool:
     return result.output is not None and all((folder / name).is_file() for name in result.output.files)
 
 
-def _job(bench: Bench, step: Literal["check", "prepare", "quantize"], variant: Variant, recipe: Recipe) -> Job:
+def job_of(
+    bench: Bench, step: Literal["check", "prepare", "quantize", "refresh"], variant: Variant, recipe: Recipe
+) -> Job:
+    """A quantizer's job on this bench."""
     return Job(
         step=step,
         variant=variant,

@@ -19,6 +19,7 @@ from typing import Literal
 from quantpress.evaluation.record import Evaluation, Protocol, Record
 from quantpress.files import write_text
 from quantpress.recipe import fingerprint_of
+from quantpress.settings import Settings
 from quantpress.toolchain.cache import make_once
 
 _LOGITS, _EVALUATION, _KEY = "logits.bin", "evaluation.json", "key.json"
@@ -39,8 +40,8 @@ class BaseKey(Record):
 
 
 @dataclass(frozen=True)
-class Base:
-    """The unquantized model's figures, and its log-probabilities in llama-perplexity's file format."""
+class Baseline:
+    """The unquantized model's figures by one engine, and the base: its log-probabilities by transformers."""
 
     evaluation: Evaluation
     logits: Path
@@ -53,7 +54,7 @@ class BaseCache:
     folder: Path
     capacity: int
 
-    def take(self, key: BaseKey, out: Path, measure: Callable[[Path], Evaluation]) -> Base:
+    def take(self, key: BaseKey, out: Path, measure: Callable[[Path], Evaluation]) -> Baseline:
         """The base of ``key``, linked into ``out``; ``measure`` writes the log-probabilities where it is told to and
         is called only if neither ``out`` nor the cache has them. Processes that ask at the same time wait for the
         first."""
@@ -68,7 +69,7 @@ class BaseCache:
             while not self._link(kept, out):
                 make_once(kept, make)
             self._make_room()
-        return Base(Evaluation.model_validate_json((out / _EVALUATION).read_bytes()), out / _LOGITS)
+        return Baseline(Evaluation.model_validate_json((out / _EVALUATION).read_bytes()), out / _LOGITS)
 
     def _link(self, kept: Path, out: Path) -> bool:
         """Links a base's files into ``out``, the figures last: where they are, all is. Marks it as just used."""
@@ -93,6 +94,11 @@ class BaseCache:
                 leaving = base.with_name(f".{base.name}.leaving")
                 base.rename(leaving)
                 shutil.rmtree(leaving, ignore_errors=True)
+
+
+def base_cache(settings: Settings) -> BaseCache:
+    """The cache in the home folder, of the size that the settings allow."""
+    return BaseCache(settings.home / "bases", settings.logits_cache)
 
 
 def _last_used(base: Path) -> float:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
 
 #: Raised when anything that decides a figure changes; records of other versions are measured again.
-PROTOCOL_VERSION = 1
+#: Version 2: every engine's divergence is from one base, the unquantized model by transformers in float32. Version 1
+#: measured each engine's from its own.
+PROTOCOL_VERSION = 2
 
 
 class Record(BaseModel):
