@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError
 
+from quantpress.card import CardContext, render_card
+from quantpress.catalog_file import parse_catalog
 from quantpress.errors import Refused
 from quantpress.gating import gate_fields, gate_like_source
 from quantpress.licence import require_permission
 from quantpress.localhub.server import RunningHub, running_hub
+from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.settings import Settings
 from quantpress.source import look_up_source
 from tests.quantpress import samples
-from tests.quantpress.test_plan import WEIGHTS
+from tests.quantpress.test_plan import CONFIG, WEIGHTS
 
 ADVICE = "; if you may publish it, say why in the catalog: licence_override"
 
@@ -142,3 +148,31 @@ def test_an_open_source_leaves_a_repo_as_its_owner_set_it(hub: RunningHub) -> No
     press.update_repo_settings("press/Own-GGUF", gated="manual")
     gate_like_source(press, "press/Own-GGUF", samples.source())
     assert press.model_info("press/Own-GGUF").gated == "manual"
+
+
+def test_the_plan_blocks_it_unless_the_catalog_says_why_not(hub: RunningHub, tmp_path: Path) -> None:
+    api = HfApi(endpoint=hub.endpoint, token=hub.create_token("maker", "write"))
+    put(
+        api,
+        "maker/ND",
+        README__md=b"---\nlicense: [mit, cc-by-nd-4.0]\n---\n",
+        config__json=json.dumps(CONFIG).encode(),
+    )
+
+    def plan(**line: str) -> ModelPlan:
+        text = json.dumps({"models": [{"repo": "maker/ND", **line}], "defaults": {"formats": ["gguf"]}})
+        settings = Settings(namespace="press", home=tmp_path)
+        (found,) = plan_catalog(parse_catalog(text, "c"), settings, api, api)
+        return found
+
+    (step,) = plan().steps
+    assert (step.action, step.reason) == (
+        "block",
+        "blocked: its licence cc-by-nd-4.0 forbids changed copies, which a quantized model is" + ADVICE,
+    )
+    allowed = plan(licence_override="we asked {{ 7*7 }} <b>them</b>")
+    assert {step.action for step in allowed.steps} == {"press"}
+    assert allowed.source is not None
+    context = CardContext(repo_id="press/ND-GGUF", quantized_by="press")
+    card = render_card(samples.gguf(source=allowed.source.record), context)
+    assert "| Licence | cc-by-nd-4.0; published because: we asked {{ 7\\*7 }} &#60;b&#62;them&#60;/b&#62; |" in card
