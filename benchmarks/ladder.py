@@ -56,7 +56,7 @@ def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
     def make(folder: Path) -> None:
         from pydoc_data.topics import topics
 
-        convert(tools, source, name, folder / f"{name}-F16.gguf")
+        convert(tools, source, name, "F16", folder / f"{name}-F16.gguf")
         text = folder / "topics.txt"
         text.write_text("\n\n".join(topics[topic] for topic in sorted(topics)), encoding="utf-8")
         calibration = CalibrationText(

@@ -27,8 +27,16 @@ class Estimate(BaseModel):
 
 def weight_count(source: Source) -> int:
     """Weights of the source model, from the size of its safetensors files and its dtype."""
-    dtype = source.config.get("dtype") or source.config.get("torch_dtype") or "float16"
-    return int(source.weight_bytes / _DTYPE_BYTES.get(str(dtype), 2.0))
+    return int(source.weight_bytes / _weight_bytes(source))
+
+
+def _weight_bytes(source: Source) -> float:
+    """Bytes of a weight, as config.json says; a multimodal model's may say it in its text part."""
+    text = source.config.get("text_config")
+    for part in (source.config, text if isinstance(text, dict) else {}):
+        if dtype := part.get("dtype") or part.get("torch_dtype"):
+            return _DTYPE_BYTES.get(str(dtype), 2.0)
+    return 2.0
 
 
 def logits_bytes(source: Source, windows: int) -> int:
@@ -56,12 +64,12 @@ def _vocabulary(source: Source) -> int:
 
 
 def estimate_variant(source: Source, variant: Variant) -> Estimate:
-    """The cost of one variant. Its disk is the F16 intermediate's; float32 weights are counted to its memory."""
+    """The cost of one variant. Its disk is the unquantized GGUF's; float32 weights are counted to its memory."""
     weights = weight_count(source)
     size = int(weights * variant.nominal_bits / 8)
     return Estimate(
         upload=size,
-        disk=2 * weights,
+        disk=int(max(2.0, _weight_bytes(source)) * weights),
         memory=4 * weights,
         core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, 1.8e-6),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,19 @@ def check_weights(source: Path) -> WeightsReport:
     return WeightsReport(
         tensors=len(tensors), weights=sum(elements), largest_tensor=max(elements, default=0), beyond_float16=beyond
     )
+
+
+def matrix_weights(source: Path) -> Counter[str]:
+    """Elements of all matrices of ``source`` by the safetensors format's name of their type; reads headers only.
+
+    Raises :class:`Refused` for a file that is cut off or damaged.
+    """
+    found: Counter[str] = Counter()
+    for file in sorted(source.glob("*.safetensors")):
+        for tensor in _tensors(file):
+            if len(tensor.shape) > 1:
+                found[tensor.dtype] += math.prod(tensor.shape)
+    return found
 
 
 def _tensors(file: Path) -> list[_Tensor]:

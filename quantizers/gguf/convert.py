@@ -1,4 +1,4 @@
-"""The source as a GGUF without quantization, by llama.cpp's own converter."""
+"""The source as GGUF files without quantization, by llama.cpp's own converter."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from quantizers.gguf.unquantized import Storage
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
@@ -21,14 +22,23 @@ _UNKNOWN_PRE_TOKENIZER = re.compile(r"\*\* chkhsh: +([0-9a-f]{64})")
 _REMEDY = "take a newer llama.cpp (QUANTPRESS_LLAMA_CPP) or leave gguf out of the model's formats"
 
 
-def convert(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
-    """Writes ``file``: the model of ``source`` with its matrices in float16, its vectors in float32.
+def convert(tools: LlamaCpp, source: Path, model_name: str, storage: Storage, file: Path) -> None:
+    """Writes ``file``: the language model of ``source``, its matrices in ``storage``, its vectors in float32.
 
     Raises :class:`Refused` as :func:`convert_vocabulary` does, and ``ChildFailed`` when the converter fails on
     the weights.
     """
     with atomic(file) as temporary:
-        _run(tools, source, model_name, ["--outtype", "f16", "--outfile", temporary])
+        _run(tools, source, model_name, ["--outtype", storage.lower(), "--outfile", temporary])
+
+
+def convert_projector(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
+    """Writes ``file``: the encoder of images or sound of ``source``, and its projector, in float16.
+
+    Raises :class:`Refused` when the converter has none registered for the architecture, ``ChildFailed`` when it fails.
+    """
+    with atomic(file) as temporary:
+        _run(tools, source, model_name, ["--mmproj", "--outtype", "f16", "--outfile", temporary])
 
 
 def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
@@ -41,8 +51,12 @@ def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Pat
         with atomic(file) as temporary:
             _run(tools, source, model_name, ["--vocab-only", "--outfile", temporary])
     except ChildFailed as error:
-        last = str(error).splitlines()[-1].strip(" |")
-        raise Refused(f"llama.cpp's converter cannot read its tokenizer ({last}): {_REMEDY}") from None
+        raise Refused(f"llama.cpp's converter cannot read its tokenizer ({last_words(error)}): {_REMEDY}") from None
+
+
+def last_words(error: ChildFailed) -> str:
+    """The last line that a failed tool wrote."""
+    return str(error).splitlines()[-1].strip(" |")
 
 
 def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Path]) -> None:

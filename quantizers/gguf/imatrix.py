@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from quantizers.gguf.dry_run import dry_run
+from quantizers.gguf.ladder import RUNGS
 from quantizers.protocol import CalibrationText
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.files import atomic
@@ -25,6 +27,8 @@ _WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
 _SEGMENT = 32
 _LEAST_LEFT = 3
 _LAYER = "blk."
+#: A rung in which llama-quantize quantizes every matrix that it ever does: its blocks divide all usual widths.
+_QUANTIZES_ALL = RUNGS["Q8_0"]
 
 
 class ImatrixReport(BaseModel):
@@ -52,7 +56,7 @@ def make_imatrix(
     Raises :class:`BadInput` when the text is too short, :class:`QuantpressError` when a sum is not finite.
     """
     if file.exists():
-        return _report_of(file, model)
+        return _report_of(tools, file, model)
     folder, sums = model.parent, file.with_name(f"{file.stem}.partial.gguf")
     text = folder / "calibration.txt"
     text.unlink(missing_ok=True)
@@ -77,20 +81,21 @@ def make_imatrix(
     finally:
         text.unlink()
     sums.unlink(missing_ok=True)
-    return _report_of(file, model)
+    return _report_of(tools, file, model)
 
 
-def _report_of(file: Path, model: Path) -> ImatrixReport:
+def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
     """The report of an imatrix, with the matrices of ``model`` that it does not have at all.
 
-    The converter keeps in float32 what is never quantized, and llama-imatrix looks at layers only.
+    Looked for are those in layers that llama-quantize would quantize, for llama-imatrix looks at layers only.
     """
     from gguf import GGUFReader
 
     report = read_report(file)
     covered = {tensor.name.removesuffix(_COUNTS) for tensor in GGUFReader(file).tensors}
-    matrices = (tensor.name for tensor in GGUFReader(model).tensors if tensor.tensor_type.name == "F16")
-    missing = [name for name in matrices if name.startswith(_LAYER) and name not in covered]
+    planned = dry_run(tools, model, None, _QUANTIZES_ALL).tensors
+    quantized = (tensor.name for tensor in planned if tensor.target != tensor.source)
+    missing = [name for name in quantized if name.startswith(_LAYER) and name not in covered]
     return report.model_copy(update={"unused": sorted([*report.unused, *missing])})
 
 

@@ -43,6 +43,7 @@ _MIB = 1 << 20
 class _Place:
     """Where a tensor begins in one rung's file."""
 
+    rung: str
     descriptor: int
     offset: int
 
@@ -116,7 +117,7 @@ def _bands(
     for position, tensor in enumerate(plans[0].tensors):
         places: dict[str, list[_Place]] = {}
         for plan in plans:
-            place = _Place(descriptors[plan.rung], heads[plan.rung].offsets[tensor.name])
+            place = _Place(plan.rung, descriptors[plan.rung], heads[plan.rung].offsets[tensor.name])
             places.setdefault(plan.tensors[position].target, []).append(place)
         width, rows, matrices, more = tensor.shape
         weights = importance.weights.get(tensor.name) if importance else None
@@ -181,7 +182,10 @@ class _Press:
                     values = ggml.widen(tensor.source, raw, buffers.values)
                 data = ggml.quantize(type_name, values, width, band.weights, buffers.out)
                 if not ggml.valid(type_name, data):
-                    raise QuantpressError(f"{tensor.name} as {type_name} holds a value that is not finite")
+                    rungs = ", ".join(place.rung for place in places)
+                    raise QuantpressError(
+                        f"{rungs} cannot be made: {tensor.name} as {type_name} holds a value that is not finite"
+                    )
             start = band.first_row * ggml.row_bytes(type_name, width)
             for place in places:
                 _write(place.descriptor, data.data, place.offset + start)

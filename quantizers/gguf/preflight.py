@@ -2,67 +2,62 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.convert import convert_vocabulary
+from quantizers.gguf.memory import available_memory
+from quantizers.gguf.unquantized import STORAGE_BYTES, Storage
 from quantpress.errors import Refused
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.weights import WeightsReport, check_weights
 
-#: Bytes per weight of the float16 model, which llama-imatrix and llama-perplexity read once per window.
-_FLOAT16 = 2
-#: Bytes per element of the largest tensor, while the converter has it: as stored, in float32 and in float16.
+#: Bytes per element of the largest tensor, while the converter has it: as stored, in float32 and as it is written.
 _CONVERTING = 8
 #: Bytes of a converter's Python with torch and transformers, or of an engine's buffers. Measured with 35 M weights, the
 #: largest tensor 28 M, a vocabulary of 49152: converter 0.50 GB, llama-imatrix 0.32 GB of which 0.07 are the model.
 _PROGRAM = 1_000_000_000
 #: Tokenizers before whose text llama.cpp puts a BOS unless the file says otherwise (src/llama-vocab.cpp): SPM and WPM.
 _ADDING = ("llama", "bert")
-_AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
 
 
-def check_source(tools: LlamaCpp, source: Path, model_name: str, device: Literal["cpu", "cuda"]) -> None:
+def check_source(
+    tools: LlamaCpp, source: Path, model_name: str, storage: Storage, device: Literal["cpu", "cuda"]
+) -> None:
     """Raises :class:`Refused`, in one line that says what to do, for a source of which no GGUF ladder can be made.
 
-    Looked at: weights that are cut off, not finite or not finite in float16; memory; whether the converter knows
-    architecture and tokenizer; the BOS.
+    Looked at: weights that are cut off, not finite, or not finite in ``storage``, the unquantized GGUF's type;
+    memory; whether the converter knows architecture and tokenizer; the BOS.
     """
     weights = check_weights(source)
-    if weights.beyond_float16:
+    if storage == "F16" and weights.beyond_float16:
         more = f" (and {len(weights.beyond_float16) - 1} more tensors)" if len(weights.beyond_float16) > 1 else ""
         raise Refused(
             f"{weights.beyond_float16[0]}{more} has values beyond 65504, which are infinite in the float16 that "
             "every rung is made from: leave gguf out of the model's formats"
         )
-    require_memory(memory_needed(weights, device), available_memory())
+    require_memory(memory_needed(weights, storage, device), available_memory())
     with tempfile.TemporaryDirectory() as scratch:
         vocabulary = Path(scratch) / "vocabulary.gguf"
         convert_vocabulary(tools, source, model_name, vocabulary)
         check_bos(vocabulary)
 
 
-def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:
-    """Bytes of RAM: for the converter's largest tensor, and on a CPU for the float16 model, which engines map."""
-    model = _FLOAT16 * weights.weights if device == "cpu" else 0
+def memory_needed(weights: WeightsReport, storage: Storage, device: Literal["cpu", "cuda"]) -> int:
+    """Bytes of RAM: for the converter's largest tensor, and on a CPU for the unquantized model.
+
+    That is mapped by llama-imatrix and llama-perplexity, which read all of it once per window.
+    """
+    model = STORAGE_BYTES[storage] * weights.weights if device == "cpu" else 0
     return _PROGRAM + max(model, _CONVERTING * weights.largest_tensor)
-
-
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that programs can have without swapping, as the kernel estimates. Raises :class:`Refused`."""
-    found = _AVAILABLE.search(meminfo.read_text(encoding="ascii"))
-    if found is None:
-        raise Refused(f"{meminfo} does not say how much memory is available: Linux 3.14 or newer is needed")
-    return int(found[1]) * 1024
 
 
 def require_memory(needed: int, available: int) -> None:
     """Raises :class:`Refused` when fewer than ``needed`` bytes are ``available``."""
     if needed > available:
         raise Refused(
-            f"{needed / 1e9:.1f} GB of memory are needed for the float16 model and {available / 1e9:.1f} GB are "
+            f"{needed / 1e9:.1f} GB of memory are needed for the unquantized model and {available / 1e9:.1f} GB are "
             "available: end other programs, or press it on a machine with more"
         )
 

@@ -1,4 +1,4 @@
-"""The ``gguf`` format: an F16 GGUF and its imatrix once per model, then the rungs of a wave in one pass."""
+"""The ``gguf`` format: an unquantized GGUF and its imatrix once per model, then the rungs of a wave in one pass."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.ladder import DEFAULT, LADDERS, RUNGS, check_rung, unsuited
+from quantizers.gguf.unquantized import checked, made_from, storage_of, unquantized_file, unquantized_name
 from quantizers.protocol import Job, Layout, Output, Parameters, Variant
 from quantpress.errors import Refused
 from quantpress.files import sha256_of, write_text
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FALLBACKS = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
 
 
@@ -36,7 +36,12 @@ class GGUF:
         return Variant(
             format=self.format,
             name=name,
-            parameters={"type": rung.type, "options": list(rung.options), "from": "F16", "imatrix": True},
+            parameters={
+                "type": rung.type,
+                "options": list(rung.options),
+                "from": made_from(config),
+                "imatrix": True,
+            },
             nominal_bits=rung.nominal_bits,
         )
 
@@ -55,26 +60,42 @@ class GGUF:
         return unquantized_file(job.prepared, job.model_name)
 
     def shared_files(self, job: Job) -> list[Path]:
-        return [imatrix_file(job.prepared, job.model_name)]
+        from quantizers.gguf.projector import projector_report
+
+        shared = [imatrix_file(job.prepared, job.model_name)]
+        projector = projector_report(job.prepared, job.model_name)
+        return [*shared, job.prepared.resolve() / projector.file] if projector and projector.file else shared
+
+    def costly_files(self, model_name: str) -> list[str]:
+        return [imatrix_file(Path(), model_name).name]
+
+    def check(self, job: Job) -> None:
+        from quantizers.gguf.preflight import check_source
+        from quantpress.toolchain.llama_cpp import install
+
+        storage = storage_of(job.source, job.variant.parameters["from"])
+        check_source(install(), job.source, job.model_name, storage, job.device)
 
     def prepare(self, job: Job) -> None:
-        """Makes ``{Model}-F16.gguf``, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``.
+        """Makes the unquantized GGUF, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``.
 
+        Of a model that reads images or sound also ``mmproj-{Model}-F16.gguf``, where the converter makes one.
         What an earlier child of the same job left there is continued: a file that has its name is whole.
         """
         from quantizers.gguf.convert import convert
         from quantizers.gguf.imatrix import make_imatrix
-        from quantizers.gguf.preflight import check_source
+        from quantizers.gguf.projector import make_projector
         from quantpress.toolchain.llama_cpp import install
         from quantpress.toolchain.options import processor_options
 
         tools = install()
-        model = unquantized_file(job.prepared, job.model_name)
+        storage = storage_of(job.source, job.variant.parameters["from"])
+        model = job.prepared.resolve() / unquantized_name(job.model_name, storage)
         for left in job.prepared.glob(".*.tmp"):
             left.unlink()  # half of a file, of a child that was killed
         if not model.exists():
-            check_source(tools, job.source, job.model_name, job.device)
-            convert(tools, job.source, job.model_name, model)
+            convert(tools, job.source, job.model_name, storage, model)
+        make_projector(tools, job.source, job.prepared, job.model_name)
         report = make_imatrix(
             tools,
             model,
@@ -87,19 +108,33 @@ class GGUF:
     def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
         """Asks llama-quantize what it would make of each rung, which takes a tenth of a second each."""
         from quantizers.gguf.rung_plan import plan_rungs
-        from quantizers.gguf.waves import cut_waves
+        from quantizers.gguf.waves import cut_waves, disk_needed
         from quantpress.toolchain.llama_cpp import require
 
         model, imatrix = self.unquantized(job), imatrix_file(job.prepared, job.model_name)
         plans = plan_rungs(require(), model, imatrix, [variant.name for variant in variants])
         refused = {plan.rung: plan.refusal for plan in plans if plan.refusal}
         for plan in plans:
-            if budget is not None and plan.file_bytes > budget and not plan.same_bytes_as:
-                refused[plan.rung] = f"its file of {plan.file_bytes / 1e9:.2f} GB is larger than the disk budget"
+            if plan.refusal or plan.same_bytes_as or budget is None:
+                continue
+            if (needed := disk_needed([plan], job.split_above)) > budget:
+                parts = " and its parts" if needed > plan.file_bytes else ""
+                refused[plan.rung] = (
+                    f"its file of {plan.file_bytes / 1e9:.2f} GB{parts} would take more than the disk budget"
+                )
         aliases = {plan.rung: plan.same_bytes_as for plan in plans if plan.same_bytes_as and plan.rung not in refused}
         made = [plan for plan in plans if plan.rung not in refused and plan.rung not in aliases]
-        waves = [[plan.rung for plan in wave] for wave in cut_waves(made, budget)]
+        waves = [[plan.rung for plan in wave] for wave in cut_waves(made, budget, job.split_above)]
         return Layout(waves=waves, aliases=aliases, refused=refused)
+
+    def refresh(self, job: Job) -> None:
+        from quantizers.gguf.refresh import refresh_rung
+        from quantpress.toolchain.llama_cpp import require
+
+        assert job.published is not None
+        imatrix = imatrix_file(job.prepared, job.model_name)
+        for path in job.published.glob("*.gguf"):
+            refresh_rung(require(), self.unquantized(job), imatrix, path, job.out / path.name)
 
     def quantize(self, job: Job) -> Output:
         """Makes ``{Model}-{RUNG}.gguf`` in ``job.out`` by llama-quantize."""
@@ -128,6 +163,7 @@ class GGUF:
 
 def _output(job: Job, fallbacks: int) -> Output:
     from quantizers.gguf.imatrix import ImatrixReport
+    from quantizers.gguf.projector import projector_report
     from quantizers.gguf.split import split_above
     from quantizers.gguf.types import contents
     from quantpress.toolchain.llama_cpp import require
@@ -136,35 +172,27 @@ def _output(job: Job, fallbacks: int) -> Output:
     inside = contents(file)
     report = ImatrixReport.model_validate_json(report_file(job.prepared, job.model_name).read_bytes())
     imatrix = report.model_dump() | {"sha256": sha256_of(imatrix_file(job.prepared, job.model_name))}
+    details = {"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix}
+    if projector := projector_report(job.prepared, job.model_name):
+        details["projector"] = projector.model_dump()
     return Output(
         files=[part.name for part in split_above(require(), file, job.split_above)],
         bits_per_weight=inside.bits_per_weight,
         tensor_types=inside.weights,
-        details={"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix},
+        details=details,
     )
 
 
 def rung_file(job: Job) -> Path:
     """The file of a rung, named so that clients find the rung by its name in it."""
-    return job.out.resolve() / f"{_checked(job.model_name)}-{job.variant.name}.gguf"
-
-
-def unquantized_file(prepared: Path, model_name: str) -> Path:
-    """The F16 GGUF that every rung is made from. Raises :class:`Refused` for a name that is no file name."""
-    return prepared.resolve() / f"{_checked(model_name)}-F16.gguf"
+    return job.out.resolve() / f"{checked(job.model_name)}-{job.variant.name}.gguf"
 
 
 def imatrix_file(prepared: Path, model_name: str) -> Path:
     """The imatrix; clients do not take a file named so for a model."""
-    return prepared.resolve() / f"{_checked(model_name)}.imatrix.gguf"
+    return prepared.resolve() / f"{checked(model_name)}.imatrix.gguf"
 
 
 def report_file(prepared: Path, model_name: str) -> Path:
     """What the imatrix rests on, as JSON (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
-    return prepared.resolve() / f"{_checked(model_name)}.imatrix.json"
-
-
-def _checked(model_name: str) -> str:
-    if not _SAFE_NAME.fullmatch(model_name):
-        raise Refused(f"model name {model_name!r} is not a plain file name: use letters, digits, '.', '_' and '-'")
-    return model_name
+    return prepared.resolve() / f"{checked(model_name)}.imatrix.json"

@@ -8,11 +8,22 @@ from quantizers.gguf.dry_run import PlannedTensor
 from quantizers.gguf.rung_plan import RungPlan
 
 
-def cut_waves(plans: Sequence[RungPlan], budget: int | None) -> list[list[RungPlan]]:
-    """Divides ``plans`` into waves of at most ``budget`` bytes of files each (None: one wave).
+def disk_needed(wave: Sequence[RungPlan], split_above: int | None) -> int:
+    """Bytes that a wave's files take at most at a time.
+
+    The files above ``split_above`` bytes are split one after the other, and each lies beside its parts for a while.
+    """
+    sizes = [plan.file_bytes for plan in wave]
+    split = [size for size in sizes if split_above is not None and size > split_above]
+    return sum(sizes) + max(split, default=0)
+
+
+def cut_waves(plans: Sequence[RungPlan], budget: int | None, split_above: int | None = None) -> list[list[RungPlan]]:
+    """Divides ``plans`` into waves that need at most ``budget`` bytes of disk each (None: one wave).
 
     A wave starts with the first rung left and takes in, one by one, the rung that shares most quantized weights
-    with it. A rung that llama-quantize has to make is a wave of its own. No plan may be larger than the budget.
+    with it. A rung that llama-quantize has to make is a wave of its own. No plan by itself may need more than
+    the budget.
     """
     together = [plan for plan in plans if plan.by_llama_quantize is None]
     waves = [[plan] for plan in plans if plan.by_llama_quantize is not None]
@@ -20,8 +31,7 @@ def cut_waves(plans: Sequence[RungPlan], budget: int | None) -> list[list[RungPl
         wave = [together.pop(0)]
         made = _quantized(wave[0])
         while True:
-            room = None if budget is None else budget - sum(plan.file_bytes for plan in wave)
-            fitting = [plan for plan in together if room is None or plan.file_bytes <= room]
+            fitting = [plan for plan in together if budget is None or disk_needed([*wave, plan], split_above) <= budget]
             if not fitting:
                 break
             nearest = max(fitting, key=lambda plan: sum(each.elements for each in _quantized(plan) & made))

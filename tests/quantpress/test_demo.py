@@ -105,7 +105,7 @@ def test_llama_cpp_knows_the_tokenizer_and_gives_the_same_ids(
     from quantpress.evaluation.record import Protocol
     from quantpress.files import sha256_of
 
-    convert(llama_cpp, tiny_model, "tiny", tmp_path / "tiny.gguf")
+    convert(llama_cpp, tiny_model, "tiny", "F16", tmp_path / "tiny.gguf")
     fields = gguf.GGUFReader(tmp_path / "tiny.gguf").fields
     text = tmp_path / "text"
     # English, then what splits differently between pre-tokenizers: digits, spaces, apostrophes, other scripts.

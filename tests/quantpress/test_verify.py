@@ -52,7 +52,7 @@ class Shelf:
 def shelf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, llama_cpp: LlamaCpp) -> Iterator[Shelf]:
     folder = tmp_path_factory.mktemp("verify")
     good = folder / "good.gguf"
-    convert(llama_cpp, tiny_model, "Tiny", good)
+    convert(llama_cpp, tiny_model, "Tiny", "F16", good)
     with running_hub(folder / "hub") as hub:
         yield Shelf(HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder, good)
 

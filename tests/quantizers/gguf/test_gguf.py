@@ -217,5 +217,5 @@ def test_rungs_load_and_speak_english(llama_cpp: LlamaCpp, demo_model: Path, eng
 
     for rung in ("Q3_K_S", "Q8_0"):
         output = quantize(make_job(demo_model, tmp_path, english, rung))
-        said = generate(llama_cpp, tmp_path / rung / output.files[0], "The capital of France is", 8, 2)
+        said = generate(llama_cpp, tmp_path / rung / output.files[0], "The capital of France is", 8, 2).text
         assert said.startswith("Paris"), (rung, said)

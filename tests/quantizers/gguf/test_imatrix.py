@@ -32,7 +32,7 @@ def test_segments_cover_every_window_once() -> None:
 @pytest.fixture(scope="module")
 def model(llama_cpp: LlamaCpp, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("imatrix") / "Tiny-F16.gguf"
-    convert(llama_cpp, tiny_model, "Tiny", file)
+    convert(llama_cpp, tiny_model, "Tiny", "F16", file)
     return file
 
 

@@ -79,8 +79,8 @@ def test_experts_that_no_token_reached_are_named(
     llama_cpp: LlamaCpp, tiny_model: Path, english: Path, tmp_path: Path
 ) -> None:
     make_mixtral(tmp_path / "source", tiny_model)
-    check_source(llama_cpp, tmp_path / "source", "Moe", "cpu")
-    convert(llama_cpp, tmp_path / "source", "Moe", tmp_path / "Moe-F16.gguf")
+    check_source(llama_cpp, tmp_path / "source", "Moe", "F16", "cpu")
+    convert(llama_cpp, tmp_path / "source", "Moe", "F16", tmp_path / "Moe-F16.gguf")
     shapes = {tensor.name: list(tensor.shape) for tensor in GGUFReader(tmp_path / "Moe-F16.gguf").tensors}
     assert shapes["blk.0.ffn_up_exps.weight"] == [WIDTH, INNER, EXPERTS]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quantizers.gguf.convert import convert
@@ -26,7 +27,7 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.toolchain.llama_cpp import LlamaCpp, require
 from quantpress.toolchain.options import processor_options
-from tests.gguf_files import narrow, wide, with_experts, write_imatrix, write_model
+from tests.gguf_files import Matrices, narrow, wide, with_experts, write_imatrix, write_model
 
 #: Every rung that a dense or a ternary model can have, and of those of a mixture of experts one of each family:
 #: llama-quantize spends seconds on the grids of the lowest types at each start.
@@ -38,6 +39,24 @@ EXPERTS = [
     "MXFP4_MOE",
     "IQ4_XS",
     "Q4_0",
+    "Q4_K_M",
+    "Q5_1",
+    "Q6_K",
+    "Q8_0",
+    "BF16",
+    "F16",
+]
+
+
+#: The same of a dense model's.
+FAMILIES = [
+    "TQ1_0",
+    "IQ2_XXS",
+    "Q2_K_L",
+    "Q3_K_M",
+    "IQ4_XS",
+    "Q4_0",
+    "MXFP4",
     "Q4_K_M",
     "Q5_1",
     "Q6_K",
@@ -63,7 +82,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """By name: widths of 576 and 768, and one with experts and all unquantized types."""
+    """By name: widths of 576 and 768, one with experts and all unquantized types, and two beyond float16."""
     made = {}
     for name, matrices, storage, rungs in (
         ("narrow", narrow(tiny_model), {}, DENSE),
@@ -74,12 +93,22 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             {"attn_q.weight": "BF16", "ffn_up_exps.weight": "BF16", "output.weight": "F32", "attn_k.weight": "F32"},
             EXPERTS,
         ),
+        ("bfloat16", beyond_float16(wide(tiny_model)), {"": "BF16"}, FAMILIES),
+        ("float32", wide(tiny_model), {"": "F32"}, FAMILIES),
     ):
         model = Model(tmp_path_factory.mktemp(name), rungs)
         write_model(model.file, matrices, storage)
         write_imatrix(model.imatrix, matrices)
         made[name] = model
     return made
+
+
+def beyond_float16(matrices: Matrices) -> Matrices:
+    """With rows too small and too large for a float16 that keeps them apart, and for one at all."""
+    up = matrices["blk.0.ffn_up.weight"].copy()
+    up[0] *= 1e-6
+    up[1] *= 1e4
+    return matrices | {"blk.0.ffn_up.weight": up}
 
 
 @cache
@@ -97,7 +126,7 @@ def write(model: Path, imatrix: Path | None, rungs: list[str], out: Path, thread
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["narrow", "wide", "experts"])
+@pytest.mark.parametrize("name", ["narrow", "wide", "experts", "bfloat16", "float32"])
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_every_rung_is_the_file_of_llama_quantize(
     llama_cpp: LlamaCpp, models: dict[str, Model], name: str, threads: int, tmp_path: Path
@@ -133,7 +162,7 @@ def test_a_converted_model_with_its_own_imatrix(
     llama_cpp: LlamaCpp, tiny_model: Path, english: Path, tmp_path: Path
 ) -> None:
     model, imatrix = tmp_path / "Tiny-F16.gguf", tmp_path / "Tiny.imatrix.gguf"
-    convert(llama_cpp, tiny_model, "Tiny", model)
+    convert(llama_cpp, tiny_model, "Tiny", "F16", model)
     text = CalibrationText(name="english", path=english, sha256=sha256_of(english), samples=2, length=128)
     make_imatrix(llama_cpp, model, text, imatrix, processor_options(2, "cpu"))
     rungs = ["IQ2_XXS", "Q4_K_M"]
@@ -158,6 +187,20 @@ def test_a_broken_value_is_named_and_no_file_appears(
 
     with pytest.raises(QuantpressError, match=r"blk\.1\.ffn_up\.weight of the unquantized model holds"):
         write(model, None, ["Q8_0", "Q4_0"], tmp_path / "out", 2)
+
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_rung_that_cannot_hold_a_value_is_named(
+    llama_cpp: LlamaCpp, models: dict[str, Model], tmp_path: Path
+) -> None:
+    large = np.ones((32, 768), np.float32)
+    large[3, 5] = 70000
+    matrices = {"token_embd.weight": np.ones((32, 768), np.float32), "blk.0.ffn_up.weight": large}
+    write_model(tmp_path / "large.gguf", matrices, {"": "BF16"})
+
+    with pytest.raises(QuantpressError, match=r"^F16 cannot be made: blk\.0\.ffn_up\.weight as F16 holds a value that"):
+        write(tmp_path / "large.gguf", None, ["Q8_0", "F16"], tmp_path / "out", 2)
 
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -12,7 +12,8 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import load_file, save_file
 
-from quantizers.gguf.preflight import available_memory, check_bos, check_source, memory_needed, require_memory
+from quantizers.gguf.memory import available_memory
+from quantizers.gguf.preflight import check_bos, check_source, memory_needed, require_memory
 from quantpress.errors import Refused
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.weights import WeightsReport
@@ -45,7 +46,7 @@ def give_it_one_more_token(model: Path) -> None:
 @pytest.mark.slow
 def test_a_sound_model_passes(llama_cpp: LlamaCpp, tiny_model: Path) -> None:
     """It adds no BOS; that is no fault."""
-    check_source(llama_cpp, tiny_model, "Tiny", "cpu")
+    check_source(llama_cpp, tiny_model, "Tiny", "F16", "cpu")
 
 
 @pytest.mark.slow
@@ -54,7 +55,7 @@ def test_an_unknown_pre_tokenizer_is_named(llama_cpp: LlamaCpp, model: Path) -> 
     tokenizer["pre_tokenizer"]["pretokenizers"].insert(0, {"type": "Punctuation", "behavior": "Isolated"})
     change(model / "tokenizer.json", **tokenizer)
     with pytest.raises(Refused) as caught:
-        check_source(llama_cpp, model, "Tiny", "cpu")
+        check_source(llama_cpp, model, "Tiny", "F16", "cpu")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"the converter of {llama_cpp.version} does not know its pre-tokenizer (hash ")
 
@@ -65,14 +66,14 @@ def test_an_unknown_architecture_is_named(llama_cpp: LlamaCpp, model: Path) -> N
     with pytest.raises(
         Refused, match=r"^the converter of llama.cpp .* does not know the architecture QuaggaForCausalLM: "
     ):
-        check_source(llama_cpp, model, "Tiny", "cpu")
+        check_source(llama_cpp, model, "Tiny", "F16", "cpu")
 
 
 @pytest.mark.slow
 def test_a_tokenizer_that_cannot_be_read_is_named(llama_cpp: LlamaCpp, model: Path) -> None:
     (model / "tokenizer.json").write_text("{}")
     with pytest.raises(Refused, match=r"^llama.cpp's converter cannot read its tokenizer \([^\n]+$"):
-        check_source(llama_cpp, model, "Tiny", "cpu")
+        check_source(llama_cpp, model, "Tiny", "F16", "cpu")
 
 
 @pytest.mark.slow
@@ -81,7 +82,7 @@ def test_a_bos_that_is_added_and_not_named(llama_cpp: LlamaCpp, model: Path) -> 
     change(model / "tokenizer_config.json", add_bos_token=True, bos_token=None)
     change(model / "config.json", bos_token_id=None)
     with pytest.raises(Refused, match=r"^its tokenizer adds a BOS and no BOS token is named, .*[^\n]+$"):
-        check_source(llama_cpp, model, "Tiny", "cpu")
+        check_source(llama_cpp, model, "Tiny", "F16", "cpu")
 
 
 @pytest.mark.slow
@@ -93,7 +94,8 @@ def test_a_matrix_that_float16_cannot_hold(llama_cpp: LlamaCpp, model: Path) -> 
     with pytest.raises(
         Refused, match=r"^tensor model.layers.1.mlp.up_proj.weight in model.safetensors has values beyond"
     ):
-        check_source(llama_cpp, model, "Tiny", "cpu")
+        check_source(llama_cpp, model, "Tiny", "F16", "cpu")
+    check_source(llama_cpp, model, "Tiny", "F32", "cpu")
 
 
 def vocabulary(file: Path, model: str = "gpt2", adds: bool | None = None, bos: int | None = None) -> Path:
@@ -131,22 +133,63 @@ def test_a_bos_outside_the_vocabulary(tmp_path: Path) -> None:
 
 def test_memory_is_asked_for_beforehand() -> None:
     report = WeightsReport(tensors=9, weights=70_000_000_000, largest_tensor=1_000_000_000, beyond_float16=[])
-    assert memory_needed(report, "cpu") == 141_000_000_000
-    assert memory_needed(report, "cuda") == 9_000_000_000
+    assert memory_needed(report, "F16", "cpu") == 141_000_000_000
+    assert memory_needed(report, "BF16", "cpu") == 141_000_000_000
+    assert memory_needed(report, "F32", "cpu") == 281_000_000_000
+    assert memory_needed(report, "F32", "cuda") == 9_000_000_000
     require_memory(9_000_000_000, 9_000_000_000)
     with pytest.raises(Refused) as caught:
         require_memory(141_000_000_000, 64_000_000_000)
     assert str(caught.value) == (
-        "141.0 GB of memory are needed for the float16 model and 64.0 GB are available: "
+        "141.0 GB of memory are needed for the unquantized model and 64.0 GB are available: "
         "end other programs, or press it on a machine with more"
     )
 
 
-def test_available_memory_is_the_kernels(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:       24689764 kB\nMemFree:        100 kB\nMemAvailable:   2000 kB\n")
-    assert available_memory(meminfo) == 2_048_000
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A folder with ``meminfo``, the process's control group ``own`` and the mounted ``groups``; 2 MB are available."""
+    (tmp_path / "meminfo").write_text("MemTotal:       24689764 kB\nMemFree:        100 kB\nMemAvailable:   2000 kB\n")
+    (tmp_path / "own").write_text("9:name=systemd:/\n0::/user/press\n")
+    (tmp_path / "groups" / "user" / "press").mkdir(parents=True)
+    return tmp_path
+
+
+def limit(group: Path, most: str, used: int, inactive: int) -> None:
+    (group / "memory.max").write_text(f"{most}\n")
+    (group / "memory.current").write_text(f"{used}\n")
+    (group / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\nactive_file 7\n")
+
+
+def available(machine: Path) -> int:
+    return available_memory(machine / "meminfo", machine / "own", machine / "groups")
+
+
+def test_available_memory_is_the_kernels(machine: Path) -> None:
+    assert available(machine) == 2_048_000
     assert available_memory() > 1_000_000
-    meminfo.write_text("MemTotal: 1 kB\n")
+    (machine / "meminfo").write_text("MemTotal: 1 kB\n")
     with pytest.raises(Refused, match="does not say how much memory is available"):
-        available_memory(meminfo)
+        available(machine)
+
+
+def test_a_containers_limit_counts(machine: Path) -> None:
+    limit(machine / "groups", "1500000", used=600_000, inactive=100_000)
+    assert available(machine) == 1_000_000
+    (machine / "own").write_text("0::/elsewhere/as/the/host/names/it\n")
+    assert available(machine) == 1_000_000
+    (machine / "own").unlink()
+    assert available(machine) == 1_000_000
+
+
+def test_the_tightest_of_the_groups_around_counts(machine: Path) -> None:
+    limit(machine / "groups" / "user", "800000", used=700_000, inactive=0)
+    limit(machine / "groups" / "user" / "press", "max", used=700_000, inactive=0)
+    assert available(machine) == 100_000
+    limit(machine / "groups" / "user" / "press", "600000", used=700_000, inactive=0)
+    assert available(machine) == 0
+
+
+def test_a_group_without_a_limit_changes_nothing(machine: Path) -> None:
+    limit(machine / "groups" / "user" / "press", "max", used=700_000, inactive=0)
+    assert available(machine) == 2_048_000

@@ -11,8 +11,9 @@ from gguf import GGUFReader
 from quantizers import quantizer
 from quantizers.gguf.convert import convert
 from quantizers.gguf.imatrix import make_imatrix, read_report
-from quantizers.gguf.quantizer import imatrix_file, report_file, unquantized_file
+from quantizers.gguf.quantizer import imatrix_file, report_file
 from quantizers.gguf.split import split_above
+from quantizers.gguf.unquantized import unquantized_file, unquantized_name
 from quantizers.protocol import CalibrationText, Job, Output
 from quantpress.errors import Refused
 from quantpress.evaluation.engines.llama_cpp import evaluate, generate
@@ -30,8 +31,8 @@ LIMIT = 33_000_000
 @pytest.fixture(scope="module")
 def prepared(llama_cpp: LlamaCpp, tiny_model: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("split")
-    model, imatrix = unquantized_file(folder, "Tiny"), imatrix_file(folder, "Tiny")
-    convert(llama_cpp, tiny_model, "Tiny", model)
+    model, imatrix = folder / unquantized_name("Tiny", "F16"), imatrix_file(folder, "Tiny")
+    convert(llama_cpp, tiny_model, "Tiny", "F16", model)
     make_imatrix(llama_cpp, model, calibration(english), imatrix, ["--threads", "2"])
     report_file(folder, "Tiny").write_text(read_report(imatrix).model_dump_json())
     return folder
@@ -85,8 +86,8 @@ def test_parts_are_the_model(
     first = tmp_path / "parts" / parts.files[0]
     assert measure(first, english).perplexity == measure(tmp_path / "whole" / whole.files[0], english).perplexity
     prompt = "The capital of France is"
-    said = generate(llama_cpp, tmp_path / "whole" / whole.files[0], prompt, 8, 2)
-    assert generate(llama_cpp, first, prompt, 8, 2) == said
+    said = generate(llama_cpp, tmp_path / "whole" / whole.files[0], prompt, 8, 2).text
+    assert generate(llama_cpp, first, prompt, 8, 2).text == said
 
 
 def test_a_file_within_the_limit_stays(llama_cpp: LlamaCpp, prepared: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from quantizers.gguf.dry_run import PlannedTensor
 from quantizers.gguf.rung_plan import RungPlan
-from quantizers.gguf.waves import cut_waves
+from quantizers.gguf.waves import cut_waves, disk_needed
 
 
 def plan(rung: str, size: int, *targets: str, alone: str | None = None) -> RungPlan:
@@ -41,6 +41,15 @@ def test_rungs_that_share_types_share_a_wave() -> None:
 def test_a_rung_of_llama_quantize_is_alone() -> None:
     odd = plan("IQ1_S", 20, "IQ1_S", alone="nothing for blk.0")
     assert names(cut_waves([odd, *LADDER[:2]], None)) == [["IQ1_S"], ["Q3_K_M", "Q4_0"]]
+
+
+def test_a_file_that_is_split_lies_beside_its_parts_for_a_while() -> None:
+    assert disk_needed(LADDER[:3], None) == 135
+    assert disk_needed(LADDER[:3], 50) == 135
+    assert disk_needed(LADDER[:3], 49) == 185
+    assert disk_needed(LADDER[:3], 10) == 185
+    assert names(cut_waves(LADDER, 170, split_above=10)) == [["Q3_K_M", "Q5_K_M"], ["Q4_0", "Q4_K_M"], ["Q6_K"]]
+    assert names(cut_waves(LADDER, 170, split_above=60)) == [["Q3_K_M", "Q4_0", "Q5_K_M"], ["Q4_K_M"], ["Q6_K"]]
 
 
 @given(

@@ -1,0 +1,46 @@
+"""How much memory programs can have: what the kernel estimates, within the limits of the control groups around us."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from quantpress.errors import Refused
+
+_AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
+#: Pages of files that nobody used lately: the kernel gives them up before it refuses memory.
+_RECLAIMABLE = re.compile(r"^inactive_file (\d+)$", re.MULTILINE)
+#: The line of control groups of version 2 (cgroups(7)).
+_OWN_GROUP = re.compile(r"^0::/(.*)$", re.MULTILINE)
+
+
+def available_memory(
+    meminfo: Path = Path("/proc/meminfo"),
+    own_group: Path = Path("/proc/self/cgroup"),
+    groups: Path = Path("/sys/fs/cgroup"),
+) -> int:
+    """Bytes that programs can have without swapping or being killed; a container's limit counts.
+
+    ``groups`` is where control groups of version 2 are mounted. Raises :class:`Refused` where the kernel does not say.
+    """
+    found = _AVAILABLE.search(meminfo.read_text(encoding="ascii"))
+    if found is None:
+        raise Refused(f"{meminfo} does not say how much memory is available: Linux 3.14 or newer is needed")
+    return min([int(found[1]) * 1024, *_left_in_groups(own_group, groups)])
+
+
+def _left_in_groups(own_group: Path, groups: Path) -> Iterator[int]:
+    """What is left below the limit of this process's group and of each group around it, where there is a limit."""
+    found = _OWN_GROUP.search(own_group.read_text()) if own_group.exists() else None
+    # Within a container the path may be the host's, and then is not there: its own group is mounted as the root.
+    own = groups / found[1] if found else groups
+    for group in (own, *own.parents):
+        if not group.is_relative_to(groups):
+            return
+        limit, used = group / "memory.max", group / "memory.current"
+        if not limit.is_file() or not used.is_file() or limit.read_text().strip() == "max":
+            continue
+        reclaimable = _RECLAIMABLE.search((group / "memory.stat").read_text())
+        taken = int(used.read_text()) - (int(reclaimable[1]) if reclaimable else 0)
+        yield max(0, int(limit.read_text()) - taken)
