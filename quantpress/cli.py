@@ -151,10 +151,12 @@ def verify(
     bad, mute = ([each for each in part if each.problem] for part in (found.files, found.variants))
     if bad:
         raise QuantpressError(
-            f"{repo}@{revision}: {len(bad)} of {len(found.files)} files are not what the manifest says"
+            f"{repo}@{revision}: {len(bad)} of {len(found.files)} files are not what {found.reference} says"
         )
     if mute:
         raise QuantpressError(f"{repo}@{revision}: {len(mute)} of {len(found.variants)} variants do not generate text")
+    if found.problems:
+        raise QuantpressError(f"{repo}@{revision}: {'; '.join(found.problems)}")
 
 
 @app.command()

@@ -19,6 +19,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def stays_within(path: str) -> bool:
+    """Whether a path that a Hub lists leads to a file within the folder in which the repo lies, whatever the folder."""
+    parts = path.split("/")
+    return not ({"", ".", ".."} & set(parts) or "\\" in path or any(character < " " for character in path))
+
+
 def git_sha1_of(path: Path) -> str:
     """Hex SHA-1 that git has for a file with these bytes, as the Hub lists it for files outside LFS."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)

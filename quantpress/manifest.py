@@ -124,6 +124,24 @@ class Earlier(_Record):
     changed: list[str]
 
 
+class VerificationRecord(_Record):
+    """What was checked after publishing, on what was downloaded afresh from ``commit``.
+
+    ``loaded`` are the variants that were loaded and wrote text; ``resolved`` says of each client and tag which file it
+    takes; ``notes`` are what users of a client should know; ``versions`` are those of the clients.
+    """
+
+    at: str
+    commit: str
+    files: int
+    bytes: int
+    loaded: list[str]
+    resolved: list[str]
+    notes: list[str]
+    versions: dict[str, str]
+    problems: list[str]
+
+
 class Manifest(_Record):
     """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
 
@@ -145,6 +163,7 @@ class Manifest(_Record):
     flags: dict[str, str] = {}
     earlier: list[Earlier] = []
     card: str = ""
+    verification: VerificationRecord | None = None
 
     def entry(self, variant: str) -> Entry | None:
         """The entry of a variant, if there is one."""

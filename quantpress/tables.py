@@ -91,6 +91,10 @@ def print_checked(found: Verification) -> None:
         style = "red" if spoken.problem else "green"
         said = spoken.problem or f"loads and writes: {' '.join(spoken.text.split())}"
         console.print(f"{spoken.variant}  {said}", style=style, soft_wrap=True)
+    for each in found.resolved:
+        style = "red" if each.problem else "yellow" if each.note else "green"
+        said = each.problem or each.note or f"takes {each.path} for {each.tag}"
+        console.print(f"{each.client}  {said}", style=style, soft_wrap=True)
 
 
 def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
