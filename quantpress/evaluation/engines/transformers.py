@@ -21,6 +21,7 @@ import numpy as np
 from quantpress.errors import BadInput
 from quantpress.evaluation.divergence import summary, token_divergences
 from quantpress.evaluation.engines.architecture import auto_class
+from quantpress.evaluation.engines.kernels import plain_kernels
 from quantpress.evaluation.engines.torch_runtime import continued, peak_device_bytes, weights_bytes
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsWriter, read_header, read_windows, token_sha256, write_logits
@@ -103,6 +104,7 @@ def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto",
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
+        **(plain_kernels(model) if device == "cuda" else {}),
     )
     if dtype == "float32":
         _widen_torchao(loaded)
