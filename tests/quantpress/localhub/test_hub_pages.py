@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quantpress.localhub.markdown import render_card
-from quantpress.localhub.modelcard import CardInvalid, faults, parse_card, read_card, tags
+from quantpress.localhub.modelcard import Card, CardInvalid, faults, parse_card, read_card, tags
 
 if TYPE_CHECKING:
     from conftest import LiveHub
@@ -150,3 +150,16 @@ def test_any_text_is_a_card(text: str) -> None:
     content = text.encode(errors="replace")
     assert isinstance(read_card(content).text, str)
     assert isinstance(read_card(b"---\n" + content + b"\n---\n").text, str)
+
+
+@pytest.mark.parametrize(
+    ("card", "data", "text"),
+    [
+        ("---\na: x---\nb: y\n---\ntext", {"a": "x---", "b": "y"}, "text"),
+        ("---\na: '\n\n  ---\n\n  b: c'\n---\n", {"a": "\n---\nb: c"}, ""),
+        ("---\n---\ntext", {}, "text"),
+        ("---\r\na: 1\r\n---\r\ntext", {"a": 1}, "text"),
+    ],
+)
+def test_only_a_line_of_its_own_ends_the_metadata(card: str, data: dict[str, object], text: str) -> None:
+    assert parse_card(card) == Card(data, text)
