@@ -23,7 +23,7 @@ from quantpress.errors import QuantpressError, Refused
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.machine import Cuda, cuda
 from quantpress.toolchain.progress import Progress, silent
-from quantpress.toolchain.wheel import PinnedWheel, download, unpack
+from quantpress.toolchain.wheel import PinnedWheel, download, install_pinned, unpack
 
 #: Seconds between two looks at how many files are compiled.
 _INTERVAL = 2.0
@@ -31,10 +31,15 @@ _INTERVAL = 2.0
 
 @dataclass(frozen=True)
 class ExLlama:
-    """One of the two packages. ``other_platforms`` is the folder of sources that no CUDA build compiles."""
+    """One of the two packages.
+
+    ``other_platforms`` is the folder of sources that no CUDA build compiles. ``requirements`` are lines for pip, with
+    hashes: what the package imports and nothing else here does.
+    """
 
     wheel: PinnedWheel
     other_platforms: str | None = None
+    requirements: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,7 +56,14 @@ class ExLlama:
 
 
 EXLLAMAV3 = ExLlama(
-    PinnedWheel("exllamav3", "1.6.5", "550c0d04c755f249840e5c1edc26b0e80c7342c33b5d99ad17479abb407e8ded"), "rocm"
+    PinnedWheel("exllamav3", "1.6.5", "550c0d04c755f249840e5c1edc26b0e80c7342c33b5d99ad17479abb407e8ded"),
+    "rocm",
+    (
+        "marisa-trie==1.4.1"  # CPython 3.11, 3.12 and 3.13 on x86-64 Linux
+        " --hash=sha256:29eb718078431518d13037830c50023333721b146ca58eb78889aabfa60f4c33"
+        " --hash=sha256:4d51bdd22a7238ef4d681effd7c224a267ddae054b64b1cec9ce95bbcd2b6a88"
+        " --hash=sha256:eaa3db575cb757f98d2754bcab5e1e0b2a884dc611964ac2659be13b58ef32e8",
+    ),
 )
 EXLLAMAV2 = ExLlama(
     PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e")
@@ -103,7 +115,7 @@ def _folder(package: ExLlama, compiler: Cuda | None) -> Path:
     except PackageNotFoundError:
         raise Refused("torch is not installed: pip install 'quantpress[torch]'") from None
     parts = {
-        "source": package.wheel.sha256,
+        "source": [package.wheel.sha256, *package.requirements],
         "torch": torch,
         "python": sys.implementation.cache_tag,
         "capabilities": compiler.capabilities if compiler else (),
@@ -116,6 +128,7 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
     progress(f"downloading {package.wheel.label}", 0, 0)
     work, site = folder / "work", folder / "site"
     unpack(download(package.wheel, work / "wheel"), site)
+    install_pinned(package.requirements, site)
     log = folder.parent / f"{package.name}-build.log"
     # Importing the package is what compiles: its own choice of sources and flags is used.
     environment = child_environment() | {

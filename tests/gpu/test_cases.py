@@ -1,6 +1,7 @@
 """Every case of ``cases/*.yaml`` on CUDA, by the press's own child processes. Run by hand: ``pytest tests/gpu``.
 
-The model is the first two layers of SmolLM2: whether a format works, not how good it is, is what they show.
+The model is the first two layers of SmolLM2, at a width that every format takes: whether a format works, not how good
+it is, is what they show.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from quantpress.evaluation.local import engine_for
 from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.files import sha256_of
 from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, find
+from tests.wide_model import tiny_wide_model
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
@@ -67,10 +69,10 @@ class Base:
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+def base(english: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     folder = tmp_path_factory.mktemp("base")
-    made = Base(tiny_model, english, folder / "logits.bin")
-    made.measure("transformers", tiny_model, folder, save_logits=made.logits)
+    made = Base(tiny_wide_model(), english, folder / "logits.bin")
+    made.measure("transformers", made.model, folder, save_logits=made.logits)
     return made
 
 
@@ -84,7 +86,9 @@ def test_made_and_measured_on_a_gpu(case: dict[str, Any], base: Base, tmp_path: 
 
     assert result.output is not None
     assert result.peak_device_memory_bytes is not None and result.peak_device_memory_bytes > 10_000_000
-    assert result.output.tensor_types == case["weights"]
+    # EXL2 mixes widths as it measures them: of its types only those are named that do not depend on that.
+    assert case["weights"].items() <= result.output.tensor_types.items()
+    assert sum(result.output.tensor_types.values()) == case["total"]
     made = tmp_path / "out"
     assert result.output.files == sorted(path.name for path in made.iterdir())
     assert json.loads((made / "config.json").read_text())["quantization_config"]["quant_method"] == case["quant_method"]

@@ -34,7 +34,7 @@ VARIANTS = [
     ("exl2", "4.0bpw", 4.0, 6),
     ("exl2", "2.4bpw_H3", 2.4, 3),
 ]
-CONFIG = {"model_type": "llama", "hidden_size": 576, "tie_word_embeddings": True, "dtype": "bfloat16"}
+CONFIG = {"model_type": "llama", "hidden_size": 768, "tie_word_embeddings": True, "dtype": "bfloat16"}
 
 
 @pytest.mark.parametrize(("format_name", "name", "bits", "head_bits"), VARIANTS)
@@ -62,6 +62,12 @@ def test_a_variant_is_a_branch_and_needs_a_gpu(format_name: str, name: str, bits
 def test_other_names_are_refused_with_the_right_one(format_name: str, name: str, says: str) -> None:
     with pytest.raises(BadInput, match=re.escape(says)):
         quantizer(format_name).check_name(name)
+
+
+def test_exl3_refuses_a_width_that_its_tiles_do_not_divide() -> None:
+    with pytest.raises(Refused, match="no hidden_size that 128 does not divide, and it is 576: use exl2"):
+        quantizer("exl3").variant("4.0bpw", CONFIG | {"hidden_size": 576})
+    quantizer("exl2").variant("4.0bpw", CONFIG | {"hidden_size": 576})
 
 
 def test_an_unquantized_head_is_for_exl3_alone() -> None:
@@ -190,5 +196,5 @@ def test_the_card_has_branches_and_the_programs_that_load_them(format_name: str,
     assert f"hf download press/M-{format_name} --revision 4.0bpw --local-dir M-{format_name}-4.0bpw" in text
     snippets = re.findall(r"```python\n(.*?)```", text, re.S)
     assert [package in snippet and bool(ast.parse(snippet)) for snippet in snippets] == [True]
-    assert f"'M-{format_name}-4.0bpw'" in snippets[0]
+    assert f'"M-{format_name}-4.0bpw"' in snippets[0]
     assert "vllm" not in text and "transformers" not in text.split("## Download and run")[1].split("## What")[0]
