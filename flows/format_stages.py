@@ -21,7 +21,7 @@ from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
 from quantpress.gating import gate_like_source
 from quantpress.hub import source_hub, target_hub
-from quantpress.manifest import Entry
+from quantpress.manifest import Entry, VerificationRecord
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, ensure_repo
@@ -167,10 +167,10 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
 
 
 @stage("{repo_id}: verify {branch}")
-def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> int:
+def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> VerificationRecord:
     """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
     loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
     found = download_and_check(target_hub(settings), repo_id, branch, loader)
     if found.problems:
         raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
-    return len(found.files)
+    return found.record()

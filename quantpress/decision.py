@@ -10,9 +10,10 @@ from quantpress.manifest import Alias, Entry, SourceRecord
 from quantpress.published import Published
 from quantpress.recipe import Recipe
 
-#: ``press``: make it; ``refresh``: give the published weights new metadata; ``card``: commit cards and manifest alone;
-#: ``orphaned``: published, and not in the catalog any more.
-Action = Literal["press", "refresh", "card", "keep", "skip", "block", "orphaned"]
+#: ``press``: make it; ``refresh``: give the published weights new metadata; ``verify``: download and load what was
+#: published before a press died; ``card``: commit cards and manifest alone; ``orphaned``: published, and not in the
+#: catalog any more.
+Action = Literal["press", "refresh", "verify", "card", "keep", "skip", "block", "orphaned"]
 
 
 class Decision(NamedTuple):
@@ -89,6 +90,8 @@ def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
         return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
     if entry.status == "withheld":
         return Decision("keep", f"withheld: {'; '.join(entry.verdict.reasons)}")
+    if entry.verified is None:
+        return Decision("verify", "published, not verified yet")
     return Decision("keep", "up to date")
 
 

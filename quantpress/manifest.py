@@ -60,7 +60,8 @@ class Entry(_Record):
     """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
 
     ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
-    why.
+    why. ``verified`` is the commit from which its files were downloaded afresh, found to be these, loaded and made to
+    write text; None until then.
     """
 
     recipe: Recipe
@@ -74,6 +75,7 @@ class Entry(_Record):
     seconds: float
     peak_memory_bytes: int
     peak_device_memory_bytes: int | None = None
+    verified: str | None = None
 
     @property
     def variant(self) -> str:
@@ -148,7 +150,8 @@ class Manifest(_Record):
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
     ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
     of the others: that it is worse than one with fewer bits. ``earlier`` are the states that tags keep, oldest first.
-    ``card`` is the fingerprint of the templates that the cards were made by.
+    ``card`` is the fingerprint of the templates that the cards were made by, ``verification`` what the last download
+    after publishing showed.
     """
 
     schema_version: Literal[1] = 1

@@ -88,9 +88,14 @@ class FormatPlan:
         return [*self.to_press, *self.to_refresh]
 
     @property
+    def to_verify(self) -> list[VariantPlan]:
+        """Variants that were published and of which nobody knows whether they arrived."""
+        return self._to("verify")
+
+    @property
     def cards_only(self) -> bool:
-        """Whether cards and manifest must be committed, and there may be nothing else to do."""
-        return bool(self.card or self._to("card"))
+        """Whether cards and manifest must be committed whatever else there is to do."""
+        return bool(self.card or self._to("card") or self.to_verify)
 
     @property
     def has_work(self) -> bool:

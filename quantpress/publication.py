@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from quantpress.card_templates import templates_fingerprint
 from quantpress.decision import changed_files
 from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.record import Evaluation
-from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Manifest, SourceRecord
+from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Manifest, SourceRecord, VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import SUMS_FILE, Revision, sha256sums
@@ -26,6 +26,7 @@ class Pressed:
     """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files.
 
     An entry without a folder keeps the files that are on its branch; ``kept`` are shared files that stay as they are.
+    ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit.
     """
 
     entries: list[Entry]
@@ -35,6 +36,8 @@ class Pressed:
     baselines: list[Evaluation]
     toolchain: dict[str, str]
     kept: tuple[File, ...] = ()
+    verified: Mapping[str, str] = field(default_factory=dict)
+    verification: VerificationRecord | None = None
 
 
 def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
@@ -70,6 +73,9 @@ def compose_manifest(
     """
     entries = {entry.variant: entry for entry in _standing(plan, source)}
     entries |= {entry.variant: entry for entry in pressed.entries}
+    for name, commit in pressed.verified.items():
+        if name in entries and entries[name].status == "published":
+            entries[name] = entries[name].model_copy(update={"verified": commit})
     main = plan.published.manifests.get("main")
     aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
     named = {alias.variant: alias for alias in pressed.aliases}
@@ -86,6 +92,7 @@ def compose_manifest(
         shared=[*pressed.kept, *(describe(path) for path in [*pressed.shared, *plots])],
         earlier=_earlier(main, source),
         card=templates_fingerprint(plan.format),
+        verification=pressed.verification or (main.verification if main else None),
     )
     old = {
         entry.variant: f"made from the source's earlier commit {entry.recipe.source_sha[:8]}, to be made anew"

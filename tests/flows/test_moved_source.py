@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from gguf import GGUFReader
 
@@ -109,6 +112,32 @@ def test_a_changed_chat_template_is_new_metadata(operator: Operator, source: Pat
     first, second = ({file.path: file.sha256 for file in artifact.files} for artifact in weights)
     assert {path for path in second if first[path] != second[path]} == {"tokenizer_config.json"}
     assert {action for action, _ in steps(operator).values()} == {"keep"}
+
+
+def chunks(data: bytes) -> dict[bytes, int]:
+    """Chunks cut where the content says so, about 64 KiB each as Xet's: hash to size. A gear hash over 32 bytes."""
+    bytes_ = np.frombuffer(data, np.uint8)
+    gear = np.random.default_rng(0).integers(0, 1 << 32, 256, np.uint32)[bytes_]
+    rolling = np.zeros_like(gear)
+    for shift in range(32):
+        rolling[shift:] += gear[: len(gear) - shift] << np.uint32(shift)
+    cuts = [0, *(np.flatnonzero(rolling >> np.uint32(16) == 0) + 1).tolist(), len(data)]
+    parts = (data[start:end] for start, end in pairwise(cuts))
+    return {hashlib.sha256(part).digest(): len(part) for part in parts}
+
+
+def test_a_hub_that_dedups_receives_little(operator: Operator, source: Path) -> None:
+    """Of all that the two repos hold, what a Hub that keeps equal chunks once (as Xet does) would be sent anew."""
+    sent = full = 0
+    for repo_id in (GGUF, TORCHAO):
+        before = operator.api.list_repo_files(repo_id, revision="v2")
+        known = {key for path in before for key in chunks(download(operator, repo_id, path, "v2").read_bytes())}
+        for path in operator.api.list_repo_files(repo_id):
+            found = chunks(download(operator, repo_id, path).read_bytes())
+            full += sum(found.values())
+            sent += sum(size for key, size in found.items() if key not in known)
+    assert full > 100_000_000
+    assert sent < 0.05 * full
 
 
 def test_a_refreshed_rung_is_what_a_press_would_make(operator: Operator, source: Path) -> None:
