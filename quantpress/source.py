@@ -175,7 +175,10 @@ def fetch(api: HfApi, source: Source, folder: Path) -> Path:
 
 
 def _is_same(local: Path, file: SourceFile) -> bool:
-    return sha256_of(local) == file.sha256 if file.sha256 else git_sha1_of(local) == file.git_sha1
+    """Whether a downloaded file is what the Hub says, by whichever hash it says."""
+    if file.sha256:
+        return sha256_of(local) == file.sha256
+    return not file.git_sha1 or git_sha1_of(local) == file.git_sha1
 
 
 def chat_template(folder: Path) -> str | None:
