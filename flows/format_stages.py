@@ -55,8 +55,13 @@ def check(bench: press.Bench, plan: FormatPlan) -> None:
 
 @stage("{plan.format}: calibrate")
 def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
-    """Makes what all variants of the format share; what of it is published and costly is downloaded."""
-    first = plan.to_make[0]
+    """Makes what all variants of the format share; what of it is published and costly is downloaded.
+
+    It is made for the first variant of the ladder, published or not: a run that goes on after some were published finds
+    what the run before it made.
+    """
+    shared = plan.to_make[0].recipe.preparation_fingerprint
+    first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
     hub = target_hub(settings)
     return press.prepare(bench, first.variant, first.recipe, lambda job: retrieve_costly(hub, plan, job))
 
