@@ -35,10 +35,14 @@ def pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if line)
 
 
+def folder() -> Path:
+    """Where the environment is, or will be."""
+    return environment_folder(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES)
+
+
 def find() -> Path | None:
-    """The environment's interpreter, or nothing where the environment was not made yet."""
-    folder = environment_folder(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES)
-    return _interpreter(folder) if is_built(folder) else None
+    """The environment's interpreter, or nothing where the environment was not made to its end."""
+    return _interpreter(folder()) if is_built(folder()) else None
 
 
 def require() -> Path:
@@ -57,13 +61,13 @@ def install(progress: Progress = silent) -> Path:
     progress(f"installing {NAME}", 0, 0)
     variables = child_environment() | _VARIABLES
     try:
-        folder = build_environment(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES, variables)
+        made = build_environment(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES, variables)
     except subprocess.CalledProcessError as error:
         raise QuantpressError(
             f"pip could not install the archived libraries (exit code {error.returncode}, its reason is above): "
             "check the package index"
         ) from None
-    return _interpreter(folder)
+    return _interpreter(made)
 
 
 def version() -> str:
@@ -72,5 +76,5 @@ def version() -> str:
     return ", ".join(f"{name} {found[name]}" for name in ("auto-gptq", "autoawq", "transformers", "torch"))
 
 
-def _interpreter(folder: Path) -> Path:
-    return folder / "bin" / "python"
+def _interpreter(environment: Path) -> Path:
+    return environment / "bin" / "python"
