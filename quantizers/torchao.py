@@ -40,7 +40,14 @@ class _Scheme:
 
 _SCHEMES = {
     "int8wo": _Scheme("Int8WeightOnlyConfig", "int8", 8, (("granularity", "row"),)),
-    "int8dq": _Scheme("Int8DynamicActivationInt8WeightConfig", "int8", 8, (("granularity", "row"),)),
+    # Inputs with a zero point: on SmolLM2-135M a perplexity of 10.05 where the default, symmetric, gives 10.26 and the
+    # unquantized model 9.90 (10 windows of 512 tokens of the offline text).
+    "int8dq": _Scheme(
+        "Int8DynamicActivationInt8WeightConfig",
+        "int8",
+        8,
+        (("granularity", "row"), ("act_mapping_type", "ASYMMETRIC")),
+    ),
     # IntxWeightOnly keeps a 4-bit value in a byte of its own.
     "intx4wo": _Scheme(
         "IntxWeightOnlyConfig",
@@ -149,4 +156,6 @@ def _torchao_config(parameters: Parameters) -> Any:
             int4_packing_format=parameters["packing_format"].lower(),
             int4_choose_qparams_algorithm=parameters["choose_qparams"].lower(),
         )
-    return config(granularity=quantization.PerRow())
+    mapping = parameters.get("act_mapping_type")
+    inputs = {"act_mapping_type": quantization.MappingType[mapping]} if mapping else {}
+    return config(granularity=quantization.PerRow(), **inputs)
