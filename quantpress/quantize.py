@@ -100,8 +100,13 @@ def quantize(
                 _write(revision, order.out)
         if not failures:
             bench.workspace.remove_work()
-    rows = [report_entry(source.record.repo, format_plan.repo_id, entry) for entry in entries]
-    return Quantized(rows, failures)
+    return Quantized([_row(source, format_plan, entry) for entry in entries], failures)
+
+
+def _row(source: Source, plan: FormatPlan, entry: Entry) -> VariantReport:
+    """The figures of a variant; nothing is published here, so it is ``made``, or withheld by a gate."""
+    row = report_entry(source.record.repo, plan.repo_id, entry)
+    return row.model_copy(update={"status": "made"}) if row.status == "published" else row
 
 
 def _check(order: Order) -> None:

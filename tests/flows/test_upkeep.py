@@ -59,7 +59,7 @@ def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_
     code, said, err = pressed.call("quantize", MODEL, "--variants", "Q4_K_M", "--out", str(out), "--json")
     assert code == 0, err
     (row,) = json.loads(said)
-    assert (row["variant"], row["status"], row["size"]) == ("Q4_K_M", "published", entry.artifact.size)
+    assert (row["variant"], row["status"], row["size"]) == ("Q4_K_M", "made", entry.artifact.size)
     assert row["divergence"] == pytest.approx(entry.evaluation.divergence.mean if entry.evaluation.divergence else None)
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
