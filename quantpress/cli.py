@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands import local, operation, upkeep
+from quantpress.commands import local, measure, operation, upkeep
 from quantpress.commands.options import (
     DEFAULT_CATALOG,
     CatalogOption,
@@ -160,27 +160,6 @@ def verify(
 
 
 @app.command()
-def evaluate(
-    path: Annotated[Path, typer.Argument(help="a checkpoint folder or a .gguf file")],
-    catalog: CatalogOption = DEFAULT_CATALOG,
-    as_json: JsonOption = False,
-) -> None:
-    """Measures a model on this machine under the protocol."""
-    from quantpress.evaluation.local import evaluate_local
-
-    _, settings = load_optional(catalog)
-    found = evaluate_local(path, settings)
-    if as_json:
-        typer.echo(found.model_dump_json(indent=2))
-    else:
-        typer.echo(
-            f"perplexity {found.perplexity:.4f} ± {found.perplexity_error:.4f}  ({found.engine}, "
-            f"{found.protocol.text}, {found.protocol.windows} windows of {found.protocol.n_ctx}, "
-            f"{found.non_finite} positions not finite, {found.tokens_per_second:.0f} tokens/s)"
-        )
-
-
-@app.command()
 def hub(
     root: Annotated[Path, typer.Option(help="folder that holds the Hub's data")] = Path(".quantpress/hub"),
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
@@ -193,6 +172,8 @@ def hub(
 
 
 app.command()(local.quantize)
+app.command()(measure.evaluate)
+app.command()(measure.report)
 app.command()(upkeep.retract)
 app.command()(upkeep.rebuild)
 app.command()(operation.deploy)

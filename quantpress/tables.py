@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from quantpress.evaluation.record import Evaluation
 from quantpress.plan import ModelPlan, Step
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings
@@ -103,3 +104,27 @@ def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
     for each, there in found:
         state = f"{there.version}  {there.folder}" if there else f"missing: quantpress toolchain install {each.name}"
         console.print(f"{each.name}  (for {each.purpose})  {state}", soft_wrap=True)
+
+
+def print_evaluation(found: Evaluation) -> None:
+    """One figure per line, each with its unit."""
+    console = Console(markup=False)
+    protocol, divergence = found.protocol, found.divergence
+    lines = [f"perplexity        {found.perplexity:.4f} ± {found.perplexity_error:.4f}"]
+    if divergence is not None:
+        lines.append(f"mean KLD          {divergence.mean:.6f} ± {divergence.mean_error:.6f} nats per token")
+        lines.append(f"same top token    {divergence.same_top:.2%}")
+    lines.append(f"not finite        {found.non_finite} of {found.scored_tokens} positions")
+    if found.weights_bytes is not None:
+        lines.append(f"weights           {megabytes(found.weights_bytes)}")
+    lines.append(f"peak memory       {megabytes(found.memory_bytes)}")
+    lines.append(f"prompt            {found.tokens_per_second:,.0f} tokens/s")
+    if found.generation_tokens_per_second is not None:
+        lines.append(f"generation        {found.generation_tokens_per_second:,.1f} tokens/s")
+    lines.append(f"measured on       {found.runner}, by {found.engine} {found.engine_version}")
+    lines.append(
+        f"protocol          {protocol.text}, {protocol.windows} windows of {protocol.n_ctx} tokens, "
+        f"version {protocol.version}"
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True)

@@ -20,6 +20,8 @@ SURE = 2.0
 
 #: How far a variant is from the unquantized model, on some scale; smaller is better.
 Distance = Callable[[Entry], float]
+#: What a variant costs, in bytes; smaller is better.
+Cost = Callable[[Entry], int]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,16 @@ def mean_divergence(entry: Entry) -> float:
     return divergence.mean if divergence else float("inf")
 
 
+def size(entry: Entry) -> int:
+    """Bytes of its files."""
+    return entry.artifact.size
+
+
+def memory(entry: Entry) -> int:
+    """Peak bytes of memory while it was measured."""
+    return entry.evaluation.memory_bytes
+
+
 def compare(manifest: Manifest) -> Comparison:
     """The published variants under the protocol that most of them share."""
     published = sorted(manifest.published(), key=lambda entry: (-entry.artifact.size, entry.variant))
@@ -71,16 +83,16 @@ def compare(manifest: Manifest) -> Comparison:
     )
 
 
-def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance) -> Entry | None:
+def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> Entry | None:
     """The variant to take instead of this one: no larger and no farther, better in one; the nearest of these."""
     better = [
         other
         for other in entries
-        if other.artifact.size <= entry.artifact.size
+        if cost(other) <= cost(entry)
         and distance(other) <= distance(entry)
-        and (other.artifact.size, distance(other)) != (entry.artifact.size, distance(entry))
+        and (cost(other), distance(other)) != (cost(entry), distance(entry))
     ]
-    return min(better, key=lambda other: (distance(other), other.artifact.size), default=None)
+    return min(better, key=lambda other: (distance(other), cost(other)), default=None)
 
 
 def worse_with_more_bits(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
@@ -116,7 +128,7 @@ def worse_text(other: Entry) -> str:
     return f"worse than {other.variant}, which has fewer bits, beyond the measurement error"
 
 
-def frontier(entries: Sequence[Entry], distance: Distance) -> list[Entry]:
-    """The variants that none dominates, smallest first."""
-    kept = [entry for entry in entries if dominating(entry, entries, distance) is None]
-    return sorted(kept, key=lambda entry: (entry.artifact.size, distance(entry), entry.variant))
+def frontier(entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> list[Entry]:
+    """The variants that none dominates, cheapest first."""
+    kept = [entry for entry in entries if dominating(entry, entries, distance, cost) is None]
+    return sorted(kept, key=lambda entry: (cost(entry), distance(entry), entry.variant))

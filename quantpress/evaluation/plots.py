@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
-from quantpress.evaluation.comparison import Comparison, Distance, compare, frontier, mean_divergence, perplexity
+from quantpress.evaluation.comparison import (
+    Comparison,
+    Cost,
+    Distance,
+    compare,
+    frontier,
+    mean_divergence,
+    memory,
+    perplexity,
+    size,
+)
 from quantpress.evaluation.plot_frame import (
     DOMINATED,
     GREY,
@@ -36,6 +46,8 @@ if TYPE_CHECKING:
 
 PERPLEXITY_PLOT = "perplexity.png"
 DIVERGENCE_PLOT = "divergence.png"
+MEMORY_PERPLEXITY_PLOT = "perplexity-memory.png"
+MEMORY_DIVERGENCE_PLOT = "divergence-memory.png"
 
 #: Fewer points than this tell no more than the table does.
 _FEWEST_POINTS = 2
@@ -57,6 +69,8 @@ class _Scale:
     errors: list[float]
     reference: float | None
     floor: float = 0.0
+    cost: Cost = size
+    cost_name: str = "Size"
 
     def height(self, entry: Entry) -> float:
         """Where the entry is drawn."""
@@ -80,20 +94,39 @@ def draw_plots(manifest: Manifest, folder: Path) -> list[Path]:
     return drawn
 
 
+def draw_memory_plots(manifest: Manifest, folder: Path) -> list[Path]:
+    """As :func:`draw_plots`, against the peak memory while measuring in place of the size."""
+    comparison = compare(manifest)
+    if len(comparison.entries) < _FEWEST_POINTS:
+        return []
+    drawn = [folder / MEMORY_PERPLEXITY_PLOT]
+    scales = [_perplexity_scale(comparison)]
+    if comparison.has_divergence:
+        drawn.append(folder / MEMORY_DIVERGENCE_PLOT)
+        scales.append(_divergence_scale(comparison))
+    for path, scale in zip(drawn, scales, strict=True):
+        title = scale.title.replace("against size", "against memory")
+        _plot(manifest, comparison, replace(scale, title=title, cost=memory, cost_name="Peak memory"), path)
+    return drawn
+
+
 def plot_perplexity(manifest: Manifest, path: Path) -> None:
     """Perplexity with one standard error against size, as PNG of 1600 pixels width.
 
     Raises :class:`QuantpressError` if no published variant was measured.
     """
     comparison = compare(manifest)
-    scale = _Scale(
+    _plot(manifest, comparison, _perplexity_scale(comparison), path)
+
+
+def _perplexity_scale(comparison: Comparison) -> _Scale:
+    return _Scale(
         title="Perplexity against size",
         axis="Perplexity (lower is better)",
         distance=perplexity,
         errors=[entry.evaluation.perplexity_error for entry in comparison.entries],
         reference=comparison.reference.perplexity if comparison.reference else None,
     )
-    _plot(manifest, comparison, scale, path)
 
 
 def plot_divergence(manifest: Manifest, path: Path) -> None:
@@ -106,8 +139,12 @@ def plot_divergence(manifest: Manifest, path: Path) -> None:
         raise QuantpressError(
             f"{manifest.model_name}: no divergence to plot; measure the variants against the baseline"
         )
+    _plot(manifest, comparison, _divergence_scale(comparison), path)
+
+
+def _divergence_scale(comparison: Comparison) -> _Scale:
     divergences = [entry.evaluation.divergence for entry in comparison.entries]
-    scale = _Scale(
+    return _Scale(
         title="Divergence from the unquantized model against size",
         axis="Mean KL divergence (lower is better)",
         distance=mean_divergence,
@@ -115,7 +152,6 @@ def plot_divergence(manifest: Manifest, path: Path) -> None:
         reference=None,
         floor=_SMALLEST_DIVERGENCE,
     )
-    _plot(manifest, comparison, scale, path)
 
 
 def _plot(manifest: Manifest, comparison: Comparison, scale: _Scale, path: Path) -> None:
@@ -136,10 +172,10 @@ def _plot(manifest: Manifest, comparison: Comparison, scale: _Scale, path: Path)
         measured = f"{protocol.text}, {protocol.windows} windows of {protocol.n_ctx} tokens"
         subtitle = f"{shortened(manifest.model_name)} {manifest.format.upper()}, {measured}"
         draw_frame(figure, axes, scale.title, subtitle, scale.axis)
-        unit = size_unit([entry.artifact.size for entry in entries])
-        points = [(entry.artifact.size / unit[1], scale.height(entry)) for entry in entries]
+        unit = size_unit([scale.cost(entry) for entry in entries])
+        points = [(scale.cost(entry) / unit[1], scale.height(entry)) for entry in entries]
         _set_scales(axes, points, scale, unit[0])
-        worth = frontier(entries, scale.distance)
+        worth = frontier(entries, scale.distance, scale.cost)
         _draw_points(axes, entries, points, worth, scale)
         _draw_labels(figure, axes, entries, points, worth, scale)
         with atomic(path) as temporary:
@@ -153,7 +189,7 @@ def _set_scales(axes: Axes, points: Sequence[tuple[float, float]], scale: _Scale
     low = [max(y - error, y / 2) for y, error in zip(heights, scale.errors, strict=True)]
     high = [y + error for y, error in zip(heights, scale.errors, strict=True)]
     reference = [] if scale.reference is None else [scale.reference]
-    axes.set_xlabel(f"Size in {unit}", color=GREY)
+    axes.set_xlabel(f"{scale.cost_name} in {unit}", color=GREY)
     set_axis(axes, "x", widths, widths)
     set_axis(axes, "y", heights, [*low, *high, *reference])
 
@@ -182,7 +218,7 @@ def _draw_points(
         zorder=2.5,
     )
     names = {entry.variant for entry in worth}
-    for colour, kept, size, label in (
+    for colour, kept, dot, label in (
         (
             DOMINATED,
             [p for name, p in places.items() if name not in names],
@@ -195,7 +231,7 @@ def _draw_points(
             axes.scatter(
                 [x for x, _ in kept],
                 [y for _, y in kept],
-                s=size,
+                s=dot,
                 color=colour,
                 edgecolors="white",
                 linewidths=0.7,
@@ -218,13 +254,13 @@ def _draw_labels(
     from matplotlib.transforms import IdentityTransform
 
     names = {entry.variant for entry in worth}
-    size = 7.0 if len(entries) > _MANY else 8.0
+    font_size = 7.0 if len(entries) > _MANY else 8.0
     texts = [
         figure.text(
             0,
             0,
             scale.label(entry),
-            fontsize=size,
+            fontsize=font_size,
             color=INK if entry.variant in names else GREY,
             transform=IdentityTransform(),
             zorder=5,

@@ -16,7 +16,7 @@ from quantpress.localhub.server import RunningHub, running_hub
 
 COMMANDS = [
     "check", "plan", "run", "verify", "retract", "rebuild",
-    "quantize", "evaluate", "hub", "deploy", "toolchain", "doctor",
+    "quantize", "evaluate", "report", "hub", "deploy", "toolchain", "doctor",
 ]  # fmt: skip
 #: Modules that take longer to import than an answer may.
 HEAVY = {"torch", "transformers", "prefect", "huggingface_hub", "gptqmodel", "matplotlib", "jinja2", "numpy", "yaml"}

@@ -1,0 +1,56 @@
+"""Commands that measure and compare: ``evaluate`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH_OR_REPO",
+            help="a checkpoint folder, a .gguf file, or a repository: ns/name, ns/name@branch, ns/name:Q4_K_M",
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="PATH_OR_REPO", help="the unquantized model, to measure divergence from"),
+    ] = None,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+    as_json: JsonOption = False,
+) -> None:
+    """Measures a model of any format under the protocol: quality, memory, speed."""
+    from quantpress.evaluation.measure import measure
+    from quantpress.evaluation.target import find_target
+    from quantpress.hub import source_hub, target_hub
+    from quantpress.tables import print_evaluation
+
+    _, settings = load_optional(catalog)
+    hubs = [target_hub(settings), source_hub(settings)]
+    found = measure(find_target(model, hubs), settings, find_target(base, hubs) if base else None)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        print_evaluation(found)
+
+
+def report(
+    model: Annotated[str, typer.Option("--model", metavar="REPO", help="a model of the catalog, or its name alone")],
+    formats: Annotated[str, typer.Option("--format", metavar="A,B", help="md, html, json, csv")] = "md",
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="folder to write to; else printed")] = None,
+    catalog: CatalogOption = DEFAULT_CATALOG,
+) -> None:
+    """Compares all published formats and variants of a model, from their manifests on the target Hub."""
+    from quantpress.comparison_report import read_manifests, write_report
+    from quantpress.hub import target_hub
+
+    _, settings = load_optional(catalog)
+    manifests = read_manifests(target_hub(settings), settings.namespace, model)
+    for line in write_report(manifests, settings, by_comma(formats) or ["md"], out):
+        typer.echo(line)

@@ -1,0 +1,168 @@
+"""The comparison of a model's formats as text: Markdown, HTML, JSON, CSV, and as a repository's revision."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from quantpress import card_markdown as markdown
+from quantpress.card_figures import MISSING, share_text, size_text
+from quantpress.card_front_matter import front_matter
+from quantpress.card_markdown import Markdown
+from quantpress.card_templates import TEMPLATES
+from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats, merge
+from quantpress.evaluation.plots import (
+    DIVERGENCE_PLOT,
+    MEMORY_DIVERGENCE_PLOT,
+    MEMORY_PERPLEXITY_PLOT,
+    PERPLEXITY_PLOT,
+    draw_memory_plots,
+    draw_plots,
+)
+from quantpress.manifest import Manifest
+from quantpress.publish import Revision
+from quantpress.settings import HUGGING_FACE
+
+#: The suffix of the repository that holds the comparison: ``{namespace}/{Model}-quantized``.
+COMPARISON_SUFFIX = "quantized"
+
+_PLOTS = {
+    DIVERGENCE_PLOT: "Divergence against size",
+    MEMORY_DIVERGENCE_PLOT: "Divergence against memory",
+    PERPLEXITY_PLOT: "Perplexity against size",
+    MEMORY_PERPLEXITY_PLOT: "Perplexity against memory",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the comparison stands: who published it, and the Hub's address (None within huggingface.co)."""
+
+    namespace: str
+    endpoint: str | None = None
+
+    @property
+    def base(self) -> str:
+        """What an address on the Hub begins with: a slash alone within a Hub of our own, whatever its host's name."""
+        return HUGGING_FACE if self.endpoint in (None, HUGGING_FACE) else ""
+
+
+def comparison_repo(namespace: str, model_name: str) -> str:
+    """The repository of a model's comparison; the model's other repos link to it."""
+    return f"{namespace}/{model_name}-{COMPARISON_SUFFIX}"
+
+
+def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: Path) -> Revision:
+    """What the comparison's repository shall hold: README.md, plots, and the same figures as HTML, JSON and CSV.
+
+    ``manifests`` are those of ``main`` by repo id, ``folder`` is where plots are drawn. Equal manifests give equal
+    bytes. Raises :class:`~quantpress.errors.BadInput` where there is no manifest.
+    """
+    comparison, plots = compare_formats(manifests), draw(manifests, folder)
+    texts = {
+        "README.md": as_markdown(comparison, place, [plot.name for plot in plots]),
+        "comparison.html": as_html(comparison, plots),
+        "comparison.json": as_json(comparison),
+        "comparison.csv": as_csv(comparison),
+    }
+    uploads: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
+    return Revision("main", uploads | {plot.name: plot for plot in plots})
+
+
+def draw(manifests: Mapping[str, Manifest], folder: Path) -> list[Path]:
+    """Draws perplexity and divergence of all variants against size and against memory; returns the files."""
+    merged = merge(manifests)
+    drawn = {path.name: path for path in [*draw_plots(merged, folder), *draw_memory_plots(merged, folder)]}
+    return [drawn[name] for name in _PLOTS if name in drawn]
+
+
+def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] = ()) -> str:
+    """The page as a repository's README.md; ``plots`` are names of files beside it."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=markdown.finished,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
+    )
+    environment.filters.update(code=markdown.code, link=markdown.link, image=markdown.image)
+    repo = comparison_repo(place.namespace, comparison.model_name)
+    source = comparison.source
+
+    def address(row: ComparedVariant) -> str:
+        return f"{place.base}/{markdown.path(row.repo_id)}/tree/{markdown.segment(row.branch)}"
+
+    head = front_matter(
+        source,
+        quantized_by=place.namespace,
+        library_name="transformers",
+        tags=["quantpress", "comparison"],
+        license_base=f"{HUGGING_FACE}/{markdown.path(source.repo)}/blob/{markdown.segment(source.sha)}",
+    )
+    shown = [(_PLOTS[name], f"{place.base}/{markdown.path(repo)}/resolve/main/{name}") for name in plots]
+    values = {"front_matter": Markdown(head), "address": address, "base": place.base, "plots": shown}
+    return _rendered(environment, "comparison.md.jinja", comparison, values)
+
+
+def as_html(comparison: ModelComparison, plots: Sequence[Path] = ()) -> str:
+    """The page as one HTML file that needs no other: the plots are within it."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+    shown = [
+        (_PLOTS[plot.name], f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}") for plot in plots
+    ]
+    return _rendered(environment, "comparison.html.jinja", comparison, {"plots": shown})
+
+
+def as_json(comparison: ModelComparison) -> str:
+    return comparison.model_dump_json(indent=2) + "\n"
+
+
+def as_csv(comparison: ModelComparison) -> str:
+    """One line per comparable variant under the names of :class:`~quantpress.comparison.ComparedVariant`, with the
+    protocol in the last columns."""
+    protocol = comparison.protocol.model_dump() if comparison.protocol else {}
+    columns = [*ComparedVariant.model_fields, *(f"protocol_{name}" for name in protocol)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in comparison.variants:
+        writer.writerow([_plain(value) for value in [*row.model_dump().values(), *protocol.values()]])
+    return text.getvalue()
+
+
+def _plain(value: object) -> object:
+    """A text that a spreadsheet would take for a formula is marked as text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def _rendered(environment: Environment, template: str, comparison: ModelComparison, values: dict[str, Any]) -> str:
+    shared = {
+        "comparison": comparison,
+        "size": lambda size: MISSING if size is None else size_text(size),
+        "figure": lambda value, decimals: MISSING if value is None else f"{value:,.{decimals}f}",
+        "share": lambda share: MISSING if share is None else share_text(share),
+        "runners": sorted({f"{row.engine}: {row.runner}" for row in comparison.variants if row.runner}),
+        "repos": _repos(comparison),
+    }
+    return environment.get_template(template).render(shared | values).strip() + "\n"
+
+
+def _repos(comparison: ModelComparison) -> list[str]:
+    """The repositories of all variants, each once, in the order in which they come."""
+    compared = [variant.repo_id for variant in comparison.variants]
+    return list(dict.fromkeys(compared + [other.repo_id for other in comparison.others]))

@@ -1,0 +1,69 @@
+"""``quantpress report``: the comparison of a model's published formats, written or printed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers import formats as registered
+from quantizers import quantizer
+from quantpress.catalog import model_name
+from quantpress.comparison import compare_formats
+from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, draw
+from quantpress.errors import BadInput
+from quantpress.files import write_text
+from quantpress.manifest import Manifest
+from quantpress.published import read_published
+from quantpress.settings import Settings
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+FORMATS = ("md", "html", "json", "csv")
+
+
+def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest]:
+    """The manifests on ``main`` of a model's published repos, by repo id, in the registry's order.
+
+    Raises :class:`BadInput` without a namespace, or where none of the formats is published.
+    """
+    if not namespace:
+        raise BadInput("no namespace to read from: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
+    name, found = model_name(model) or model, {}
+    for format_name in registered():
+        repo_id = f"{namespace}/{name}-{quantizer(format_name).suffix}"
+        manifest = read_published(api, repo_id).manifests.get("main")
+        if manifest is not None:
+            found[repo_id] = manifest
+    if not found:
+        raise BadInput(f"{api.endpoint} has no repository of {namespace} with a format of {name}: press it first")
+    return found
+
+
+def write_report(
+    manifests: Mapping[str, Manifest], settings: Settings, formats: Sequence[str], out: Path | None
+) -> list[str]:
+    """Writes ``comparison.{format}`` and the plots into ``out`` and returns their paths; without it, the texts.
+
+    Raises :class:`BadInput` for an unknown format.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise BadInput(f"unknown report format {unknown[0]!r}: use {', '.join(FORMATS)}")
+    comparison = compare_formats(manifests)
+    place = Place(settings.namespace, settings.target_endpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        plots = draw(manifests, out or Path(scratch)) if "html" in formats or out else []
+        makers = {
+            "md": lambda: as_markdown(comparison, place, [plot.name for plot in plots]),
+            "html": lambda: as_html(comparison, plots),
+            "json": lambda: as_json(comparison),
+            "csv": lambda: as_csv(comparison),
+        }
+        texts = {name: makers[name]() for name in formats}
+    if out is None:
+        return [text.rstrip("\n") for text in texts.values()]
+    for name, text in texts.items():
+        write_text(out / f"comparison.{name}", text)
+    return [str(path) for path in [*(out / f"comparison.{name}" for name in texts), *plots]]

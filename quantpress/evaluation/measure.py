@@ -1,0 +1,53 @@
+"""Measures a model on this machine, of any format, without publishing anything."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from quantpress.child import run_child
+from quantpress.errors import BadInput
+from quantpress.evaluation.base import BaseKey, base_cache
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.evaluation.target import Target
+from quantpress.evaluation.text import evaluation_text
+from quantpress.settings import Settings
+
+
+def measure(target: Target, settings: Settings, base: Target | None = None) -> Evaluation:
+    """Perplexity under the protocol, in a child process; with ``base``, the unquantized model as a checkpoint, also the
+    divergence from it. Its log-probabilities are taken from the cache that the press uses, or go there.
+
+    Raises :class:`BadInput` for a base that is no checkpoint.
+    """
+    if base is not None and base.engine != "transformers":
+        raise BadInput(f"{base.model}: the base must be a checkpoint that transformers loads, unquantized")
+    text = evaluation_text(settings.evaluation_text, settings.home / "texts")
+    protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=settings.windows)
+    work = settings.home.resolve() / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    # In the home folder, not in the system's: the base is a hard link.
+    with tempfile.TemporaryDirectory(prefix="evaluate-", dir=work) as scratch:
+
+        def run(model: Target, name: str, **logits: Path) -> Evaluation:
+            job = EvaluationJob(
+                engine=model.engine,
+                model=model.model.absolute(),
+                protocol=protocol,
+                text=text.path.resolve(),
+                threads=settings.thread_count(),
+                device=settings.compute_device(),
+                **logits,
+            )
+            return run_child("quantpress.evaluation.job", job, Evaluation, Path(scratch) / name)
+
+        if base is None:
+            return run(target, "model")
+        key = BaseKey(sha=base.content(), protocol=protocol, engine="transformers", device=settings.compute_device())
+
+        def save(logits: Path) -> Evaluation:
+            return run(base, "base-run", save_logits=logits.resolve())
+
+        taken = base_cache(settings).take(key, Path(scratch) / "base", save)
+        return run(target, "model", base_logits=taken.logits)

@@ -1,0 +1,141 @@
+"""What ``quantpress evaluate`` is given: a path, or a repository on a Hub, of any format; and what it loads of it.
+
+Of a repository only files at its root are downloaded, by the Hub's client into its own cache, all of one commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.errors import BadInput
+from quantpress.evaluation.local import engine_for
+from quantpress.evaluation.record import Engine
+from quantpress.files import sha256_of
+from quantpress.hub import explained
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+#: ``namespace/name``, ``namespace/name@branch``, ``namespace/name:Q4_K_M``.
+_REPO = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^:@]+))?(?::(?P<tag>[^:@]+))?")
+#: Files of a checkpoint: configurations, tokenizer, weights. Code and pickles are not among them.
+_OF_CHECKPOINT = re.compile(r"[^/]+\.(?:json|safetensors|model|jinja|txt)")
+_PART_OF_MODEL = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model on this disk: the engine that loads it, and the GGUF file (its first part) or the checkpoint folder.
+
+    ``sha`` stands for its content: the commit it was downloaded at; empty for a path.
+    """
+
+    engine: Engine
+    model: Path
+    sha: str = ""
+
+    def content(self) -> str:
+        """A hash that changes when the model does: the commit's, or that of the files, which are read for it."""
+        if self.sha:
+            return self.sha
+        files = [self.model] if self.model.is_file() else sorted(_checkpoint_files(self.model))
+        lines = "".join(f"{sha256_of(file)}  {file.name}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def find_target(what: str, hubs: Sequence[HfApi]) -> Target:
+    """The model that ``what`` names: a path that exists, or a repository, sought on each of the Hubs in turn.
+
+    Raises :class:`BadInput` for what is neither, or holds no model or more than one;
+    :class:`~quantpress.errors.QuantpressError` when a Hub cannot be reached.
+    """
+    if Path(what).exists():
+        return local_target(Path(what))
+    named = _REPO.fullmatch(what)
+    if named is None:
+        raise BadInput(
+            f"{what}: no such file or folder, and not a repository; write namespace/name, namespace/name@branch or, "
+            "for a file of a GGUF repository, namespace/name:Q4_K_M"
+        )
+    return _downloaded(named["repo"], named["revision"] or "main", named["tag"], hubs)
+
+
+def local_target(path: Path) -> Target:
+    """The model at a path: a GGUF file, a checkpoint folder, or a folder with one GGUF model in it.
+
+    Raises :class:`BadInput` for anything else.
+    """
+    if path.is_file() and path.suffix == ".gguf":
+        return Target("llama.cpp", path)
+    if (path / "config.json").is_file():
+        return Target(engine_for(path), path)
+    found = sorted(file.name for file in path.glob("*.gguf")) if path.is_dir() else []
+    models = [name for name in found if _is_first(name)]
+    if len(models) == 1:
+        return Target("llama.cpp", path / models[0])
+    if models:
+        raise BadInput(f"{path}: {len(models)} GGUF models; give one file of {', '.join(models)}")
+    raise BadInput(f"{path}: neither a .gguf file nor a folder with a config.json")
+
+
+def _downloaded(repo: str, revision: str, tag: str | None, hubs: Sequence[HfApi]) -> Target:
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    for api in hubs:
+        with explained(api.endpoint, f"looking up {repo}"):
+            try:
+                info = api.model_info(repo, revision=revision)
+            except RevisionNotFoundError:
+                raise BadInput(f"{api.endpoint}/{repo} has no revision {revision!r}") from None
+            except RepositoryNotFoundError:
+                continue
+            names = [sibling.rfilename for sibling in info.siblings or [] if "/" not in sibling.rfilename]
+            wanted = _wanted(repo, names, tag)
+            commit = info.sha or revision
+            paths = [Path(api.hf_hub_download(repo, name, revision=commit)) for name in wanted]
+        if paths[0].suffix == ".gguf":
+            return Target("llama.cpp", paths[0], f"{commit}/{wanted[0]}")
+        return Target(engine_for(paths[0].parent), paths[0].parent, commit)
+    places = " nor on ".join(dict.fromkeys(api.endpoint for api in hubs))
+    raise BadInput(f"{repo} is neither a path here nor a model on {places} (or it is private and needs a token)")
+
+
+def _wanted(repo: str, names: list[str], tag: str | None) -> list[str]:
+    """The files to download: a GGUF model with all its parts, or a whole checkpoint."""
+    models = [name for name in names if _is_first(name)]
+    if tag is None and "config.json" in names:
+        return sorted(name for name in names if _OF_CHECKPOINT.fullmatch(name))
+    if tag is not None:
+        boundary = re.compile(rf"(?<![A-Za-z0-9]){re.escape(tag)}[.-]", re.IGNORECASE)
+        models = [name for name in models if boundary.search(name)]
+    if len(models) == 1:
+        return [models[0], *(name for name in sorted(names) if _same_model(name, models[0]))]
+    if not models:
+        raise BadInput(f"{repo}: no GGUF file for {tag!r}" if tag else f"{repo}: neither a config.json nor a GGUF file")
+    raise BadInput(f"{repo}: {len(models)} GGUF models; name one, as in {repo}:Q4_K_M; there are {', '.join(models)}")
+
+
+def _is_first(name: str) -> bool:
+    """Whether a file holds a GGUF model or the first part of one; an imatrix and a projector go with a model."""
+    part = _PART_OF_MODEL.search(name)
+    beside = "imatrix" in name.lower() or "mmproj" in name.lower()
+    return name.endswith(".gguf") and not beside and (part is None or int(part[1]) == 1)
+
+
+def _same_model(name: str, first: str) -> bool:
+    """Whether ``name`` is a further part of the model that begins with ``first``."""
+    return (
+        name != first
+        and bool(_PART_OF_MODEL.search(first))
+        and _PART_OF_MODEL.sub("", name) == _PART_OF_MODEL.sub("", first)
+    )
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.is_file() and _OF_CHECKPOINT.fullmatch(file.name)]

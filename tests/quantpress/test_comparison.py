@@ -1,0 +1,156 @@
+"""The comparison of a model's formats: what stands in it, and that strangers' names are only text in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from quantpress.comparison import ModelComparison, compare_formats
+from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison
+from quantpress.errors import BadInput
+from quantpress.manifest import Entry, Manifest
+from tests.quantpress import samples
+
+GGUF, GPTQ = "press/M-GGUF", "press/M-GPTQ"
+
+
+def measured(entry: Entry, memory: int, **changes: object) -> Entry:
+    found = entry.evaluation.model_copy(update={"peak_memory_bytes": memory, **changes})
+    return entry.model_copy(update={"evaluation": found})
+
+
+def gguf(**changes: object) -> Manifest:
+    entries = [
+        measured(samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.004), 300_000_000),
+        measured(samples.entry("gguf", "Q4_K_M", bits=4.8, divergence=0.05), 200_000_000),
+    ]
+    return samples.gguf(**({"entries": entries, "shared": []} | changes))
+
+
+def gptq() -> Manifest:
+    entries = [
+        measured(samples.entry("gptq", "gptq-8bit-64g", bits=8.9, divergence=0.002), 1_500_000_000, runner="CPU X"),
+        measured(samples.entry("gptq", "gptq-4bit-64g", bits=4.9, divergence=0.09), 1_400_000_000),
+    ]
+    return samples.gguf(entries=entries, format="gptq", shared=[])
+
+
+def compared() -> ModelComparison:
+    return compare_formats({GGUF: gguf(), GPTQ: gptq()})
+
+
+def test_all_formats_stand_in_one_table_by_size() -> None:
+    assert [row.name for row in compared().variants] == ["gptq-8bit-64g", "gguf Q8_0", "gptq-4bit-64g", "gguf Q4_K_M"]
+
+
+def test_what_another_beats_in_size_or_memory_is_not_marked() -> None:
+    marks = {row.name: (row.best_for_size, row.best_for_memory) for row in compared().variants}
+    assert marks == {
+        "gptq-8bit-64g": (True, True),
+        "gguf Q8_0": (True, True),
+        "gptq-4bit-64g": (False, False),
+        "gguf Q4_K_M": (True, True),
+    }
+
+
+def test_the_file_for_a_memory_is_the_closest_that_was_measured_within_it() -> None:
+    found = [(each.memory_bytes, [row.name for row in each.best]) for each in compared().choices]
+    assert found == [
+        (250_000_000, ["gguf Q4_K_M"]),
+        (500_000_000, ["gguf Q8_0"]),
+        (2_000_000_000, ["gptq-8bit-64g", "gguf Q8_0"]),
+    ]
+
+
+def test_memory_is_the_gpus_where_it_was_measured_on_one() -> None:
+    entry = measured(samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.004), 9_000_000_000)
+    entry = measured(entry, 9_000_000_000, peak_device_memory_bytes=700_000_000)
+    (row,) = compare_formats({GGUF: gguf(entries=[entry])}).variants
+    assert row.memory_bytes == 700_000_000
+
+
+def test_another_protocol_or_source_commit_is_listed_apart() -> None:
+    old = samples.PROTOCOL.model_copy(update={"version": 1})
+    other = samples.entry("gptq", "gptq-3bit-64g", bits=3.9, divergence=0.3, protocol=old)
+    moved = samples.entry("gptq", "gptq-2bit-64g", bits=2.9, divergence=0.3)
+    moved = moved.model_copy(update={"recipe": moved.recipe.model_copy(update={"source_sha": "9" * 40})})
+    found = compare_formats({GGUF: gguf(), GPTQ: samples.gguf(entries=[other, moved], format="gptq")})
+
+    assert [row.name for row in found.variants] == ["gguf Q8_0", "gguf Q4_K_M"]
+    assert [(row.variant, row.reason) for row in found.others] == [
+        ("gptq-3bit-64g", "measured on 40 windows of 512 tokens of wikitext-2-raw-test, version 1 of the protocol"),
+        ("gptq-2bit-64g", "made from commit 99999999 of the source, the others from 12fd25f7"),
+    ]
+    page = as_markdown(found, Place("press"))
+    assert "version 1 of the protocol" in page.partition("## Not comparable")[2]
+    assert "gptq-3bit-64g" not in page.partition("## Not comparable")[0]
+
+
+def test_what_is_withheld_is_not_compared() -> None:
+    bad = samples.entry("gguf", "Q2_K", bits=2.9, divergence=9.0, withheld="too far")
+    assert compare_formats({GGUF: gguf(entries=[bad])}).variants == []
+
+
+def test_the_figures_are_the_manifests() -> None:
+    row = json.loads(as_json(compared()))["variants"][1]
+    assert (row["format"], row["variant"], row["divergence"], row["memory_bytes"]) == (
+        "gguf", "Q8_0", 0.004, 300_000_000,
+    )  # fmt: skip
+    (first, *_) = csv.DictReader(io.StringIO(as_csv(compared())))
+    assert (first["variant"], first["divergence"], first["protocol_windows"]) == ("gptq-8bit-64g", "0.002", "40")
+    page = as_markdown(compared(), Place("press"))
+    assert (
+        "| **[gguf Q8\\_0](https://huggingface.co/press/M-GGUF/tree/main)** | llama.cpp | 143\u00a0MB | 8.50 |" in page
+    )
+    assert (
+        "| 2.00\u00a0GB | **gptq-8bit-64g** | transformers: gptq-8bit-64g (KLD 0.0020, 1.50\u00a0GB); llama.cpp" in page
+    )
+    assert "- transformers: CPU X" in page
+
+
+def test_the_repository_holds_page_plots_and_data_and_equal_manifests_give_equal_bytes(tmp_path: Path) -> None:
+    one, two = (compose_comparison({GGUF: gguf(), GPTQ: gptq()}, Place("press"), tmp_path / name) for name in "ab")
+
+    plots = {"divergence.png", "divergence-memory.png", "perplexity.png", "perplexity-memory.png"}
+    assert set(one.uploads) == plots | {"README.md", "comparison.html", "comparison.json", "comparison.csv"}
+    contents = [
+        {name: item if isinstance(item, bytes) else item.read_bytes() for name, item in each.uploads.items()}
+        for each in (one, two)
+    ]
+    assert contents[0] == contents[1]
+    assert b"/press/SmolLM2-135M-Instruct-quantized/resolve/main/divergence-memory.png" in contents[0]["README.md"]
+    assert contents[0]["comparison.html"].count(b'src="data:image/png;base64,') == 4
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+
+def test_names_from_the_hub_are_text() -> None:
+    name = '"><script>alert(1)</script>|`x`'
+    entry = samples.entry("gguf", name, bits=8.5, divergence=0.004)
+    found = compare_formats({GGUF: gguf(entries=[entry], model_name="<img src=x onerror=y>")})
+
+    tags = Tags()
+    tags.feed(as_html(found))
+
+    assert "script" not in tags.found and "img" not in tags.found
+    assert "<script" not in as_markdown(found, Place("press"))
+    formula = entry.model_copy(update={"branch": "=HYPERLINK(1)"})
+    assert "'=HYPERLINK(1)" in as_csv(compare_formats({GGUF: gguf(entries=[formula])}))
+
+
+def test_nothing_to_compare_is_one_clear_line() -> None:
+    with pytest.raises(BadInput, match="no manifest to compare: press the model first"):
+        compare_formats({})
