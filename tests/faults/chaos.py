@@ -112,17 +112,19 @@ class Chaos:
         watchers = [*traps, *([hub_trap] if hub_trap else [])]
         self.line.watch = lambda request, passed: [each.watch(request, passed) for each in watchers] and None
         began = time.monotonic()
-        while press.poll() is None:
-            if hub_trap is not None and hub_trap.sprung.is_set() and hub_ends is not None:
-                self.hub.close()
-                self.hub.start()
-                self.hub_kills.append(hub_ends)
-                hub_ends = None
-            if isinstance(press_ends, AfterSeconds) and time.monotonic() - began >= press_ends.seconds:
-                press.kill()
-            time.sleep(0.02)
-        self.operator.kill(press)
-        self.line.watch = unwatched
+        try:
+            while press.poll() is None:
+                if hub_trap is not None and hub_trap.sprung.is_set() and hub_ends is not None:
+                    self.hub.close()
+                    self.hub.start()
+                    self.hub_kills.append(hub_ends)
+                    hub_ends = None
+                if isinstance(press_ends, AfterSeconds) and time.monotonic() - began >= press_ends.seconds:
+                    press.kill()
+                time.sleep(0.02)
+        finally:
+            self.operator.kill(press)
+            self.line.watch = unwatched
         if press.returncode == 0:
             return True
         assert press.returncode == -signal.SIGKILL, self.operator.log.read_text()[-4000:]
