@@ -76,18 +76,18 @@ class Trap:
     """Watches a line's requests and kills once, at an instant."""
 
     def __init__(self, instant: AtRequest, kill: Callable[[], None]) -> None:
-        self._instant, self._kill = instant, kill
+        self.instant, self._kill = instant, kill
         self._seen = 0
         self._chosen: Request | None = None
         self.sprung = threading.Event()
 
     def watch(self, request: Request, passed: int) -> None:
         """Called as the bytes of a request pass."""
-        if request.kind == self._instant.kind and passed == 0:
+        if request.kind == self.instant.kind and passed == 0:
             self._seen += 1
-            if self._seen == self._instant.number:
+            if self._seen == self.instant.number:
                 self._chosen = request
-        if request is self._chosen and passed >= self._instant.share * request.length and not self.sprung.is_set():
+        if request is self._chosen and passed >= self.instant.share * request.length and not self.sprung.is_set():
             self._kill()
             self.sprung.set()
 
@@ -107,30 +107,40 @@ class Chaos:
         """One life of the press, which ends at an instant if it lasts so long, and so may the Hub's, which begins anew.
         Whether the press ended by itself; it must then say that it succeeded."""
         press = self.operator.start_silent("run", PREFECT_API_URL=self.api_url, **environment)
-        traps = [Trap(press_ends, press.kill)] if isinstance(press_ends, AtRequest) else []
+        press_trap = Trap(press_ends, press.kill) if isinstance(press_ends, AtRequest) else None
         hub_trap = Trap(hub_ends, self.hub.kill) if hub_ends is not None else None
-        watchers = [*traps, *([hub_trap] if hub_trap else [])]
-        self.line.watch = lambda request, passed: [each.watch(request, passed) for each in watchers] and None
+
+        def watch(request: Request, passed: int) -> None:
+            for trap in (press_trap, hub_trap):
+                if trap is not None:
+                    trap.watch(request, passed)
+
+        self.line.watch = watch
         began = time.monotonic()
         try:
             while press.poll() is None:
-                if hub_trap is not None and hub_trap.sprung.is_set() and hub_ends is not None:
-                    self.hub.close()
-                    self.hub.start()
-                    self.hub_kills.append(hub_ends)
-                    hub_ends = None
+                if hub_trap is not None and hub_trap.sprung.is_set():
+                    self._restart_hub(hub_trap.instant)
+                    hub_trap = None
                 if isinstance(press_ends, AfterSeconds) and time.monotonic() - began >= press_ends.seconds:
                     press.kill()
                 time.sleep(0.02)
         finally:
             self.operator.kill(press)
             self.line.watch = unwatched
+        if hub_trap is not None and hub_trap.sprung.is_set():
+            self._restart_hub(hub_trap.instant)
         if press.returncode == 0:
             return True
         assert press.returncode == -signal.SIGKILL, self.operator.log.read_text()[-4000:]
         assert press_ends is not None
         self.press_kills.append(press_ends)
         return False
+
+    def _restart_hub(self, killed_at: AtRequest) -> None:
+        self.hub.close()
+        self.hub.start()
+        self.hub_kills.append(killed_at)
 
     def summary(self) -> str:
         """How often was killed what."""
