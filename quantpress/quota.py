@@ -67,8 +67,10 @@ class UploadBudget:
 def storage_used(api: HfApi, namespace: str) -> int | None:
     """Bytes that the namespace's models take on the Hub, as far as the token may see them; None where the Hub does not
     say."""
-    from quantpress.hub import explained
+    from huggingface_hub.errors import HfHubHTTPError
 
-    with explained(api.endpoint, f"listing the models of {namespace}"):
+    try:
         sizes = [model.used_storage for model in api.list_models(author=namespace, expand=["usedStorage"])]
+    except HfHubHTTPError:
+        return None
     return None if None in sizes else sum(size or 0 for size in sizes)

@@ -70,3 +70,8 @@ def test_storage_is_the_sum_of_the_namespaces_models(tmp_path: Path) -> None:
         attributes = api.get_paths_info("press/a", ".gitattributes")[0].size
         assert storage_used(api, "press") == 1500 + 2 * attributes
         assert storage_used(api, "nobody") == 0
+
+
+def test_a_hub_that_does_not_list_models_does_not_tell(tmp_path: Path) -> None:
+    with running_hub(tmp_path / "hub") as hub:
+        assert storage_used(HfApi(endpoint=f"{hub.endpoint}/elsewhere"), "press") is None
