@@ -30,7 +30,7 @@ from quantpress.publication import Pressed
 from quantpress.published import Published
 from quantpress.report import VariantReport
 from quantpress.settings import Settings
-from quantpress.source import Source, chat_template
+from quantpress.source import Source, chat_template, licence_files
 
 
 @dataclass(frozen=True)
@@ -167,4 +167,5 @@ def _pressed(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made]
     if around.base is not around.reference:
         baselines.append(around.base.evaluation)
     folders = {entry.variant: made[entry.variant].files for entry in entries}
-    return Pressed(entries, around.aliases, folders, chosen.shared_files(around.job), baselines, chosen.tools())
+    shared = [*chosen.shared_files(around.job), *licence_files(around.bench.workspace.source)]
+    return Pressed(entries, around.aliases, folders, shared, baselines, chosen.tools())

@@ -192,3 +192,8 @@ def chat_template(folder: Path) -> str | None:
         if isinstance(template, str):
             return template
     return None
+
+
+def licence_files(folder: Path) -> list[Path]:
+    """The licence, notices and policies of a fetched source: they go with every copy."""
+    return sorted(path for path in folder.iterdir() if re.fullmatch(_LICENCE_NAMES, path.name))

@@ -62,7 +62,7 @@ class GGUF:
     def shared_files(self, job: Job) -> list[Path]:
         from quantizers.gguf.projector import projector_report
 
-        shared = [imatrix_file(job.prepared, job.model_name)]
+        shared = [imatrix_file(job.prepared, job.model_name), *sorted(ollama_folder(job.prepared).glob("*"))]
         projector = projector_report(job.prepared, job.model_name)
         return [*shared, job.prepared.resolve() / projector.file] if projector and projector.file else shared
 
@@ -77,7 +77,7 @@ class GGUF:
         check_source(install(), job.source, job.model_name, storage, job.device)
 
     def prepare(self, job: Job) -> None:
-        """Makes the unquantized GGUF, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``.
+        """Makes the unquantized GGUF, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``, and Ollama's files.
 
         Of a model that reads images or sound also ``mmproj-{Model}-F16.gguf``, where the converter makes one.
         What an earlier child of the same job left there is continued: a file that has its name is whole.
@@ -85,6 +85,7 @@ class GGUF:
         from quantizers.gguf.convert import convert
         from quantizers.gguf.imatrix import make_imatrix
         from quantizers.gguf.projector import make_projector
+        from quantpress.ollama import ollama_files
         from quantpress.toolchain.llama_cpp import install
         from quantpress.toolchain.options import processor_options
 
@@ -96,6 +97,8 @@ class GGUF:
         if not model.exists():
             convert(tools, job.source, job.model_name, storage, model)
         make_projector(tools, job.source, job.prepared, job.model_name)
+        for name, text in ollama_files(job.source).items():
+            write_text(ollama_folder(job.prepared) / name, text)
         report = make_imatrix(
             tools,
             model,
@@ -191,6 +194,11 @@ def rung_file(job: Job) -> Path:
 def imatrix_file(prepared: Path, model_name: str) -> Path:
     """The imatrix; clients do not take a file named so for a model."""
     return prepared.resolve() / f"{checked(model_name)}.imatrix.gguf"
+
+
+def ollama_folder(prepared: Path) -> Path:
+    """Where the files lie that Ollama reads beside a model (:func:`quantpress.ollama.ollama_files`)."""
+    return prepared.resolve() / "ollama"
 
 
 def report_file(prepared: Path, model_name: str) -> Path:
