@@ -27,7 +27,7 @@ def entry_of(operator: Operator, variant: str) -> Entry:
 @pytest.fixture(scope="module")
 def pressed(operator: Operator, tiny_model: Path) -> Operator:
     operator.upload_source(MODEL, tiny_model)
-    line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q4_K_M"]}}
+    line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q4_K_M"]}}
     operator.write_catalog([line], calibration={"samples": 2, "length": 128})
     code, _, err = operator.call("run")
     assert code == 0, err
@@ -76,15 +76,13 @@ def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_
 
 
 def test_a_retracted_rung_stays_away(pressed: Operator) -> None:
-    code, out, err = pressed.call("retract", REPO, "Q8_0", "--reason", "its scales were wrong")
+    code, out, err = pressed.call("retract", REPO, "Q4_K_M", "--reason", "its scales were wrong")
     assert code == 0, err
-    assert out.startswith(f"{REPO}@main: Q8_0 is retracted, commit ")
-    assert [name for name in pressed.api.list_repo_files(REPO) if name.endswith(".gguf")] == [
-        "Tiny-Instruct-Q4_K_M.gguf",
-        "Tiny-Instruct.imatrix.gguf",
-    ]
-    reasons = {step["variant"]: step["reason"] for step in pressed.plan()}
-    assert reasons == {"Q8_0": "retracted: its scales were wrong", "Q4_K_M": "up to date"}
+    assert out.startswith(f"{REPO}@main: Q4_K_M is retracted, commit ")
+    names = pressed.api.list_repo_files(REPO)
+    assert [name for name in names if name.endswith(".gguf")] == ["Tiny-Instruct.imatrix.gguf"]
+    (step,) = pressed.plan()
+    assert (step["action"], step["reason"]) == ("keep", "retracted: its scales were wrong")
 
 
 def test_the_next_night_leaves_it_so(pressed: Operator) -> None:
@@ -93,5 +91,5 @@ def test_the_next_night_leaves_it_so(pressed: Operator) -> None:
     assert code == 0, err
     assert out.strip().endswith("Nothing to do.")
     assert pressed.commits(REPO) == before
-    entry = entry_of(pressed, "Q8_0")
+    entry = entry_of(pressed, "Q4_K_M")
     assert (entry.status, entry.retraction) == ("retracted", "its scales were wrong")
