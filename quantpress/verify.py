@@ -83,7 +83,11 @@ class Verification:
 
 @dataclass(frozen=True)
 class Loader:
-    """How variants are loaded: on what device, by how many threads, and which ones (None: all of the branch)."""
+    """How variants are loaded: on what device, by how many threads, and which ones (None: all of the branch).
+
+    What lies in LFS and belongs to other variants was downloaded when they were published: of it the Hub's listing is
+    compared.
+    """
 
     device: Literal["cpu", "cuda"]
     threads: int
@@ -121,9 +125,15 @@ def verify(api: HfApi, repo_id: str, revision: str, loader: Loader) -> Verificat
             branch = revision if any(entry.branch == revision for entry in manifest.entries) else "main"
             entries = manifest.published(branch)
             checked = []
+            old = {file.path for entry in entries if not loader.wants(entry.variant) for file in entry.artifact.files}
+            listed = _listed(api, repo_id, commit, old)
             for file in [*(file for entry in entries for file in entry.artifact.files), *manifest.shared]:
                 if not stays_within(file.path):
                     checked.append(Checked(file.path, file.size, _UNSAFE))
+                    continue
+                if file.path in listed:
+                    wrong_hash = "" if listed[file.path] == file.sha256 else "is listed by the Hub with another SHA-256"
+                    checked.append(Checked(file.path, file.size, wrong_hash))
                     continue
                 try:
                     checked.append(_check(file, download(file.path, commit)))
@@ -142,6 +152,16 @@ def verify(api: HfApi, repo_id: str, revision: str, loader: Loader) -> Verificat
             if loader.wants(entry.variant)
         ]
         return Verification(checked, spoken, resolved, commit)
+
+
+def _listed(api: HfApi, repo_id: str, commit: str, paths: Collection[str]) -> dict[str, str]:
+    """SHA-256 by path, as the Hub lists it, of those of the files that lie in LFS."""
+    from huggingface_hub.hf_api import RepoFile
+
+    if not paths:
+        return {}
+    found = api.get_paths_info(repo_id, list(paths), revision=commit)
+    return {file.path: file.lfs.sha256 for file in found if isinstance(file, RepoFile) and file.lfs}
 
 
 def _by_rules(entries: list[Entry], paths: list[str]) -> list[Resolved]:
