@@ -43,7 +43,7 @@ def random_instants(chance: random.Random, longest: float) -> Iterator[Instant]:
     while True:
         if chance.random() < 0.5:
             # A rung is an upload of a few parts.
-            yield AtRequest("upload", chance.randint(1, 6), chance.random())
+            yield AtRequest("upload", chance.randint(1, 4), chance.random())
         else:
             yield AtRequest("commit", chance.choice([1, 1, 2]), chance.choice([0.0, 1.0, 1.0]))
         if chance.random() < 0.8:
