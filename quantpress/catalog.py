@@ -64,7 +64,7 @@ class CalibrationLine(_Strict):
     """How much calibration text to use, and which."""
 
     text: str | None = Field(None, description="path of a UTF-8 text file; without it the offline text is used")
-    samples: int = Field(128, ge=1, le=4096, description="windows of calibration text")
+    samples: int = Field(64, ge=1, le=4096, description="windows of calibration text")
     length: int = Field(512, ge=64, le=8192, description="tokens in a window")
 
 
