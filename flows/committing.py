@@ -12,7 +12,7 @@ from quantpress.settings import Settings
 from quantpress.source import Source
 
 #: Times that a commit is composed anew because another press committed in between.
-_ATTEMPTS = 10
+ATTEMPTS = 10
 
 
 def commit_composed(
@@ -22,7 +22,7 @@ def commit_composed(
 
     Where another press commits in between, its work is read and the commit composed anew.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         now = stages.published_now(plan, settings)
         composed = compose(now)
         if composed is None:
@@ -30,4 +30,4 @@ def commit_composed(
         heads = stages.publish(composed, source, settings)
         if heads is not None:
             return composed, heads
-    raise StageFailed(f"{plan.repo_id}: other commits came first {_ATTEMPTS} times; run again when they have ended")
+    raise StageFailed(f"{plan.repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")

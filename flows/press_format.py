@@ -22,6 +22,8 @@ from quantizers import quantizer_of
 from quantizers.protocol import Job
 from quantpress import press
 from quantpress.card import CardContext
+from quantpress.catalog import model_name
+from quantpress.comparison_page import comparison_repo
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
 from quantpress.manifest import Alias, Entry
@@ -155,6 +157,7 @@ def card_context(plan: FormatPlan, around: Around) -> CardContext:
         quantized_by=around.settings.namespace,
         chat_template=chat_template(around.bench.workspace.source),
         siblings=around.siblings,
+        comparison=comparison_repo(around.settings.namespace, model_name(around.source.record.repo)),
         target_endpoint=around.settings.target_endpoint,
         source_endpoint=around.settings.source_endpoint,
         source_bytes=around.source.weight_bytes,

@@ -14,22 +14,29 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import format_stages
+from flows.committing import ATTEMPTS
 from flows.press_cards import press_cards
 from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress import press
+from quantpress.catalog import model_name
 from quantpress.catalog_file import load_catalog
 from quantpress.collection import keep_collection
+from quantpress.comparison_page import Place, comparison_repo, compose_comparison
+from quantpress.comparison_report import read_manifests
+from quantpress.errors import QuantpressError
 from quantpress.evaluation.base import Baseline
+from quantpress.gating import gate_like_source
 from quantpress.hub import explained, source_hub, target_hub
 from quantpress.plan import FormatPlan, ModelPlan, plan_catalog
+from quantpress.publish import Outrun, ensure_repo, publish
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download
 from quantpress.weights import WeightsReport
-from quantpress.workspace import alone, require_disk
+from quantpress.workspace import Workspace, alone, require_disk
 
 
 @flow(name="press-model", flow_run_name="press {repo}")
@@ -81,6 +88,25 @@ def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
     keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
 
 
+@stage("comparison of {source.record.repo}")
+def compare(source: Source, settings: Settings, folder: Path) -> None:
+    """Publishes the comparison of all that is published of the model; no commit where it says the same as before."""
+    hub = target_hub(settings)
+    repo_id = comparison_repo(settings.namespace, model_name(source.record.repo))
+    place = Place(settings.namespace, settings.target_endpoint)
+    for _ in range(ATTEMPTS):
+        manifests = read_manifests(hub, settings.namespace, source.record.repo)
+        revision = compose_comparison(manifests, place, folder)
+        heads = ensure_repo(hub, repo_id, settings.private)
+        gate_like_source(hub, repo_id, source.record)
+        try:
+            publish(hub, repo_id, revision, heads, f"Compare what is made of {source.record.repo}")
+        except Outrun:
+            continue
+        return
+    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times")
+
+
 @stage("baseline: transformers")
 def baseline(bench: press.Bench) -> Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
@@ -94,7 +120,9 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
         _press_cards(plan, plan.source, settings, failures)
         if any(each.to_make for each in plan.formats):
             rows = _press_files(plan, plan.source, settings, failures)
-        _collect(plan, plan.source, settings)
+        _bring_together(plan, plan.source, settings)
+        if not failures:
+            Workspace(settings.home, plan.line.repo, plan.source.record.sha).remove_work()
     return ModelReport(model=plan.line.repo, variants=rows, failures=failures)
 
 
@@ -127,17 +155,18 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
             rows += press_format(source, each, bench, settings, reference, siblings, failures)
         except StageFailed as error:
             failures.append(f"{repo} {each.format}: {error}")
-    if not failures:
-        bench.workspace.remove_work()
     return rows
 
 
-def _collect(plan: ModelPlan, source: Source, settings: Settings) -> None:
-    """Best effort: what is published is no worse for a collection that lags behind by a night."""
+def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> None:
+    """Comparison and collection, best effort: what is published is no worse where they lag behind by a night."""
+    plots = Workspace(settings.home, source.record.repo, source.record.sha).work / "comparison"
     try:
-        collect(source, [each.repo_id for each in plan.formats], settings)
+        compare(source, settings, plots)
+        repo_ids = [comparison_repo(settings.namespace, model_name(source.record.repo))]
+        collect(source, repo_ids + [each.repo_id for each in plan.formats], settings)
     except StageFailed as error:
-        get_run_logger().warning("the collection was not kept: %s", error)
+        get_run_logger().warning("comparison or collection was not kept: %s", error)
 
 
 def _can_be_made(repo: str, plan: FormatPlan, bench: press.Bench, failures: list[str]) -> bool:

@@ -20,6 +20,7 @@ from quantpress import card_markdown as markdown
 from quantpress.card_audience import audiences
 from quantpress.card_front_matter import front_matter, license_url
 from quantpress.card_markdown import Markdown
+from quantpress.card_templates import TEMPLATES
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
@@ -42,7 +43,7 @@ class CardContext(BaseModel):
     """What a card needs beside the manifest.
 
     ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of
-    the same model. ``target_endpoint`` and ``source_endpoint`` are None for huggingface.co. ``source_bytes`` is
+    the same model, ``comparison`` is the repo that compares them all. ``target_endpoint`` and ``source_endpoint`` are None for huggingface.co. ``source_bytes`` is
     the size of the unquantized weights, if known. ``templates`` is the folder of the Jinja templates.
     """
 
@@ -53,10 +54,11 @@ class CardContext(BaseModel):
     quantized_by: str
     chat_template: str | None = None
     siblings: dict[str, str] = {}
+    comparison: str | None = None
     target_endpoint: str | None = None
     source_endpoint: str | None = None
     source_bytes: int | None = None
-    templates: Path = Path(__file__).parents[1] / "templates"
+    templates: Path = TEMPLATES
 
     @field_validator("target_endpoint", "source_endpoint")
     @classmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantizers import formats, quantizer
 from quantpress.card import CardContext
+from quantpress.comparison_page import comparison_repo
 from quantpress.errors import QuantpressError
 from quantpress.hub import explained
 from quantpress.manifest import Manifest
@@ -39,6 +40,7 @@ def gather_context(
         quantized_by=repo_id.partition("/")[0],
         chat_template=template,
         siblings=_siblings(target_hub, repo_id, manifest),
+        comparison=comparison_repo(repo_id.partition("/")[0], manifest.model_name),
         target_endpoint=settings.target_endpoint,
         source_endpoint=settings.source_endpoint,
         source_bytes=weight_bytes,
