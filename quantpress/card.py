@@ -42,9 +42,10 @@ _PLOTS = {
 class CardContext(BaseModel):
     """What a card needs beside the manifest.
 
-    ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of
-    the same model, ``comparison`` is the repo that compares them all. ``target_endpoint`` and ``source_endpoint`` are None for huggingface.co. ``source_bytes`` is
-    the size of the unquantized weights, if known. ``templates`` is the folder of the Jinja templates.
+    ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of the
+    same model, ``comparison`` is the repo that compares them all. ``target_endpoint`` and ``source_endpoint`` are None
+    for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the folder
+    of the Jinja templates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
