@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from quantpress.evaluation.protocol import difference
+from quantpress.evaluation.record import Protocol
 from quantpress.gate import exceeds
 from quantpress.gate_limits import Limit
 from quantpress.manifest import Alias, Entry, SourceRecord
 from quantpress.published import Published
 from quantpress.recipe import Recipe
 
-#: ``press``: make it; ``refresh``: give the published weights new metadata; ``verify``: download and load what was
-#: published before a press died; ``card``: commit cards and manifest alone; ``orphaned``: published, and not in the
-#: catalog any more.
-Action = Literal["press", "refresh", "verify", "card", "keep", "skip", "block", "orphaned"]
+#: ``press``: make it; ``refresh``: give the published weights new metadata; ``evaluate``: measure the published files
+#: again; ``verify``: download and load what was published before a press died; ``card``: commit cards and manifest
+#: alone; ``orphaned``: published, and not in the catalog any more.
+Action = Literal["press", "refresh", "evaluate", "verify", "card", "keep", "skip", "block", "orphaned"]
 
 
 class Decision(NamedTuple):
@@ -23,8 +25,16 @@ class Decision(NamedTuple):
     reason: str
 
 
-def decide(recipe: Recipe, branch: str, source: SourceRecord, published: Published, limit: Limit | None) -> Decision:
-    """What a variant's published entry says of its recipe; ``source`` is upstream as it is now."""
+def decide(
+    recipe: Recipe,
+    branch: str,
+    source: SourceRecord,
+    published: Published,
+    limit: Limit | None,
+    protocol: Protocol,
+) -> Decision:
+    """What a variant's published entry says of its recipe; ``source`` is upstream as it is now, ``protocol`` the one
+    under which it would be measured."""
     alias = published.alias(recipe.variant)
     if alias is not None and (decided := _decide_by_alias(alias, recipe, source, published)):
         return decided
@@ -32,7 +42,7 @@ def decide(recipe: Recipe, branch: str, source: SourceRecord, published: Publish
     if entry is None:
         return Decision("press", "new")
     if entry.fingerprint == recipe.fingerprint:
-        return _decide_by_gate(entry, limit)
+        return _decide_by_protocol(entry, protocol) or _decide_by_gate(entry, limit)
     changed = _changed(entry.recipe, recipe)
     if changed != ["source_sha"]:
         return Decision("press", f"recipe changed: {', '.join(changed)}")
@@ -80,6 +90,16 @@ def _weights(paths: list[str]) -> list[str]:
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Paths that came, went or have other content."""
     return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+
+
+def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
+    """What a changed protocol means for an entry whose recipe still holds. What is withheld has no files to measure."""
+    changed = difference(entry.evaluation.protocol, protocol)
+    if not changed or entry.status == "retracted":
+        return None
+    if entry.status == "withheld":
+        return Decision("press", f"{changed}; it was withheld, so its files are made anew")
+    return Decision("evaluate", changed)
 
 
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:

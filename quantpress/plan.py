@@ -16,6 +16,7 @@ from quantpress.decision import Action, decide
 from quantpress.device import require_device
 from quantpress.errors import BadInput, Refused
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
+from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import EvaluationText, calibration_text
 from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
@@ -76,6 +77,11 @@ class FormatPlan:
     def to_press(self) -> list[VariantPlan]:
         """Variants to be quantized."""
         return self._to("press")
+
+    @property
+    def to_evaluate(self) -> list[VariantPlan]:
+        """Published variants that are to be measured under another protocol."""
+        return self._to("evaluate")
 
     @property
     def to_refresh(self) -> list[VariantPlan]:
@@ -245,7 +251,7 @@ def plan_format(
     gates: Mapping[str, GateLine],
 ) -> FormatPlan:
     """What is to be done for variants of one format, by ``chosen``; ``published`` is the target repo."""
-    budget = settings.disk_budget
+    budget, protocol = settings.disk_budget, current_protocol(source, settings)
     format_name, repo, repo_id = chosen.format, source.record.repo, published.repo_id
     variants, blocked = [], []
     for name in names:
@@ -266,7 +272,7 @@ def plan_format(
             calibration=calibration,
         )
         limit = limit_of(variant.name, gates)
-        action, reason = decide(recipe, variant.branch, source.record, published, limit)
+        action, reason = decide(recipe, variant.branch, source.record, published, limit, protocol)
         estimate = estimate_variant(source, variant)
         if action == "press" and budget is not None and estimate.upload > budget:
             blocked.append(_blocked(repo, format_name, name, repo_id, _too_large(estimate, budget)))

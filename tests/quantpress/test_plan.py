@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from quantizers.gguf.quantizer import GGUF
 from quantpress.catalog_file import parse_catalog
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.evaluation.protocol import current_protocol
 from quantpress.localhub.server import running_hub
 from quantpress.manifest import Manifest, Verdict
 from quantpress.plan import ModelPlan, plan_catalog
@@ -80,7 +81,14 @@ def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> N
     """Publishes a manifest with one entry made from the plan's first recipe."""
     recipe = plan.formats[0].variants[0].recipe
     sample = samples.gguf({"Q8_0": 8.5})
-    changed = sample.entries[0].model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint, **entry})
+    own = {"recipe": recipe, "fingerprint": recipe.fingerprint, "verified": "a" * 40, **entry}
+    changed = sample.entries[0].model_copy(update=own)
+    if changed.evaluation.protocol == samples.PROTOCOL:  # a test that says nothing of the protocol has the current one
+        assert plan.source is not None
+        protocol = current_protocol(plan.source, Settings(home=press.home))
+        changed = changed.model_copy(
+            update={"evaluation": changed.evaluation.model_copy(update={"protocol": protocol})}
+        )
     manifest: Manifest = sample.model_copy(update={"entries": [changed], "shared": []})
     press.put(repo_id, {"quantpress.json": manifest.to_json().encode()})
 
@@ -103,7 +111,7 @@ def test_what_is_published_is_up_to_date_until_an_input_changes(press: Press) ->
     assert press.reasons(line | {"calibration": {"samples": 5}}) == ["recipe changed: calibration"]
     old = press.api.model_info("up/Kept").sha or ""
     new = press.source("up/Kept", CONFIG | {"note": "moved"})
-    assert press.reasons(line) == [f"source moved: {old[:8]} to {new[:8]}"]
+    assert press.reasons(line) == [f"source moved: {old[:8]} to {new[:8]}; what changed is not known"]
 
 
 def test_a_withheld_variant_is_not_made_again(press: Press) -> None:
@@ -133,6 +141,35 @@ def test_a_limit_that_decides_otherwise_now_is_work(press: Press) -> None:
     assert press.reasons(line) == ["up to date"]
     lowered = line | {"gates": {"Q8_0": {"max_divergence": 0.001, "reason": "strict"}}}
     assert press.reasons(lowered) == ["gate changed: the limit of its mean KLD is 0.001 now"]
+
+
+def test_a_changed_protocol_measures_again_what_is_published_and_makes_anew_what_was_withheld(press: Press) -> None:
+    line: dict[str, Any] = {"repo": "up/Protocol", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Protocol")
+    (plan,) = press.plan(line)
+    assert plan.source is not None
+    now = current_protocol(plan.source, Settings(home=press.home))
+
+    def planned(**changes: Any) -> tuple[str, str]:
+        measured = samples.evaluation(16.2, 0.002, protocol=now.model_copy(update=changes))
+        published_as(press, "press/Protocol-GGUF", plan, evaluation=measured)
+        (step,) = press.plan(line)[0].steps
+        return step.action, step.reason
+
+    assert planned() == ("keep", "up to date")
+    assert planned(version=1) == ("evaluate", "protocol changed: version 1 to 2")
+    assert planned(text="wikitext-2-raw-test", text_sha256="e" * 64) == (
+        "evaluate",
+        "evaluation text changed: wikitext-2-raw-test to pydoc-topics",
+    )
+    assert planned(text_sha256="e" * 64)[1].startswith("evaluation text changed: eeeeeeee to ")
+    assert planned(windows=10) == ("evaluate", "windows changed: 10 of 512 tokens to 64 of 512")
+    assert [each.variant.name for each in press.plan(line)[0].formats[0].to_evaluate] == ["Q8_0"]
+
+    verdict = Verdict(passed=False, reasons=["too far"])
+    old = samples.evaluation(16.2, 0.002, protocol=now.model_copy(update={"version": 1}))
+    published_as(press, "press/Protocol-GGUF", plan, evaluation=old, status="withheld", verdict=verdict)
+    assert press.reasons(line) == ["protocol changed: version 1 to 2; it was withheld, so its files are made anew"]
 
 
 def test_skipped_with_its_reason(press: Press) -> None:

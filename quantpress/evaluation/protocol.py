@@ -1,0 +1,34 @@
+"""The protocol under which a model is measured now, by the settings."""
+
+from __future__ import annotations
+
+from quantpress.estimate import windows_within
+from quantpress.evaluation.record import Protocol
+from quantpress.evaluation.text import evaluation_text
+from quantpress.settings import Settings
+from quantpress.source import Source
+
+
+def current_protocol(source: Source, settings: Settings) -> Protocol:
+    """The protocol of a source's variants: as many windows as the budget for log-probabilities allows.
+
+    Raises :class:`~quantpress.errors.BadInput` where the settings name a text that cannot be read.
+    """
+    text = evaluation_text(settings.evaluation_text, settings.home / "texts")
+    windows = windows_within(source, settings.windows, settings.logits_budget)
+    return Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
+
+
+def difference(before: Protocol, now: Protocol) -> str:
+    """What changed between two protocols, in words; empty where nothing did."""
+    changes = []
+    if before.version != now.version:
+        changes.append(f"protocol changed: version {before.version} to {now.version}")
+    if before.text != now.text:
+        changes.append(f"evaluation text changed: {before.text} to {now.text}")
+    elif before.text_sha256 != now.text_sha256:
+        changes.append(f"evaluation text changed: {before.text_sha256[:8]} to {now.text_sha256[:8]} of {now.text}")
+    if (before.windows, before.n_ctx) != (now.windows, now.n_ctx):
+        then = f"{before.windows} of {before.n_ctx} tokens"
+        changes.append(f"windows changed: {then} to {now.windows} of {now.n_ctx}")
+    return "; ".join(changes)
