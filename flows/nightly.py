@@ -17,6 +17,7 @@ from quantpress.orphans import find_orphans
 from quantpress.plan import ModelPlan, Step, plan_catalog
 from quantpress.report import ModelReport
 from quantpress.settings import load_settings
+from quantpress.workspace import remove_idle_work
 
 
 @flow(name="nightly")
@@ -43,6 +44,8 @@ def nightly(
             )
         else:
             report = ModelReport(model=each.line.repo)
+            if each.source is not None and formats is None and not blocked:
+                remove_idle_work(load_settings(load_catalog(Path(catalog)).settings).home, each.line.repo)
         reports.append(report.model_copy(update={"failures": [*report.failures, *blocked]}))
     show_results(reports)
     log.info("%d variants made", sum(len(report.variants) for report in reports))

@@ -36,7 +36,7 @@ from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download
 from quantpress.weights import WeightsReport
-from quantpress.workspace import Workspace, alone, require_disk
+from quantpress.workspace import Workspace, alone, remove_abandoned_work, require_disk
 
 
 @flow(name="press-model", flow_run_name="press {repo}")
@@ -117,6 +117,7 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     failures: list[str] = []
     rows: list[VariantReport] = []
     if plan.source is not None and plan.has_work:
+        remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
         _press_cards(plan, plan.source, settings, failures)
         if any(each.to_make for each in plan.formats):
             rows = _press_files(plan, plan.source, settings, failures)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +65,7 @@ def alone(home: Path, repo: str, waiting: Callable[[], None]) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    file = home / "locks" / f"{repo.replace('/', '--')}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
+    lock = FileLock(_lock_file(home, repo))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -76,6 +75,34 @@ def alone(home: Path, repo: str, waiting: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _lock_file(home: Path, repo: str) -> Path:
+    file = home / "locks" / f"{repo.replace('/', '--')}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
+    """Removes work on the model's commits that no run goes on with: a run that was killed left it, and the source has
+    moved since, or all is published. ``keep`` is the sha that is worked on (None: none).
+
+    To be called where the model's place is held (:func:`alone`).
+    """
+    own = re.compile(re.escape(repo.replace("/", "--")) + "-([0-9a-f]{12})")
+    for folder in (home / "work").glob("*"):
+        found = own.fullmatch(folder.name)
+        if found and not (keep and keep.startswith(found[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_idle_work(home: Path, repo: str) -> None:
+    """Removes all work on a model of which there is nothing to do, unless a press holds its place."""
+    if any((home / "work").glob(f"{repo.replace('/', '--')}-*")):
+        from filelock import FileLock, Timeout
+
+        with suppress(Timeout), FileLock(_lock_file(home, repo), timeout=0):
+            remove_abandoned_work(home, repo, keep=None)
 
 
 def require_disk(folder: Path, needed: int) -> None:
