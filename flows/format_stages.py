@@ -121,12 +121,13 @@ def gate(bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation:
 
 @dataclass(frozen=True)
 class Composed:
-    """Everything that the commits of one format will hold."""
+    """Everything that the commits of one format will hold, and what they are called."""
 
     plan: FormatPlan
     revisions: list[Revision]
     rows: list[VariantReport]
     plots: list[Path]
+    message: str
 
 
 @stage("{plan.format}: card")
@@ -137,7 +138,17 @@ def card(plan: FormatPlan, source: Source, pressed: Pressed, context: CardContex
     plots = draw_plots(draft, folder)
     manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
     revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
-    return Composed(plan, revisions, [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries], plots)
+    rows = [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries]
+    return Composed(plan, revisions, rows, plots, _message(pressed, source))
+
+
+def _message(pressed: Pressed, source: Source) -> str:
+    origin = f"{source.record.repo}@{source.record.sha[:8]}"
+    if pressed.folders:
+        return f"Press {', '.join(entry.variant for entry in pressed.entries)} from {origin}"
+    if pressed.verified:
+        return f"Verified after upload: {', '.join(pressed.verified)}"
+    return f"Cards and manifest, of {origin}"
 
 
 @stage("{plan.format}: card context")
@@ -162,10 +173,11 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
     api, plan = target_hub(settings), composed.plan
     heads = {**ensure_repo(api, plan.repo_id, settings.private), **plan.published.heads}
     gate_like_source(api, plan.repo_id, source.record)
-    names = ", ".join(row.variant for row in composed.rows) or "no file"
-    message = f"Press {names} from {source.record.repo}@{source.record.sha[:8]}"
     try:
-        return {revision.branch: commit(api, plan.repo_id, revision, heads, message) for revision in composed.revisions}
+        return {
+            revision.branch: commit(api, plan.repo_id, revision, heads, composed.message)
+            for revision in composed.revisions
+        }
     except Outrun as error:
         get_run_logger().warning("%s", error)
         return None
