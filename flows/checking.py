@@ -52,9 +52,13 @@ def commit_cards(
     plan: FormatPlan, source: Source, settings: Settings, checked: Checked, context: CardContext, workspace: Workspace
 ) -> None:
     """Commits cards and manifest alone: what is published stays as it is."""
+    verified = ", ".join(checked.variants)
+    message = (
+        f"Verified after upload: {verified}" if verified else f"Cards of {source.record.repo}@{source.record.sha[:8]}"
+    )
 
     def compose(now: FormatPlan) -> Composed | None:
         pressed = adopted(now, (PERPLEXITY_PLOT, DIVERGENCE_PLOT))
-        return None if pressed is None else stages.card(now, source, checked.onto(pressed), context, workspace)
+        return None if pressed is None else stages.card(now, source, checked.onto(pressed), context, workspace, message)
 
     commit_composed(plan, source, settings, compose)

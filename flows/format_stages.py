@@ -27,8 +27,8 @@ from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, ensure_repo
 from quantpress.publish import publish as commit
 from quantpress.published import read_published
+from quantpress.refresh import fetch_published, retrieve_costly
 from quantpress.refresh import refresh as renew_metadata
-from quantpress.refresh import retrieve, retrieve_costly
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
 from quantpress.source import Source
@@ -96,15 +96,18 @@ def quantize(bench: press.Bench, planned: VariantPlan) -> press.Made:
     return press.quantize(bench, planned)
 
 
+@stage("{planned.variant.format}: fetch {planned.variant.name}")
+def fetch_again(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, settings: Settings) -> press.Made:
+    """Downloads a published variant, to be measured again or given new metadata."""
+    return fetch_published(target_hub(settings), bench, plan, planned)
+
+
 @stage("{planned.variant.format}: refresh {planned.variant.name}")
-def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, settings: Settings) -> press.Made:
-    """Fetches a published variant and gives it the source's metadata as it is now."""
+def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, published: press.Made) -> press.Made:
+    """Gives a published variant the source's metadata as it is now."""
     entry = plan.published.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None
-    folder = bench.workspace.variant(planned.recipe) / "published"
-    head = plan.published.heads[entry.branch]
-    retrieve(target_hub(settings), plan.repo_id, head, entry.artifact.files, folder)
-    return renew_metadata(bench, planned, entry, folder)
+    return renew_metadata(bench, planned, published, entry.recipe.source_sha)
 
 
 @stage("{planned.variant.format}: evaluate {planned.variant.name}")
@@ -131,24 +134,17 @@ class Composed:
 
 
 @stage("{plan.format}: card")
-def card(plan: FormatPlan, source: Source, pressed: Pressed, context: CardContext, workspace: Workspace) -> Composed:
-    """Writes manifest, cards, plots and sums."""
+def card(
+    plan: FormatPlan, source: Source, pressed: Pressed, context: CardContext, workspace: Workspace, message: str
+) -> Composed:
+    """Writes manifest, cards, plots and sums, to be committed with ``message``."""
     repo, folder = source.record.repo, workspace.work / plan.format / "plots"
     draft = publication.compose_manifest(plan, model_name(repo), source.record, pressed, [])
     plots = draw_plots(draft, folder)
     manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
     revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
     rows = [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries]
-    return Composed(plan, revisions, rows, plots, _message(pressed, source))
-
-
-def _message(pressed: Pressed, source: Source) -> str:
-    origin = f"{source.record.repo}@{source.record.sha[:8]}"
-    if pressed.folders:
-        return f"Press {', '.join(entry.variant for entry in pressed.entries)} from {origin}"
-    if pressed.verified:
-        return f"Verified after upload: {', '.join(pressed.verified)}"
-    return f"Cards and manifest, of {origin}"
+    return Composed(plan, revisions, rows, plots, message)
 
 
 @stage("{plan.format}: card context")

@@ -79,7 +79,7 @@ def press_format(
         return make_wave([each for each in wave if not _is_there(each, plan.published, now)], bench, failures)
 
     waves = [[planned[name] for name in names] for names in order.waves]
-    for wave in chain(quantized(waves, bench, make), _refreshed(plan, bench, settings, failures)):
+    for wave in chain(quantized(waves, bench, make), _published_before(plan, bench, settings, failures)):
         for each in wave.variants:
             entry = _measure(each, wave, around, failures)
             if entry is not None:
@@ -99,11 +99,13 @@ def _verify(plan: FormatPlan, rows: list[VariantReport], settings: Settings, fai
         return Checked({}, None)
 
 
-def _refreshed(plan: FormatPlan, bench: press.Bench, settings: Settings, failures: list[str]) -> Iterator[Wave]:
-    """Each variant whose weights stay and whose metadata is made anew."""
-    for each in plan.to_refresh:
+def _published_before(plan: FormatPlan, bench: press.Bench, settings: Settings, failures: list[str]) -> Iterator[Wave]:
+    """Each variant whose weights stay: those whose metadata is made anew, and those that are only measured again."""
+    for each in [*plan.to_refresh, *plan.to_evaluate]:
         try:
-            made = stages.refresh(bench, plan, each, settings)
+            made = stages.fetch_again(bench, plan, each, settings)
+            if each.step.action == "refresh":
+                made = stages.refresh(bench, plan, each, made)
         except StageFailed as error:
             failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
         else:
@@ -140,7 +142,10 @@ def _publish(
         if entries and not new:
             return None  # another press published them too
         pressed = checked.onto(_pressed(plan, new, made, around))
-        return stages.card(now, around.source, pressed, card_context(plan, around), around.bench.workspace)
+        what = "Press" if pressed.folders else "Measure" if new else "Name aliases of"
+        names = ", ".join(entry.variant for entry in new) or "what is published"
+        message = f"{what} {names} from {around.source.record.repo}@{around.source.record.sha[:8]}"
+        return stages.card(now, around.source, pressed, card_context(plan, around), around.bench.workspace, message)
 
     composed, heads = commit_composed(plan, around.source, around.settings, compose)
     if composed is None:
@@ -169,6 +174,7 @@ def _pressed(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made]
     baselines = [around.reference.evaluation]
     if around.base is not around.reference:
         baselines.append(around.base.evaluation)
-    folders = {entry.variant: made[entry.variant].files for entry in entries}
+    measured_again = {each.variant.name for each in plan.to_evaluate}
+    folders = {entry.variant: made[entry.variant].files for entry in entries if entry.variant not in measured_again}
     shared = [*chosen.shared_files(around.job), *licence_files(around.bench.workspace.source)]
     return Pressed(entries, around.aliases, folders, shared, baselines, chosen.tools())

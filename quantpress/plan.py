@@ -90,8 +90,8 @@ class FormatPlan:
 
     @property
     def to_make(self) -> list[VariantPlan]:
-        """Variants whose files change: for them the source's weights are needed."""
-        return [*self.to_press, *self.to_refresh]
+        """Variants that are made or measured: for them the source's weights are needed."""
+        return [*self.to_press, *self.to_refresh, *self.to_evaluate]
 
     @property
     def to_verify(self) -> list[VariantPlan]:

@@ -13,7 +13,7 @@ from quantpress.child import finished, run_child
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub import explained
-from quantpress.manifest import Entry, File
+from quantpress.manifest import File
 from quantpress.plan import FormatPlan, VariantPlan
 
 if TYPE_CHECKING:
@@ -51,20 +51,39 @@ def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
         retrieve(api, plan.repo_id, head, [file for file in main.shared if file.path in names], job.prepared)
 
 
-def refresh(bench: press.Bench, planned: VariantPlan, entry: Entry, published: Path) -> press.Made:
-    """Gives the files of a published entry the source's metadata as it is now."""
+def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made:
+    """Gives the files of a published variant the source's metadata as it is now; ``weights_from`` is the source commit
+    that they were made from before."""
     folder = bench.workspace.variant(planned.recipe)
     job = press.job_of(bench, "refresh", planned.variant, planned.recipe)
-    job = job.model_copy(update={"published": published.resolve()})
+    job = job.model_copy(update={"published": published.files.resolve()})
     result = finished(job, Result, folder)
     if result is None:
         shutil.rmtree(job.out, ignore_errors=True)
         result = run_child("quantizers.job", job, Result, folder)
+    output = published.result.output
+    assert output is not None
+    files = sorted(path.name for path in job.out.iterdir())
+    output = output.model_copy(update={"files": files, "details": {WEIGHTS_FROM: weights_from, **output.details}})
+    return press.Made(job.out, result.model_copy(update={"output": output}))
+
+
+def fetch_published(api: HfApi, bench: press.Bench, plan: FormatPlan, planned: VariantPlan) -> press.Made:
+    """A published variant's files in the workspace, as if they had just been made: to be measured again, without being
+    quantized again.
+
+    Raises :class:`~quantpress.errors.QuantpressError` for a file that is not what the manifest says.
+    """
+    entry = plan.published.entry(planned.variant.name, planned.variant.branch)
+    assert entry is not None, f"{plan.repo_id} has no {planned.variant.name}"
+    folder = bench.workspace.variant(planned.recipe) / "published"
+    retrieve(api, plan.repo_id, plan.published.heads[entry.branch], entry.artifact.files, folder)
     artifact = entry.artifact
     output = Output(
-        files=sorted(path.name for path in job.out.iterdir()),
+        files=[file.path for file in artifact.files],
         bits_per_weight=artifact.bits_per_weight,
         tensor_types=artifact.tensor_types,
-        details={WEIGHTS_FROM: entry.recipe.source_sha, **artifact.details},
+        details=artifact.details,
     )
-    return press.Made(job.out, result.model_copy(update={"output": output}))
+    result = Result(output=output, seconds=entry.seconds, peak_memory_bytes=entry.peak_memory_bytes)
+    return press.Made(folder, result)

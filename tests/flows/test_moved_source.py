@@ -140,6 +140,18 @@ def test_a_hub_that_dedups_receives_little(operator: Operator, source: Path) -> 
     assert sent < 0.05 * full
 
 
+def test_a_changed_protocol_is_measured_again(operator: Operator, source: Path) -> None:
+    before = manifest_of(operator, GGUF)
+    code, _, err = operator.call("run", QUANTPRESS_WINDOWS="3")
+    assert code == 0, err
+    assert "quantize" not in err and "refresh" not in err
+    after = manifest_of(operator, GGUF)
+    assert [entry.artifact for entry in after.entries] == [entry.artifact for entry in before.entries]
+    assert {entry.evaluation.protocol.windows for entry in before.entries} == {2}
+    assert {entry.evaluation.protocol.windows for entry in after.entries} == {3}
+    assert {entry.verified is not None for entry in after.entries} == {True}
+
+
 def test_a_refreshed_rung_is_what_a_press_would_make(operator: Operator, source: Path) -> None:
     """The same file, byte for byte, as one that is quantized from the new commit on another machine."""
     refreshed = manifest_of(operator, GGUF).entry("Q4_K_M")
