@@ -52,10 +52,9 @@ def commit_cards(
     plan: FormatPlan, source: Source, settings: Settings, checked: Checked, context: CardContext, workspace: Workspace
 ) -> None:
     """Commits cards and manifest alone: what is published stays as it is."""
-    verified = ", ".join(checked.variants)
-    message = (
-        f"Verified after upload: {verified}" if verified else f"Cards of {source.record.repo}@{source.record.sha[:8]}"
-    )
+    message = f"Cards of {source.record.repo}@{source.record.sha[:8]}"
+    if checked.variants:
+        message = f"Verified after upload: {', '.join(checked.variants)}"
 
     def compose(now: FormatPlan) -> Composed | None:
         pressed = adopted(now, (PERPLEXITY_PLOT, DIVERGENCE_PLOT))
