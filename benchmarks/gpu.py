@@ -83,7 +83,7 @@ class Bench:
 def main() -> None:
     arguments = _arguments()
     if arguments.random:
-        make_random(arguments.model, arguments.random)
+        make_random(arguments.model, arguments.random, _RANDOM)
     settings = Settings(evaluation_text=arguments.text)
     calibration = calibration_text(None, arguments.out / "texts")
     text = evaluation_text(settings.evaluation_text, arguments.out / "texts")
@@ -157,8 +157,8 @@ def _gib(size: int | None) -> str:
     return f"{size / 2**30:.2f}" if size is not None else ""
 
 
-def make_random(folder: Path, tokenizer: Path) -> None:
-    """A Llama of random weights, float16, with the tokenizer of another folder."""
+def make_random(folder: Path, tokenizer: Path, shape: dict[str, Any]) -> None:
+    """A Llama of random weights, float16, in ``shape`` as config.json says it, with the tokenizer of another folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -166,7 +166,7 @@ def make_random(folder: Path, tokenizer: Path) -> None:
         return
     torch.manual_seed(1)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(LlamaConfig(**_RANDOM, dtype="float16", bos_token_id=1, eos_token_id=2)).half()
+        model = LlamaForCausalLM(LlamaConfig(**shape, dtype="float16", bos_token_id=1, eos_token_id=2)).half()
     model.save_pretrained(folder)
     for path in tokenizer.glob("tokenizer*"):
         shutil.copyfile(path, folder / path.name)

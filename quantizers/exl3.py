@@ -8,8 +8,8 @@ from quantpress.errors import Refused
 from quantpress.evaluation.record import Engine
 from quantpress.toolchain.exllama import EXLLAMAV3
 
-#: Linears are padded to multiples of this, and what the padded ones write does not fit the residual stream (seen with
-#: 1.6.5 on SmolLM2, whose hidden_size is 576: it fails at the first layer).
+#: Linears are padded to multiples of this, but what padded ones write fits neither the residual stream nor the keys and
+#: values (seen with 1.6.5 on SmolLM2, at hidden_size 576 and at 768 with 3 heads of 64: both fail at the first layer).
 _TILE = 128
 
 
@@ -24,9 +24,12 @@ class EXL3(ExLlamaFormat):
 
     def variant(self, name: str, config: Parameters) -> Variant:
         found = super().variant(name, config)
-        hidden = config.get("text_config", config).get("hidden_size")
-        if isinstance(hidden, int) and hidden % _TILE:
-            raise Refused(f"ExLlamaV3 takes no hidden_size that {_TILE} does not divide, and it is {hidden}: use exl2")
+        text = config.get("text_config", config)
+        hidden, heads = text.get("hidden_size"), text.get("num_key_value_heads") or text.get("num_attention_heads")
+        size = text.get("head_dim") or (hidden or 0) // (text.get("num_attention_heads") or 1)
+        for what, width in (("hidden_size", hidden), ("width of keys and values", (heads or 0) * size)):
+            if isinstance(width, int) and width % _TILE:
+                raise Refused(f"ExLlamaV3 takes no {what} that {_TILE} does not divide, and it is {width}: use exl2")
         return found
 
     def quantize(self, job: Job) -> Output:

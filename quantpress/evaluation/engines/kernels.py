@@ -21,5 +21,5 @@ def plain_kernels(model: Path) -> dict[str, Any]:
     if given.get("quant_method") == "gptq":
         return {"quantization_config": GPTQConfig(bits=given["bits"], backend="gptq_torch")}
     if given.get("quant_method") == "awq":
-        return {"quantization_config": AwqConfig(bits=given["bits"], backend="awq_torch")}
+        return {"quantization_config": AwqConfig(bits=given["bits"], backend="torch_awq")}
     return {}
