@@ -28,6 +28,9 @@ class EXL2(ExLlamaFormat):
     def shared_files(self, job: Job) -> list[Path]:
         return [job.prepared / MEASUREMENT]
 
+    def costly_files(self, model_name: str) -> list[str]:
+        return [MEASUREMENT]
+
     def prepare(self, job: Job) -> None:
         from quantizers.exl2_backend import measure_exl2
 

@@ -31,7 +31,9 @@ _BESIDE = (".q_scale", ".q_scale_max", ".q_groups", ".q_invperm", ".q_perm", ".q
 
 
 def measure_exl2(job: Job) -> None:
-    """Makes ``measurement.json`` in ``job.prepared``."""
+    """Makes ``measurement.json`` in ``job.prepared``, unless it is there already."""
+    if (job.prepared / MEASUREMENT).exists():
+        return
     with tempfile.TemporaryDirectory(prefix=".exl2-", dir=job.prepared) as scratch:
         made = Path(scratch) / MEASUREMENT
         windows = calibration_windows(job.source, job.calibration)[:_MEASURED_WINDOWS]

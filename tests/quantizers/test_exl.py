@@ -74,6 +74,16 @@ def test_exl3_refuses_a_width_that_its_tiles_do_not_divide() -> None:
         quantizer("exl2").variant("4.0bpw", config)
 
 
+def test_exl2_does_not_measure_again_what_is_published(tmp_path: Path) -> None:
+    made = job(tmp_path, "exl2")
+    made.prepared.mkdir()
+    [name] = quantizer("exl2").costly_files("M")
+    (made.prepared / name).write_text("published before")
+    quantizer("exl2").prepare(made)
+    assert (made.prepared / "measurement.json").read_text() == "published before"
+    assert quantizer("exl2").shared_files(made) == [made.prepared / "measurement.json"]
+
+
 def test_an_unquantized_head_is_for_exl3_alone() -> None:
     quantizer("exl3").check_name("8.0bpw_H16")
     with pytest.raises(BadInput, match="the head takes 2, 3, 4, 5, 6, 8 bits"):
