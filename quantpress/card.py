@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jinja2 import FileSystemLoader, StrictUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quantizers.third_party import template_folders
@@ -20,7 +18,7 @@ from quantpress import card_markdown as markdown
 from quantpress.card_audience import audiences
 from quantpress.card_front_matter import front_matter, license_url
 from quantpress.card_markdown import Markdown
-from quantpress.card_templates import TEMPLATES
+from quantpress.card_templates import TEMPLATES, markdown_environment
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
@@ -101,29 +99,8 @@ def render_card(manifest: Manifest, context: CardContext) -> str:
     name, folders = f"{manifest.format}.md.jinja", [context.templates, *template_folders(manifest.format)]
     if not any((folder / name).is_file() for folder in folders):
         raise QuantpressError(f"no card template {name} in {folders[-1]}: add one for the format")
-    text = _environment(folders).get_template(name).render(_view(manifest, context))
+    text = markdown_environment(folders).get_template(name).render(_view(manifest, context))
     return text.strip() + "\n"
-
-
-def _environment(templates: list[Path]) -> ImmutableSandboxedEnvironment:
-    """Sandboxed, strict about missing values; every value that is not Markdown yet is escaped."""
-    environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(templates),
-        undefined=StrictUndefined,
-        finalize=markdown.finished,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
-    )
-    environment.filters.update(
-        code=markdown.code,
-        fence=markdown.fence,
-        link=markdown.link,
-        image=markdown.image,
-        shell=markdown.shell,
-        literal=markdown.literal,
-    )
-    return environment
 
 
 def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from quantpress import card_markdown as markdown
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -27,3 +33,24 @@ def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
         digest.update(f"{name}\0{text}\0".encode())
         waiting += _USED.findall(text)
     return digest.hexdigest() if seen else ""
+
+
+def markdown_environment(templates: Sequence[Path]) -> ImmutableSandboxedEnvironment:
+    """Sandboxed, strict about missing values; every value that is not Markdown yet is escaped."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(templates),
+        undefined=StrictUndefined,
+        finalize=markdown.finished,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
+    )
+    environment.filters.update(
+        code=markdown.code,
+        fence=markdown.fence,
+        link=markdown.link,
+        image=markdown.image,
+        shell=markdown.shell,
+        literal=markdown.literal,
+    )
+    return environment

@@ -17,7 +17,7 @@ from quantpress import card_markdown as markdown
 from quantpress.card_figures import MISSING, share_text, size_text
 from quantpress.card_front_matter import front_matter
 from quantpress.card_markdown import Markdown
-from quantpress.card_templates import TEMPLATES
+from quantpress.card_templates import TEMPLATES, markdown_environment
 from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats, merge
 from quantpress.evaluation.plots import (
     DIVERGENCE_PLOT,
@@ -86,15 +86,6 @@ def draw(manifests: Mapping[str, Manifest], folder: Path) -> list[Path]:
 
 def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] = ()) -> str:
     """The page as a repository's README.md; ``plots`` are names of files beside it."""
-    environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        finalize=markdown.finished,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
-    )
-    environment.filters.update(code=markdown.code, link=markdown.link, image=markdown.image)
     repo = comparison_repo(place.namespace, comparison.model_name)
     source = comparison.source
 
@@ -110,7 +101,7 @@ def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] 
     )
     shown = [(_PLOTS[name], f"{place.base}/{markdown.path(repo)}/resolve/main/{name}") for name in plots]
     values = {"front_matter": Markdown(head), "address": address, "base": place.base, "plots": shown}
-    return _rendered(environment, "comparison.md.jinja", comparison, values)
+    return _rendered(markdown_environment([TEMPLATES]), "comparison.md.jinja", comparison, values)
 
 
 def as_html(comparison: ModelComparison, plots: Sequence[Path] = ()) -> str:
