@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from quantpress.card_templates import templates_fingerprint
 from quantpress.evaluation.protocol import difference
 from quantpress.evaluation.record import Protocol
 from quantpress.gate import exceeds
@@ -131,3 +132,11 @@ def _limit_text(limit: Limit | None) -> str:
 def _changed(old: Recipe, new: Recipe) -> list[str]:
     before, after = old.model_dump(), new.model_dump()
     return [key for key in after if before[key] != after[key]]
+
+
+def decide_cards(published: Published) -> str | None:
+    """Why the cards of a repo are to be rendered anew; None where they need not be."""
+    main = published.manifests.get("main")
+    if main is None or main.card == templates_fingerprint(main.format):
+        return None
+    return "the card's templates changed"

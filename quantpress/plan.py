@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from quantizers import quantizer
 from quantizers.protocol import Quantizer, Variant
 from quantpress.catalog import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
-from quantpress.decision import Action, decide
+from quantpress.decision import Action, decide, decide_cards
 from quantpress.device import require_device
 from quantpress.errors import BadInput, Refused
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
@@ -287,7 +287,10 @@ def plan_format(
             estimate=estimate if action in ("press", "refresh") else None,
         )
         variants.append(VariantPlan(variant, recipe, step))
-    return FormatPlan(format_name, published, tuple(variants), tuple(blocked))
+    card = None
+    if outdated := decide_cards(published):
+        card = Step(model=repo, format=format_name, variant="", repo_id=repo_id, action="card", reason=outdated)
+    return FormatPlan(format_name, published, tuple(variants), tuple(blocked), card)
 
 
 def _too_large(estimate: Estimate, budget: int) -> Refused:

@@ -15,6 +15,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.numpy import save
 
 from quantizers.gguf.quantizer import GGUF
+from quantpress.card_templates import templates_fingerprint
 from quantpress.catalog_file import parse_catalog
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.protocol import current_protocol
@@ -89,7 +90,8 @@ def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> N
         changed = changed.model_copy(
             update={"evaluation": changed.evaluation.model_copy(update={"protocol": protocol})}
         )
-    manifest: Manifest = sample.model_copy(update={"entries": [changed], "shared": []})
+    card = templates_fingerprint("gguf")
+    manifest: Manifest = sample.model_copy(update={"entries": [changed], "shared": [], "card": card})
     press.put(repo_id, {"quantpress.json": manifest.to_json().encode()})
 
 
@@ -112,6 +114,22 @@ def test_what_is_published_is_up_to_date_until_an_input_changes(press: Press) ->
     old = press.api.model_info("up/Kept").sha or ""
     new = press.source("up/Kept", CONFIG | {"note": "moved"})
     assert press.reasons(line) == [f"source moved: {old[:8]} to {new[:8]}; what changed is not known"]
+
+
+def test_cards_that_other_templates_made_are_rendered_again(press: Press) -> None:
+    line = {"repo": "up/Cards", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Cards")
+    published_as(press, "press/Cards-GGUF", press.plan(line)[0])
+    manifest = press.api.hf_hub_download("press/Cards-GGUF", "quantpress.json", local_dir=press.home)
+    outdated = json.loads(Path(manifest).read_text()) | {"card": "0" * 64}
+    press.put("press/Cards-GGUF", {"quantpress.json": json.dumps(outdated).encode()})
+    (plan,) = press.plan(line)
+    assert [(step.variant, step.action, step.reason) for step in plan.steps] == [
+        ("Q8_0", "keep", "up to date"),
+        ("", "card", "the card's templates changed"),
+    ]
+    assert plan.has_work
+    assert not plan.formats[0].to_make
 
 
 def test_a_withheld_variant_is_not_made_again(press: Press) -> None:
