@@ -56,8 +56,11 @@ def test_files_are_named_so_that_clients_find_them(pressed: Operator) -> None:
         "Tiny-Instruct-Q8_0.gguf",
         "Tiny-Instruct.imatrix.gguf",
         "divergence.png",
+        "params",
         "perplexity.png",
         "quantpress.json",
+        "system",
+        "template",
     }
 
 
@@ -133,4 +136,5 @@ def test_a_source_commit_is_noticed(pressed: Operator) -> None:
     ).oid
     steps = [step for step in pressed.plan() if step["model"] == MODEL]
     assert len(steps) >= 4
-    assert {step["reason"] for step in steps} == {f"source moved: {old[:8]} to {new[:8]}"}
+    assert {step["reason"] for step in steps} == {f"source moved: {old[:8]} to {new[:8]}; no file that is read changed"}
+    assert {step["action"] for step in steps} == {"card"}

@@ -94,7 +94,8 @@ def test_the_catalog_sets_a_limit_where_there_is_none() -> None:
         ),
         (
             "{Q4_KM: {max_divergence: 0.08, reason: x}}",
-            "catalog.yaml:3: 'Q4_KM' is no variant of the formats gguf, gptq, awq",
+            "catalog.yaml:3: 'Q4_KM' is no variant of the formats gguf, gptq, awq, exl3, exl2, torchao, bitsandbytes, "
+            "compressed-tensors, reference",
         ),
         (
             "{Q4_K_M: {max_divergence: 0, reason: x}}",

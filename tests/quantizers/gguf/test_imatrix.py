@@ -114,6 +114,13 @@ def test_what_no_token_reached_is_named(llama_cpp: LlamaCpp, english: Path, tmp_
         writer = GGUFWriter(tmp_path / name, "llama")
         writer.add_uint32("imatrix.chunk_count", 2)
         writer.add_uint32("imatrix.chunk_size", 64)
+        # What llama-quantize reads of any model, to say what it would quantize.
+        writer.add_context_length(64)
+        writer.add_embedding_length(32)
+        writer.add_block_count(2)
+        writer.add_feed_forward_length(4)
+        writer.add_head_count(1)
+        writer.add_layer_norm_rms_eps(1e-5)
         for key, data in tensors.items():
             writer.add_tensor(key, data)
         writer.write_header_to_file()
