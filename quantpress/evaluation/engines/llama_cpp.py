@@ -153,9 +153,18 @@ def generate(
         command: list[str | Path] = [tools.completion, "--model", model.absolute(), "--file", "prompt.txt"]
         command += ["--n-predict", str(tokens), "--temp", "0", "--seed", "1", "--ctx-size", "2048"]
         command += ["-no-cnv", "--no-display-prompt", "--simple-io", "--no-warmup", "--log-verbosity", "4"]
-        log = Path(scratch) / "log.txt"
-        said = run_tool([*command, *processor_options(threads, device)], Path(scratch), errors=log)
-        run = parse_run(log.read_text(encoding="utf-8", errors="replace"))
+        command += processor_options(threads, device)
+        try:
+            return _generated(command, Path(scratch))
+        except ChildFailed:
+            # Seen once in some hundred runs, on 2 cores at load 5: exit code 0, and the log ended early.
+            return _generated(command, Path(scratch))
+
+
+def _generated(command: list[str | Path], folder: Path) -> Generated:
+    log = folder / "log.txt"
+    said = run_tool(command, folder, errors=log)
+    run = parse_run(log.read_text(encoding="utf-8", errors="replace"))
     return Generated(said.strip().removesuffix("[end of text]").strip(), run)
 
 

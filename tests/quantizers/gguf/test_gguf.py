@@ -56,7 +56,9 @@ def prepared(llama_cpp: LlamaCpp, tiny_model: Path, english: Path, tmp_path_fact
 def test_what_all_rungs_share_is_made_once(prepared: Path) -> None:
     files = sorted(path.name for path in (prepared / "prepared").iterdir())
 
-    assert files == [f"{NAME}-F16.gguf", f"{NAME}.imatrix.gguf", f"{NAME}.imatrix.json"]
+    assert files == [f"{NAME}-F16.gguf", f"{NAME}.imatrix.gguf", f"{NAME}.imatrix.json", "ollama"]
+    ollama = sorted(path.name for path in (prepared / "prepared" / "ollama").iterdir())
+    assert ollama == ["params", "system", "template"]
     # 49152 x 576 embeddings, which are the output too, and twice 3,538,944 in a layer's seven matrices.
     inside = contents(prepared / "prepared" / f"{NAME}-F16.gguf")
     assert inside.weights == {"F16": 35389440, "F32": 2880}
