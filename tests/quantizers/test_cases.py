@@ -36,8 +36,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 for folder in sys.argv[1:]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, device_map="cpu")
-    added = model.generate(**tokenizer("The sky is", return_tensors="pt"), max_new_tokens=2, min_new_tokens=2)
-    print(folder, added.shape[1])
+    model.generate(**tokenizer("The sky is", return_tensors="pt"), max_new_tokens=2, min_new_tokens=2)
+    print("loaded", folder, flush=True)
 """
 
 
@@ -142,9 +142,12 @@ def test_transformers_alone_loads_what_the_cases_made(made: dict[str, Path], tmp
     if not made:
         pytest.skip("no case ran before")
     command = [sys.executable, "-I", "-c", PLAIN, *map(str, made.values())]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 
-    assert [line.split()[0] for line in said.splitlines()] == [str(folder) for folder in made.values()]
+    assert ran.returncode == 0, ran.stderr
+    # Some libraries greet.
+    loaded = [line for line in ran.stdout.splitlines() if line.startswith("loaded ")]
+    assert loaded == [f"loaded {folder}" for folder in made.values()]
 
 
 def test_every_format_of_checkpoints_has_a_case() -> None:

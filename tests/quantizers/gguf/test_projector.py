@@ -89,9 +89,13 @@ def pressed(llama_cpp: LlamaCpp, source: Path, english: Path, tmp_path_factory: 
 def test_a_killed_preparation_leaves_all_files_whole(pressed: Path, source: Path, english: Path) -> None:
     names = [f"{NAME}-BF16.gguf", f"{NAME}.imatrix.gguf", f"{NAME}.imatrix.json", f"mmproj-{NAME}-F16.gguf"]
 
-    assert sorted(path.name for path in (pressed / "prepared").iterdir()) == [*names, f"mmproj-{NAME}.json"]
+    assert sorted(path.name for path in (pressed / "prepared").iterdir()) == [
+        *names,
+        f"mmproj-{NAME}.json",
+        "ollama",
+    ]
     shared = quantizer("gguf").shared_files(make_job(source, pressed, english))
-    assert [path.name for path in shared] == [names[1], names[3]]
+    assert [path.name for path in shared] == [names[1], "params", "system", "template", names[3]]
     assert all(path.is_file() for path in shared)
 
 
