@@ -5,7 +5,8 @@ token ids and show which positions are not finite. A divergence run reads the ba
 figures are not finite is the model run again to count how many positions are not.
 
 The tool exits 0 on most failures, so its exit code proves nothing: what it prints is parsed, and a figure that
-is not there is an error.
+is not there is an error. On a busy machine the end of what llama.cpp's tools print can be lost, for the thread that
+prints is not waited for (common/log.cpp: ``common_log_main`` never ends its log): what ended early is run again.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import re
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -57,8 +59,12 @@ _UBATCH = 512
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, n_ctx=(\d+)")
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
-#: Heads the figures of a run against a base.
-_STATISTICS = "====== KL divergence statistics ======"
+#: The last words of a run against a base, of one without, and of llama-completion's log.
+_LAST_STATISTIC, _LAST_ESTIMATE, _LAST_OF_COMPLETION = "Same top p:", "Final estimate:", "total time ="
+#: Runs of a tool until its output is whole. At load 5 on 2 cores one in some hundred is cut.
+_TRIES = 5
+
+_R = TypeVar("_R")
 
 
 def evaluate(job: EvaluationJob) -> Evaluation:
@@ -83,13 +89,16 @@ def evaluate(job: EvaluationJob) -> Evaluation:
 def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
     if job.base_logits is not None:
         return _divergence(tools, job, job.base_logits)
-    run = _Run(tools, job)
-    if job.save_logits is not None:
+
+    def go() -> tuple[_Run, StreamFigures]:
+        run = _Run(tools, job)
+        if job.save_logits is None:
+            return run, run.go_streaming()
         with atomic(job.save_logits) as temporary:
             run.go(["--file", str(job.text), "--save-all-logits", str(temporary)])
-            figures = figures_of(temporary)
-    else:
-        figures = run.go_streaming()
+            return run, figures_of(temporary)
+
+    run, figures = _to_the_end(go, lambda both: both[0].said, _LAST_ESTIMATE)
     if figures.non_finite:
         return run.evaluation(figures.perplexity, figures.perplexity_error, figures)
     perplexity, error = parse_estimate(run.said)
@@ -154,18 +163,23 @@ def generate(
         command += ["--n-predict", str(tokens), "--temp", "0", "--seed", "1", "--ctx-size", "2048"]
         command += ["-no-cnv", "--no-display-prompt", "--simple-io", "--no-warmup", "--log-verbosity", "4"]
         command += processor_options(threads, device)
-        try:
-            return _generated(command, Path(scratch))
-        except ChildFailed:
-            # Seen once in some hundred runs, on 2 cores at load 5: exit code 0, and the log ended early.
-            return _generated(command, Path(scratch))
+        log = Path(scratch) / "log.txt"
+
+        def run() -> tuple[str, str]:
+            said = run_tool(command, Path(scratch), errors=log)
+            return said, log.read_text(encoding="utf-8", errors="replace")
+
+        said, logged = _to_the_end(run, lambda both: both[1], _LAST_OF_COMPLETION)
+    return Generated(said.strip().removesuffix("[end of text]").strip(), parse_run(logged))
 
 
-def _generated(command: list[str | Path], folder: Path) -> Generated:
-    log = folder / "log.txt"
-    said = run_tool(command, folder, errors=log)
-    run = parse_run(log.read_text(encoding="utf-8", errors="replace"))
-    return Generated(said.strip().removesuffix("[end of text]").strip(), run)
+def _to_the_end(run: Callable[[], _R], said: Callable[[_R], str], last: str) -> _R:
+    """What ``run`` gives, run again where what the tool ``said`` lacks its ``last`` words; its last try as it is."""
+    for _ in range(_TRIES - 1):
+        done = run()
+        if last in said(done):
+            return done
+    return run()
 
 
 def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
@@ -173,12 +187,13 @@ def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
     check_base(header, job.protocol.n_ctx, job.protocol.windows)
     check_own_tokens(_Run(tools, job).own_tokens(), header, job.model.name)
     options = ["--kl-divergence", "--kl-divergence-base", str(base.resolve())]
-    run = _Run(tools, job)
-    run.go(options)
-    if _STATISTICS not in run.said:
-        # Seen once in some 300 runs, on 2 cores at load 8: exit code 0, and the output ended after the first window.
+
+    def go() -> _Run:
         run = _Run(tools, job)
         run.go(options)
+        return run
+
+    run = _to_the_end(go, lambda run: run.said, _LAST_STATISTIC)
     perplexity, error, divergence = parse_divergence(run.said)
     if not (math.isfinite(perplexity) and math.isfinite(divergence.mean)):
         again = _Run(tools, job)
