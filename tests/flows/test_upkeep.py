@@ -66,7 +66,10 @@ def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_
         "SHA256SUMS",
         "Tiny-Instruct-Q4_K_M.gguf",
         "Tiny-Instruct.imatrix.gguf",
+        "params",
         "quantpress.json",
+        "system",
+        "template",
     ]
     assert sha256_of(out / "Tiny-Instruct-Q4_K_M.gguf") == entry.artifact.files[0].sha256
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=out, check=True)
