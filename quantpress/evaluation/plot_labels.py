@@ -88,9 +88,12 @@ def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Seque
 def _ranked_places(
     label: Label, obstacles: Sequence[Box], lines: Sequence[Line], frame: Box
 ) -> list[tuple[float, Box]]:
-    """All places of one label with what each costs whatever the other labels do, cheapest first."""
+    """All places of one label with what each costs whatever the other labels do, cheapest first. Places that leave the
+    frame are none where there are others."""
+    candidates = list(_candidates(label))
+    within = [(box, cost) for box, cost in candidates if box.outside(frame) == 0]
     places = []
-    for box, cost in _candidates(label):
+    for box, cost in within or candidates:
         room = box.padded(_PADDING)
         covered = box.outside(frame) * 4 + sum(room.overlap(obstacle) for obstacle in obstacles)
         struck = sum(_passes(line, room) for line in lines)
