@@ -86,7 +86,8 @@ def press_format(
                 published = _publish(plan, [entry], wave.made, around, checked)
                 rows += published
                 bench.workspace.remove_variant(each.recipe)
-                checked = _verify(plan, published, settings, failures)
+                if published:  # else nothing was committed, and what was verified before is not on record yet
+                    checked = _verify(plan, published, settings, failures)
     commit_checked(plan, source, settings, checked, card_context(plan, around), bench.workspace)
     return rows
 
