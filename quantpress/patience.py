@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from quantpress.errors import QuantpressError
 from quantpress.quota import COMMITS, CommitPace
+from quantpress.settings import HUGGING_FACE
 
 if TYPE_CHECKING:
     import httpx
@@ -123,7 +124,7 @@ def _patient_client(library: Any, patience: Patience, hooks: Any, pace: CommitPa
         return request
 
     def send(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
-        if request.method == "POST" and "/commit/" in request.url.path:
+        if _is_limited(request):
             pace.take()
         response = _patiently(lambda: plain.send(self, request, **options), request, patience, broken)
         if options.get("stream"):
@@ -137,6 +138,13 @@ def _patient_client(library: Any, patience: Patience, hooks: Any, pace: CommitPa
     )
     timeout = library.Timeout(_SILENCE, connect=_CONNECTING)
     return cast("httpx.Client", kind(event_hooks=hooks, follow_redirects=True, timeout=timeout))
+
+
+def _is_limited(request: httpx.Request) -> bool:
+    """Whether it is a commit to huggingface.co, whose limit is known beforehand; other Hubs say theirs with a 429."""
+    return (
+        request.method == "POST" and "/commit/" in request.url.path and str(request.url).startswith(f"{HUGGING_FACE}/")
+    )
 
 
 def _resumable(library: Any, stream: Any) -> Any:

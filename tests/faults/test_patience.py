@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,8 +22,9 @@ from quantpress.files import sha256_of
 from quantpress.hub import explained, hub_client
 from quantpress.localhub.server import RunningHub
 from quantpress.manifest import MANIFEST_FILE
-from quantpress.patience import Patience, be_patient, seconds_told
+from quantpress.patience import Patience, be_patient, http_library, seconds_told
 from quantpress.publish import SUMS_FILE, Outrun, Revision, ensure_repo, publish
+from quantpress.quota import COMMITS
 from tests.faults.line import Fault, Line, Request
 
 #: Two parts of the embedded Hub's multipart uploads.
@@ -138,6 +139,32 @@ def test_a_failed_upload_is_one_line(repo: str, api: HfApi, hub: RunningHub, lin
         publish(api, repo, revision(tmp_path), heads, "one")
     assert "signature" not in str(caught.value)
     assert len(HfApi(endpoint=hub.endpoint).list_repo_commits(repo)) == 1
+
+
+@pytest.mark.timeout(120)
+def test_an_embedded_hub_takes_any_number_of_commits_at_once(repo: str, api: HfApi) -> None:
+    api.create_repo(repo)
+    for number in range(COMMITS + 5):
+        operation = CommitOperationAdd("n", str(number).encode())
+        api.create_commit(repo, [operation], commit_message=str(number))
+    assert len(api.list_repo_commits(repo)) == COMMITS + 6
+
+
+def test_commits_to_huggingface_co_wait_for_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its limit cannot be met here without reaching it: what would be sent to it is answered in its place.
+    library = http_library()
+    monkeypatch.setattr(
+        library.HTTPTransport, "handle_request", lambda _, request: library.Response(200, request=request)
+    )
+    hub_client("https://huggingface.co")
+    waits: list[float] = []
+    monkeypatch.setattr(get_session().pace, "sleep", waits.append)
+    for _ in range(COMMITS):
+        get_session().post("https://huggingface.co/api/models/press/m/commit/main")
+    get_session().post("https://huggingface.co/api/models/press/m/branch/4bit")
+    assert waits == []
+    get_session().post("https://huggingface.co/api/models/press/m/commit/4bit")
+    assert [round(wait / 60) for wait in waits] == [60]
 
 
 @contextmanager
