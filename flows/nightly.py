@@ -14,7 +14,8 @@ from flows.stage import StageFailed, stage
 from quantpress.catalog_file import load_catalog
 from quantpress.hub import source_hub, target_hub
 from quantpress.orphans import find_orphans
-from quantpress.plan import ModelPlan, Step, plan_catalog
+from quantpress.plan import ModelPlan, Step
+from quantpress.planning import plan_catalog
 from quantpress.report import ModelReport
 from quantpress.settings import load_settings
 from quantpress.workspace import remove_idle_work

@@ -23,7 +23,7 @@ from quantizers.protocol import Job
 from quantpress import press
 from quantpress.card import CardContext
 from quantpress.catalog import model_name
-from quantpress.comparison_page import comparison_repo
+from quantpress.comparison_state import comparison_repo
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
 from quantpress.manifest import Alias, Entry

@@ -14,23 +14,18 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import format_stages
-from flows.committing import ATTEMPTS
 from flows.press_cards import press_cards
 from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress import press
-from quantpress.catalog import model_name
 from quantpress.catalog_file import load_catalog
 from quantpress.collection import keep_collection
-from quantpress.comparison_page import Place, comparison_repo, compose_comparison
-from quantpress.comparison_report import read_manifests
-from quantpress.errors import QuantpressError
+from quantpress.comparison_publication import open_comparison, publish_comparison
 from quantpress.evaluation.base import Baseline
-from quantpress.gating import gate_like_source
 from quantpress.hub import explained, source_hub, target_hub
-from quantpress.plan import FormatPlan, ModelPlan, plan_catalog
-from quantpress.publish import Outrun, ensure_repo, publish
+from quantpress.plan import FormatPlan, ModelPlan
+from quantpress.planning import plan_catalog
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
@@ -81,30 +76,18 @@ def check(source: Source, bench: press.Bench) -> WeightsReport:
 
 @stage("collection of {source.record.repo}")
 def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
-    """Keeps the collection of the model in step with those of its repositories that exist."""
+    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too."""
     hub = target_hub(settings)
+    comparison = open_comparison(hub, settings.namespace, source.record, settings.private)
     with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
-        there = [repo_id for repo_id in repo_ids if hub.repo_exists(repo_id)]
+        there = [comparison, *(repo_id for repo_id in repo_ids if hub.repo_exists(repo_id))]
     keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
 
 
 @stage("comparison of {source.record.repo}")
-def compare(source: Source, settings: Settings, folder: Path) -> None:
-    """Publishes the comparison of all that is published of the model; no commit where it says the same as before."""
-    hub = target_hub(settings)
-    repo_id = comparison_repo(settings.namespace, model_name(source.record.repo))
-    place = Place(settings.namespace, settings.target_endpoint)
-    for _ in range(ATTEMPTS):
-        manifests = read_manifests(hub, settings.namespace, source.record.repo)
-        revision = compose_comparison(manifests, place, folder)
-        heads = ensure_repo(hub, repo_id, settings.private)
-        gate_like_source(hub, repo_id, source.record)
-        try:
-            publish(hub, repo_id, revision, heads, f"Compare what is made of {source.record.repo}")
-        except Outrun:
-            continue
-        return
-    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times")
+def compare(source: Source, settings: Settings) -> None:
+    """Publishes the comparison of all that is published of the model."""
+    publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private)
 
 
 @stage("baseline: transformers")
@@ -160,14 +143,18 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
 
 
 def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> None:
-    """Comparison and collection, best effort: what is published is no worse where they lag behind by a night."""
-    plots = Workspace(settings.home, source.record.repo, source.record.sha).work / "comparison"
+    """Collection and comparison, best effort: what is published is no worse where they lag behind by a night.
+
+    The comparison's commit comes last: by it the next plan sees that all before it was done.
+    """
     try:
-        compare(source, settings, plots)
-        repo_ids = [comparison_repo(settings.namespace, model_name(source.record.repo))]
-        collect(source, repo_ids + [each.repo_id for each in plan.formats], settings)
+        collect(source, [each.repo_id for each in plan.formats], settings)
     except StageFailed as error:
-        get_run_logger().warning("comparison or collection was not kept: %s", error)
+        get_run_logger().warning("the collection was not kept: %s", error)
+    try:
+        compare(source, settings)
+    except StageFailed as error:
+        get_run_logger().warning("the comparison was not kept: %s", error)
 
 
 def _can_be_made(repo: str, plan: FormatPlan, bench: press.Bench, failures: list[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantizers import formats, quantizer
 from quantpress.card import CardContext
-from quantpress.comparison_page import comparison_repo
+from quantpress.comparison_state import comparison_repo
 from quantpress.errors import QuantpressError
 from quantpress.hub import explained
 from quantpress.manifest import Manifest

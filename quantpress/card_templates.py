@@ -18,11 +18,13 @@ _USED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["'
 
 
 def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
-    """Hex SHA-256 of the templates that a format's card is made by: its own, and those that it rests on.
+    """:func:`fingerprint` of the template of a format's card. Empty where the format has no template."""
+    return fingerprint([f"{format_name}.md.jinja"], templates)
 
-    Empty where the format has no template.
-    """
-    digest, waiting, seen = hashlib.sha256(), [f"{format_name}.md.jinja"], set()
+
+def fingerprint(names: Sequence[str], templates: Path = TEMPLATES) -> str:
+    """Hex SHA-256 of templates and of those that they rest on. Empty where there are none."""
+    digest, waiting, seen = hashlib.sha256(), list(names), set[str]()
     while waiting:
         name = waiting.pop()
         file = templates / name

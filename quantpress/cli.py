@@ -81,7 +81,7 @@ def plan(
     """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
     from quantpress.hub import source_hub, target_hub
     from quantpress.orphans import find_orphans
-    from quantpress.plan import plan_catalog
+    from quantpress.planning import plan_catalog
     from quantpress.quota import storage_used
     from quantpress.tables import print_plan
 
@@ -105,7 +105,7 @@ def run(
 ) -> None:
     """Carries the plan out here and now, through the Prefect flow."""
     from quantpress.hub import prepare_hub_client
-    from quantpress.plan import require_plannable
+    from quantpress.planning import require_plannable
     from quantpress.tables import print_results
 
     loaded, settings = load(catalog)

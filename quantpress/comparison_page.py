@@ -19,6 +19,7 @@ from quantpress.card_front_matter import front_matter
 from quantpress.card_markdown import Markdown
 from quantpress.card_templates import TEMPLATES, markdown_environment
 from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats, merge
+from quantpress.comparison_state import STATE_FILE, comparison_repo, state_of
 from quantpress.evaluation.plots import (
     DIVERGENCE_PLOT,
     MEMORY_DIVERGENCE_PLOT,
@@ -30,9 +31,6 @@ from quantpress.evaluation.plots import (
 from quantpress.manifest import Manifest
 from quantpress.publish import Revision
 from quantpress.settings import HUGGING_FACE
-
-#: The suffix of the repository that holds the comparison: ``{namespace}/{Model}-quantized``.
-COMPARISON_SUFFIX = "quantized"
 
 _PLOTS = {
     DIVERGENCE_PLOT: "Divergence against size",
@@ -55,13 +53,9 @@ class Place:
         return HUGGING_FACE if self.endpoint in (None, HUGGING_FACE) else ""
 
 
-def comparison_repo(namespace: str, model_name: str) -> str:
-    """The repository of a model's comparison; the model's other repos link to it."""
-    return f"{namespace}/{model_name}-{COMPARISON_SUFFIX}"
-
-
 def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: Path) -> Revision:
-    """What the comparison's repository shall hold: README.md, plots, and the same figures as HTML, JSON and CSV.
+    """What the comparison's repository shall hold: README.md, plots, the same figures as HTML, JSON and CSV, and its
+    state.
 
     ``manifests`` are those of ``main`` by repo id, ``folder`` is where plots are drawn. Equal manifests give equal
     bytes. Raises :class:`~quantpress.errors.BadInput` where there is no manifest.
@@ -72,6 +66,7 @@ def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: 
         "comparison.html": as_html(comparison, plots),
         "comparison.json": as_json(comparison),
         "comparison.csv": as_csv(comparison),
+        STATE_FILE: state_of(manifests).to_json(),
     }
     uploads: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
     return Revision("main", uploads | {plot.name: plot for plot in plots})

@@ -21,7 +21,8 @@ from quantpress.evaluation.text import calibration_text
 from quantpress.files import place, write_bytes
 from quantpress.gate import require_agreement
 from quantpress.manifest import Alias, Entry
-from quantpress.plan import FormatPlan, ModelPlan, VariantPlan, plan_format
+from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
+from quantpress.planning import plan_format
 from quantpress.publish import Revision
 from quantpress.published import Published
 from quantpress.recipe import Calibration

@@ -18,6 +18,7 @@ from quantpress.card import CardContext, render_card
 from quantpress.card_context import gather_context
 from quantpress.card_markdown import one_line
 from quantpress.card_templates import templates_fingerprint
+from quantpress.comparison_publication import publish_comparison
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
@@ -40,19 +41,19 @@ _PLOTS = (PERPLEXITY_PLOT, DIVERGENCE_PLOT)
 
 @dataclass(frozen=True)
 class Retraction:
-    """What was withdrawn: the commits that did it, by branch, and what the new cards had to go without, if anything."""
+    """What was withdrawn: the commits that did it, by branch, and what could not be done beside."""
 
     repo_id: str
     variant: str
     reason: str
     commits: dict[str, str]
-    warning: str | None
+    warnings: list[str]
 
 
 def retract(
     target_hub: HfApi, source_hub: HfApi, repo_id: str, variant: str, reason: str, settings: Settings
 ) -> Retraction:
-    """Withdraws one variant of a repo, a commit on each branch that lists it.
+    """Withdraws one variant of a repo, a commit on each branch that lists it, and compares anew what is left.
 
     Raises :class:`BadInput` for an empty reason, a repo that is not ours, and a variant that is not published there.
     """
@@ -70,7 +71,13 @@ def retract(
                 commits[branch] = _commit(target_hub, published, branch, variant, reason, context)
         except Outrun:
             continue
-        return Retraction(repo_id, variant, reason, commits, warning)
+        warnings = [warning] if warning else []
+        try:
+            source = published.manifests["main"].source
+            publish_comparison(target_hub, repo_id.partition("/")[0], source, settings.private)
+        except QuantpressError as error:
+            warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
+        return Retraction(repo_id, variant, reason, commits, warnings)
     raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times; run again when they have ended")
 
 

@@ -27,8 +27,8 @@ def retract(
     _, settings = load_optional(catalog)
     hubs = target_hub(settings), source_hub(settings)
     done = withdraw(*hubs, repo, variant, reason, settings)
-    if done.warning:
-        typer.echo(f"quantpress: {done.warning}", err=True)
+    for warning in done.warnings:
+        typer.echo(f"quantpress: {warning}", err=True)
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
         return

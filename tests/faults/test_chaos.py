@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from quantpress.comparison_report import read_manifests
+from quantpress.comparison_state import why_outdated
 from quantpress.localhub.server import running_hub
 from tests.faults.chaos import AtRequest, Chaos, MortalHub, random_instants
 from tests.faults.history import assert_published_once
@@ -19,7 +21,7 @@ from tests.faults.line import bad_line
 from tests.flows.operating import Operator, prefect_server
 
 MODEL = "upstream/Tiny-Instruct"
-REPO = "Tiny-Instruct-GGUF"
+REPO, COMPARISON = "Tiny-Instruct-GGUF", "Tiny-Instruct-quantized"
 LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
 
 
@@ -55,6 +57,8 @@ def carry_on(
             hub_ends = AtRequest("upload", chance.randint(1, 4), chance.random()) if chance.random() < 0.4 else None
             done = chaos.live(None if enough else next(instants), hub_ends, QUANTPRESS_NAMESPACE=namespace)
         assert_published_once(chaos.operator.folder / "hub", f"{namespace}/{REPO}", ladder)
+        manifests = read_manifests(chaos.operator.api, namespace, MODEL)
+        assert why_outdated(chaos.operator.api, f"{namespace}/{COMPARISON}", manifests) is None
         home = chaos.operator.folder / "home"
         assert not list((home / "work").glob("*"))
         assert not list(home.rglob("*.tmp"))

@@ -15,6 +15,7 @@ from tests.flows.operating import Operator
 pytestmark = pytest.mark.slow
 
 MODEL, REPO = "upstream/Tiny-Instruct", "press/Tiny-Instruct-GGUF"
+COMPARISON = "press/Tiny-Instruct-quantized"
 
 
 def entry_of(operator: Operator, variant: str) -> Entry:
@@ -84,6 +85,8 @@ def test_a_retracted_rung_stays_away(pressed: Operator) -> None:
     assert out.startswith(f"{REPO}@main: Q4_K_M is retracted, commit ")
     names = pressed.api.list_repo_files(REPO)
     assert [name for name in names if name.endswith(".gguf")] == ["Tiny-Instruct.imatrix.gguf"]
+    path = pressed.api.hf_hub_download(COMPARISON, "comparison.json", cache_dir=pressed.folder / "look")
+    assert json.loads(Path(path).read_text())["variants"] == []
     (step,) = pressed.plan()
     assert (step["action"], step["reason"]) == ("keep", "retracted: its scales were wrong")
 

@@ -117,7 +117,13 @@ def test_the_repository_holds_page_plots_and_data_and_equal_manifests_give_equal
     one, two = (compose_comparison({GGUF: gguf(), GPTQ: gptq()}, Place("press"), tmp_path / name) for name in "ab")
 
     plots = {"divergence.png", "divergence-memory.png", "perplexity.png", "perplexity-memory.png"}
-    assert set(one.uploads) == plots | {"README.md", "comparison.html", "comparison.json", "comparison.csv"}
+    assert set(one.uploads) == plots | {
+        "README.md",
+        "comparison.csv",
+        "comparison.html",
+        "comparison.json",
+        "made_from.json",
+    }
     contents = [
         {name: item if isinstance(item, bytes) else item.read_bytes() for name, item in each.uploads.items()}
         for each in (one, two)

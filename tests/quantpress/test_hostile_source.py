@@ -20,7 +20,8 @@ from quantpress.card import CardContext, render_card
 from quantpress.catalog_file import parse_catalog
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import RunningHub, running_hub
-from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.plan import ModelPlan
+from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
 from quantpress.source import chat_template, fetch, look_up_source
 from tests.quantpress import samples

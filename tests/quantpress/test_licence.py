@@ -17,7 +17,8 @@ from quantpress.errors import Refused
 from quantpress.gating import gate_fields, gate_like_source
 from quantpress.licence import require_permission
 from quantpress.localhub.server import RunningHub, running_hub
-from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.plan import ModelPlan
+from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
 from quantpress.source import look_up_source
 from tests.quantpress import samples

@@ -17,11 +17,13 @@ from safetensors.numpy import save
 from quantizers.gguf.quantizer import GGUF
 from quantpress.card_templates import templates_fingerprint
 from quantpress.catalog_file import parse_catalog
+from quantpress.comparison_state import state_of
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest, Verdict
-from quantpress.plan import ModelPlan, plan_catalog
+from quantpress.manifest import Manifest, Verdict, parse_manifest
+from quantpress.plan import ModelPlan
+from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
 from tests.quantpress import samples
 
@@ -93,6 +95,13 @@ def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> N
     card = templates_fingerprint("gguf")
     manifest: Manifest = sample.model_copy(update={"entries": [changed], "shared": [], "card": card})
     press.put(repo_id, {"quantpress.json": manifest.to_json().encode()})
+    compared_as(press, repo_id, manifest)
+
+
+def compared_as(press: Press, repo_id: str, manifest: Manifest) -> None:
+    """Publishes a comparison that was made from this manifest alone."""
+    comparison = repo_id.removesuffix("-GGUF") + "-quantized"
+    press.put(comparison, {"made_from.json": state_of({repo_id: manifest}).to_json().encode()})
 
 
 def test_a_model_that_nobody_pressed_is_new(press: Press) -> None:
@@ -121,8 +130,9 @@ def test_cards_that_other_templates_made_are_rendered_again(press: Press) -> Non
     press.source("up/Cards")
     published_as(press, "press/Cards-GGUF", press.plan(line)[0])
     manifest = press.api.hf_hub_download("press/Cards-GGUF", "quantpress.json", local_dir=press.home)
-    outdated = json.loads(Path(manifest).read_text()) | {"card": "0" * 64}
-    press.put("press/Cards-GGUF", {"quantpress.json": json.dumps(outdated).encode()})
+    outdated = json.dumps(json.loads(Path(manifest).read_text()) | {"card": "0" * 64}).encode()
+    press.put("press/Cards-GGUF", {"quantpress.json": outdated})
+    compared_as(press, "press/Cards-GGUF", parse_manifest(outdated, "press/Cards-GGUF"))
     (plan,) = press.plan(line)
     assert [(step.variant, step.action, step.reason) for step in plan.steps] == [
         ("Q8_0", "keep", "up to date"),
@@ -130,6 +140,36 @@ def test_cards_that_other_templates_made_are_rendered_again(press: Press) -> Non
     ]
     assert plan.has_work
     assert not plan.formats[0].to_make
+
+
+def test_a_comparison_that_is_older_than_what_it_compares_is_made_anew(press: Press) -> None:
+    line = {"repo": "up/Compared", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Compared")
+    (plan,) = press.plan(line)
+    assert plan.comparison is None  # nothing to compare
+    published_as(press, "press/Compared-GGUF", plan)
+    assert not press.plan(line)[0].has_work
+
+    def compared() -> tuple[bool, str, str, str] | None:
+        (plan,) = press.plan(line)
+        assert not plan.formats[0].has_work
+        step = plan.comparison
+        return step and (plan.has_work, step.action, step.repo_id, step.reason)
+
+    repo_id = "press/Compared-quantized"
+    state = json.loads(Path(press.api.hf_hub_download(repo_id, "made_from.json", local_dir=press.home)).read_text())
+    for changed, reason in [
+        ({"manifests": {"press/Compared-GGUF": "0" * 64}}, "older than the manifest of press/Compared-GGUF"),
+        ({"manifests": {}}, "older than the manifest of press/Compared-GGUF"),
+        ({"templates": "0" * 64}, "the comparison's templates changed"),
+        ({"more": 1}, "made_from.json of the comparison is not of this version"),
+    ]:
+        press.put(repo_id, {"made_from.json": json.dumps(state | changed).encode()})
+        found = compared()
+        assert found is not None and found[:3] == (True, "compare", repo_id)
+        assert found[3].endswith(reason)
+    press.api.delete_repo(repo_id)
+    assert compared() == (True, "compare", repo_id, "its formats are not compared yet")
 
 
 def test_a_withheld_variant_is_not_made_again(press: Press) -> None:

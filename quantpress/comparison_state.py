@@ -1,0 +1,76 @@
+"""What a published comparison was made from, and so whether it still says what the manifests say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from quantpress.card_templates import fingerprint
+from quantpress.hub import explained
+from quantpress.manifest import Manifest
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+#: The file beside a comparison that holds its state.
+STATE_FILE = "made_from.json"
+
+COMPARISON_TEMPLATES = ("comparison.md.jinja", "comparison.html.jinja")
+
+#: The suffix of the repository that holds the comparison: ``{namespace}/{Model}-quantized``.
+COMPARISON_SUFFIX = "quantized"
+
+
+def comparison_repo(namespace: str, model_name: str) -> str:
+    """The repository of a model's comparison; the model's other repos link to it."""
+    return f"{namespace}/{model_name}-{COMPARISON_SUFFIX}"
+
+
+class ComparisonState(BaseModel):
+    """The SHA-256 of each manifest by repo id, and of the templates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    manifests: dict[str, str]
+    templates: str
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def state_of(manifests: Mapping[str, Manifest]) -> ComparisonState:
+    """The state of a comparison that is made of these manifests now."""
+    hashes = {repo_id: hashlib.sha256(each.to_json().encode()).hexdigest() for repo_id, each in manifests.items()}
+    return ComparisonState(manifests=hashes, templates=fingerprint(COMPARISON_TEMPLATES))
+
+
+def why_outdated(api: HfApi, repo_id: str, manifests: Mapping[str, Manifest]) -> str | None:
+    """Why the comparison in ``repo_id`` is to be made anew; None where it need not be.
+
+    ``manifests`` are those of ``main`` by repo id. Others that it compares, of formats that nobody asks about, are not
+    looked at. Raises :class:`~quantpress.errors.QuantpressError` where the Hub cannot be reached.
+    """
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+
+    if not manifests:
+        return None
+    with explained(api.endpoint, f"reading {repo_id}"):
+        try:
+            # By its commit: for a branch the client may give what it had before.
+            head = api.model_info(repo_id).sha
+            text = Path(api.hf_hub_download(repo_id, STATE_FILE, revision=head)).read_bytes()
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
+            return "its formats are not compared yet"
+    try:
+        published = ComparisonState.model_validate_json(text)
+    except ValidationError:
+        return f"{STATE_FILE} of the comparison is not of this version"
+    now = state_of(manifests)
+    if published.templates != now.templates:
+        return "the comparison's templates changed"
+    moved = [name for name, found in now.manifests.items() if published.manifests.get(name) != found]
+    return f"its comparison is older than the manifest of {', '.join(moved)}" if moved else None
