@@ -81,7 +81,7 @@ def format_baseline(bench: press.Bench, plan: FormatPlan, job: Job, reference: B
 def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
     """Divides the variants to be made into waves whose files take at most ``budget`` bytes (None: any)."""
     variants = [planned.variant for planned in plan.to_press]
-    return quantizer(plan.format).layout(job, variants, budget)
+    return quantizer(plan.format).layout(job, variants, [each.variant for each in plan.standing], budget)
 
 
 @stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")

@@ -82,7 +82,9 @@ def press_format(
     for wave in chain(quantized(waves, bench, make), _published_before(plan, bench, settings, failures)):
         for each in wave.variants:
             entry = _measure(each, wave, around, failures)
-            if entry is not None:
+            if entry is None:
+                bench.workspace.remove_files(each.recipe)
+            else:
                 published = _publish(plan, [entry], wave.made, around, checked)
                 rows += published
                 bench.workspace.remove_variant(each.recipe)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 from prefect import get_run_logger
@@ -37,6 +38,19 @@ Quantized = Callable[[list[list[VariantPlan]], press.Bench, Make], Iterator[Wave
 
 
 def layout(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> tuple[Layout, Quantized]:
+    """The waves, and how they are made. What a run that was killed left on the disk is a wave of its own and the first,
+    made by itself: the others need its place."""
+    order, quantized = _cut(plan, job, bench, budget)
+    left = {each.variant.name for each in plan.to_press if press.left_on_disk(bench, each)}
+    first = [name for wave in order.waves for name in wave if name in left]
+    if not first:
+        return order, quantized
+    rest = [[name for name in wave if name not in left] for wave in order.waves]
+    waves = [first, *filter(None, rest)]
+    return order.model_copy(update={"waves": waves}), partial(_quantized_after_the_first, quantized)
+
+
+def _cut(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> tuple[Layout, Quantized]:
     """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
     variant needs more than half of it."""
     if not plan.to_press:
@@ -52,6 +66,14 @@ def _quantized_in_turn(waves: list[list[VariantPlan]], bench: press.Bench, make:
     """Each wave is quantized when the one before is published."""
     for wave in waves:
         yield Wave(wave, make(wave, bench), bench)
+
+
+def _quantized_after_the_first(
+    quantized: Quantized, waves: list[list[VariantPlan]], bench: press.Bench, make: Make
+) -> Iterator[Wave]:
+    """The first wave alone, then the others."""
+    yield from _quantized_in_turn(waves[:1], bench, make)
+    yield from quantized(waves[1:], bench, make)
 
 
 def _quantized_ahead(waves: list[list[VariantPlan]], bench: press.Bench, make: Make) -> Iterator[Wave]:

@@ -7,6 +7,7 @@ a :class:`Job` as JSON and writes a :class:`Result` as JSON; everything heavy is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -115,6 +116,9 @@ class Quantizer(Protocol):
     format: str
     #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
     suffix: str
+    #: Whether ``quantize`` and ``quantize_wave`` go on from the files that an equal job left in ``job.out`` when it was
+    #: killed; else the folder is emptied before.
+    continues: bool
 
     @property
     def engine(self) -> Engine:
@@ -158,17 +162,18 @@ class Quantizer(Protocol):
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
 
-    def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
+    def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
         """Divides variants into waves whose files take at most ``budget`` bytes (None: any).
 
-        ``job`` is the one that ``prepare`` ran.
+        ``job`` is the one that ``prepare`` ran. ``standing`` variants of the same weights have their files already: a
+        variant that would be the same is an alias of theirs.
         """
 
     def quantize(self, job: Job) -> Output:
         """Makes the files of ``job.variant`` in ``job.out``. Runs in a child process."""
 
-    def quantize_wave(self, jobs: list[Job]) -> list[Output]:
-        """Makes several variants of one wave at once, an output per job. Runs in a child process."""
+    def quantize_wave(self, jobs: list[Job]) -> Iterable[Output]:
+        """Makes several variants of one wave at once: an output per job, as it is done. Runs in a child process."""
 
     def refresh(self, job: Job) -> None:
         """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``: the same weights,

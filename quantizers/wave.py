@@ -9,7 +9,7 @@ from pathlib import Path
 from quantizers import quantizer_of
 from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
 from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
-from quantpress.child import explained_exit
+from quantpress.child import explained_exit, keep
 from quantpress.files import write_text
 
 
@@ -20,13 +20,16 @@ class Wave(Record):
 
 
 class WaveResult(Record):
-    """A result per job, in their order; each has an equal share of the wave's seconds, and the wave's peak memory."""
+    """A result per job, in their order; each has an equal share of the wave's seconds until it was done, and the peak
+    memory until then."""
 
     results: list[Result]
 
 
 class OneByOne:
     """For formats whose variants are checkpoints that share no work: every variant is a wave of its own."""
+
+    continues = False
 
     def check(self, job: Job) -> None:
         """Nothing that the plan did not see in config.json already."""
@@ -39,7 +42,7 @@ class OneByOne:
 
         refresh_checkpoint(job)
 
-    def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
+    def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
         return Layout(waves=[[variant.name] for variant in variants])
 
     def quantize_wave(self, jobs: list[Job]) -> list[Output]:
@@ -52,12 +55,17 @@ def main(wave_file: Path, result_file: Path) -> None:
         job.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outputs = quantizer_of(wave.jobs[0].variant).quantize_wave(wave.jobs)
-    share = (time.monotonic() - started) / len(outputs)
-    peak, on_device = peak_memory_bytes(), peak_device_memory_bytes()
-    results = [
-        Result(output=output, seconds=share, peak_memory_bytes=peak, peak_device_memory_bytes=on_device)
-        for output in outputs
-    ]
+    results = []
+    for job, output in zip(wave.jobs, outputs, strict=True):
+        result = Result(
+            output=output,
+            seconds=(time.monotonic() - started) / len(wave.jobs),
+            peak_memory_bytes=peak_memory_bytes(),
+            peak_device_memory_bytes=peak_device_memory_bytes(),
+        )
+        # Beside the variant's files: a press that dies before the wave is done finds what is done of it.
+        keep(job, result, job.out.parent)
+        results.append(result)
     write_text(result_file, WaveResult(results=results).model_dump_json(indent=1))
 
 

@@ -163,6 +163,8 @@ def _notes(entry: Entry, comparison: Comparison) -> list[str]:
                 if closer
                 else f"{other.variant} is smaller and measures as close"
             )
+    if reason := entry.artifact.details.get("by_llama_quantize"):
+        notes.append(f"made by llama-quantize by itself: {reason}")
     if evaluation.non_finite:
         notes.append(f"{evaluation.non_finite} of {evaluation.scored_tokens} positions gave no finite number")
     return notes

@@ -143,6 +143,13 @@ def _without_threads(text: str | bytes) -> Any:
         return None
 
 
+def begin(job: BaseModel, folder: Path) -> None:
+    """Notes in ``folder`` that another child is to do a job, so that :func:`begun` finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    write_text(folder / "job.json", job.model_dump_json(indent=1))
+
+
 def keep(job: BaseModel, result: BaseModel, folder: Path) -> None:
     """Notes in ``folder`` what became of a job that another child did, so that :func:`finished` finds it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,19 @@ class FormatPlan:
         return self._to("verify")
 
     @property
+    def standing(self) -> list[VariantPlan]:
+        """Published variants that stay as they are, beside those to be quantized: made with the same preparation."""
+        shared = {variant.recipe.preparation_fingerprint for variant in self.to_press}
+        published = [*self._to("keep"), *self._to("verify"), *self._to("evaluate"), *self._to("card")]
+        return [
+            variant
+            for variant in published
+            if variant.recipe.preparation_fingerprint in shared
+            and (entry := self.published.entry(variant.variant.name, variant.variant.branch)) is not None
+            and entry.status == "published"
+        ]
+
+    @property
     def cards_only(self) -> bool:
         """Whether cards and manifest must be committed whatever else there is to do."""
         return bool(self.card or self._to("card") or self.to_verify)

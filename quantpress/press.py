@@ -16,7 +16,7 @@ from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
 from quantpress.catalog import CalibrationLine, GateLine, model_name
-from quantpress.child import begun, finished, keep, run_child
+from quantpress.child import begin, begun, finished, run_child
 from quantpress.estimate import windows_within
 from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
@@ -135,9 +135,9 @@ def quantize(bench: Bench, planned: VariantPlan) -> Made:
     made = _made_before(bench, planned)
     if made is not None:
         return made
-    job = job_of(bench, "quantize", planned.variant, planned.recipe)
-    shutil.rmtree(job.out, ignore_errors=True)
-    return Made(job.out, run_child("quantizers.job", job, Result, bench.workspace.variant(planned.recipe)))
+    job, folder = job_of(bench, "quantize", planned.variant, planned.recipe), bench.workspace.variant(planned.recipe)
+    _leave_what_goes_on(job, folder)
+    return Made(job.out, run_child("quantizers.job", job, Result, folder))
 
 
 def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
@@ -150,19 +150,26 @@ def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
 
 
 def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
-    """All or none are made."""
+    """All are made, or some and an error; what was made is found by the next call."""
     jobs = [job_of(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
-    order, folder = Wave(jobs=jobs), bench.workspace.wave([planned.recipe for planned in wave])
-    found = finished(order, WaveResult, folder)
-    if found is None or not all(_all_there(job.out, each) for job, each in zip(jobs, found.results, strict=True)):
-        for job in jobs:
-            shutil.rmtree(job.out, ignore_errors=True)
-        found = run_child("quantizers.wave", order, WaveResult, folder)
-    made = []
-    for planned, job, result in zip(wave, jobs, found.results, strict=True):
-        keep(job, result, bench.workspace.variant(planned.recipe))
-        made.append(Made(job.out, result))
-    return made
+    for planned, job in zip(wave, jobs, strict=True):
+        folder = bench.workspace.variant(planned.recipe)
+        _leave_what_goes_on(job, folder)
+        begin(job, folder)
+    folder = bench.workspace.wave([planned.recipe for planned in wave])
+    found = run_child("quantizers.wave", Wave(jobs=jobs), WaveResult, folder)
+    return [Made(job.out, result) for job, result in zip(jobs, found.results, strict=True)]
+
+
+def _leave_what_goes_on(job: Job, folder: Path) -> None:
+    """Empties the job's folder, unless the quantizer goes on from what an equal job left there."""
+    if not (quantizer(job.variant.format).continues and begun(job, folder)):
+        shutil.rmtree(job.out, ignore_errors=True)
+
+
+def left_on_disk(bench: Bench, planned: VariantPlan) -> bool:
+    """Whether files of a variant lie there, of a run that was killed before they were published."""
+    return any((bench.workspace.variant(planned.recipe) / "files").glob("*"))
 
 
 def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:

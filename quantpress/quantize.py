@@ -91,7 +91,7 @@ def quantize(
     with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
         _provide(order.model, source, bench, hub, report)
         work = _prepare(format_plan, source, bench, report)
-        layout = work.chosen.layout(work.job, [each.variant for each in format_plan.to_press], settings.disk_budget)
+        layout = work.chosen.layout(work.job, [each.variant for each in format_plan.to_press], [], None)
         entries, made, failures = _make(work, layout, report)
         failures += [step.reason for step in format_plan.blocked]
         failures += [f"{name}: {reason}" for name, reason in layout.refused.items()]

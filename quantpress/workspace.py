@@ -52,6 +52,10 @@ class Workspace:
         """Removes a published variant's files and figures: both are on the Hub now."""
         shutil.rmtree(self.variant(recipe), ignore_errors=True)
 
+    def remove_files(self, recipe: Recipe) -> None:
+        """Removes a variant's files, whose place the next ones need; logs stay."""
+        shutil.rmtree(self.variant(recipe) / "files", ignore_errors=True)
+
     def remove_work(self) -> None:
         """Removes work in progress; the source's download stays for the next run."""
         shutil.rmtree(self.work, ignore_errors=True)
@@ -85,14 +89,19 @@ def _lock_file(home: Path, repo: str) -> Path:
 
 def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
     """Removes work on the model's commits that no run goes on with: a run that was killed left it, and the source has
-    moved since, or all is published. ``keep`` is the sha that is worked on (None: none).
+    moved since, or all is published. ``keep`` is the sha that is worked on (None: none); downloads of the source at
+    other commits than it go, too.
 
     To be called where the model's place is held (:func:`alone`).
     """
     own = re.compile(re.escape(repo.replace("/", "--")) + "-([0-9a-f]{12})")
-    for folder in (home / "work").glob("*"):
+    for folder in [*(home / "work").glob("*"), *((home / "sources").glob("*") if keep else ())]:
         found = own.fullmatch(folder.name)
-        if found and not (keep and keep.startswith(found[1])):
+        if found is None or (keep and keep.startswith(found[1])):
+            continue
+        if folder.is_symlink():
+            folder.unlink()  # a folder of the operator's own
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from quantizers.gguf.ladder import DEFAULT, LADDERS, RUNGS, check_rung, unsuited
 from quantizers.gguf.unquantized import checked, made_from, storage_of, unquantized_file, unquantized_name
 from quantizers.protocol import Job, Layout, Output, Parameters, Variant
-from quantpress.errors import Refused
+from quantpress.errors import QuantpressError, Refused
 from quantpress.files import sha256_of, write_text
 
-_FALLBACKS = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback quantization")
+if TYPE_CHECKING:
+    from quantizers.gguf.rung_plan import RungPlan
 
 
 class GGUF:
@@ -21,6 +23,7 @@ class GGUF:
     format = "gguf"
     suffix = "GGUF"
     engine: Literal["llama.cpp", "transformers"] = "llama.cpp"
+    continues = True
 
     def ladders(self) -> dict[str, list[str]]:
         return {name: list(rungs) for name, rungs in LADDERS.items()}
@@ -108,14 +111,16 @@ class GGUF:
         )
         write_text(report_file(job.prepared, job.model_name), report.model_dump_json(indent=1) + "\n")
 
-    def layout(self, job: Job, variants: list[Variant], budget: int | None) -> Layout:
+    def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
         """Asks llama-quantize what it would make of each rung, which takes a tenth of a second each."""
         from quantizers.gguf.rung_plan import plan_rungs
         from quantizers.gguf.waves import cut_waves, disk_needed
         from quantpress.toolchain.llama_cpp import require
 
         model, imatrix = self.unquantized(job), imatrix_file(job.prepared, job.model_name)
-        plans = plan_rungs(require(), model, imatrix, [variant.name for variant in variants])
+        names, there = [variant.name for variant in variants], [variant.name for variant in standing]
+        planned = plan_rungs(require(), model, imatrix, [*there, *names], there)
+        plans = [plan for plan in planned if plan.rung in names]
         refused = {plan.rung: plan.refusal for plan in plans if plan.refusal}
         for plan in plans:
             if plan.refusal or plan.same_bytes_as or budget is None:
@@ -125,7 +130,9 @@ class GGUF:
                 refused[plan.rung] = (
                     f"its file of {plan.file_bytes / 1e9:.2f} GB{parts} would take more than the disk budget"
                 )
-        aliases = {plan.rung: plan.same_bytes_as for plan in plans if plan.same_bytes_as and plan.rung not in refused}
+        aliases = {plan.rung: plan.same_bytes_as for plan in plans if plan.same_bytes_as}
+        refused |= {name: refused[other] for name, other in aliases.items() if other in refused}
+        aliases = {name: other for name, other in aliases.items() if name not in refused}
         made = [plan for plan in plans if plan.rung not in refused and plan.rung not in aliases]
         waves = [[plan.rung for plan in wave] for wave in cut_waves(made, budget, job.split_above)]
         return Layout(waves=waves, aliases=aliases, refused=refused)
@@ -140,31 +147,70 @@ class GGUF:
             refresh_rung(require(), self.unquantized(job), imatrix, path, job.out / path.name)
 
     def quantize(self, job: Job) -> Output:
-        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out`` by llama-quantize."""
-        from quantizers.gguf.llama_quantize import quantize_alone
-        from quantpress.toolchain.llama_cpp import require
+        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``: as a wave of its own, and where the engine cannot, by
+        llama-quantize."""
+        (output,) = self.quantize_wave([job])
+        return output
 
-        model, imatrix = self.unquantized(job), imatrix_file(job.prepared, job.model_name)
-        said = quantize_alone(require(), model, imatrix, RUNGS[job.variant.name], rung_file(job), job.threads)
-        fallbacks = _FALLBACKS.search(said)
-        return _output(job, int(fallbacks[1]) if fallbacks else 0)
+    def quantize_wave(self, jobs: list[Job]) -> Iterator[Output]:
+        """Makes the files of all ``jobs`` in one pass over the model, byte for byte llama-quantize's.
 
-    def quantize_wave(self, jobs: list[Job]) -> list[Output]:
-        """Makes the files of all ``jobs`` in one pass over the model, byte for byte llama-quantize's."""
-        from quantizers.gguf.one_pass import write_rungs
+        A file that has its name is whole, and is not made again. What the engine cannot make llama-quantize makes,
+        and the output says why.
+        """
         from quantizers.gguf.rung_plan import plan_rungs
         from quantpress.toolchain.llama_cpp import require
-        from quantpress.toolchain.progress import plain_lines
 
-        first, tools = jobs[0], require()
+        first = jobs[0]
         model, imatrix = self.unquantized(first), imatrix_file(first.prepared, first.model_name)
-        plans = plan_rungs(tools, model, imatrix, [job.variant.name for job in jobs])
-        files = {job.variant.name: rung_file(job) for job in jobs}
-        write_rungs(tools, model, imatrix, plans, files, first.threads, plain_lines(print))
-        return [_output(job, plan.fallbacks) for job, plan in zip(jobs, plans, strict=True)]
+        plans = plan_rungs(require(), model, imatrix, [job.variant.name for job in jobs])
+        reasons = make_rungs(jobs, plans, model, imatrix)
+        for job, plan in zip(jobs, plans, strict=True):
+            yield _output(job, plan.fallbacks, reasons.get(plan.rung))
 
 
-def _output(job: Job, fallbacks: int) -> Output:
+def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Path) -> dict[str, str]:
+    """Makes those files of a wave that are not there; returns, by rung, why llama-quantize made it.
+
+    Raises :class:`Refused` for a rung that the model cannot have, :class:`QuantpressError` where several rungs cannot
+    be made at once: each can be tried alone then.
+    """
+    from quantizers.gguf.llama_quantize import quantize_alone
+    from quantizers.gguf.one_pass import write_rungs
+    from quantpress.toolchain.llama_cpp import require
+    from quantpress.toolchain.progress import plain_lines
+
+    tools, threads = require(), jobs[0].threads
+    files = {job.variant.name: rung_file(job) for job in jobs}
+    for plan in plans:
+        if plan.refusal:
+            raise Refused(plan.refusal)
+        remove_halves(files[plan.rung].parent)
+    reasons = {plan.rung: plan.by_llama_quantize for plan in plans if plan.by_llama_quantize is not None}
+    together = [plan for plan in plans if plan.rung not in reasons and not files[plan.rung].exists()]
+    try:
+        if together:
+            write_rungs(tools, model, imatrix, together, files, threads, plain_lines(print))
+    except QuantpressError as error:
+        if len(together) > 1:
+            raise
+        reasons[together[0].rung] = str(error)
+    for rung in reasons:
+        if not files[rung].exists():
+            quantize_alone(tools, model, imatrix, RUNGS[rung], files[rung], threads)
+    return reasons
+
+
+def remove_halves(folder: Path) -> None:
+    """Removes files and parts without their final names, which a killed child left."""
+    for left in folder.glob("*"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name.endswith(".tmp"):
+            left.unlink()
+
+
+def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
     from quantizers.gguf.imatrix import ImatrixReport
     from quantizers.gguf.projector import projector_report
     from quantizers.gguf.split import split_above
@@ -176,6 +222,8 @@ def _output(job: Job, fallbacks: int) -> Output:
     report = ImatrixReport.model_validate_json(report_file(job.prepared, job.model_name).read_bytes())
     imatrix = report.model_dump() | {"sha256": sha256_of(imatrix_file(job.prepared, job.model_name))}
     details = {"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix}
+    if by_llama_quantize is not None:
+        details["by_llama_quantize"] = by_llama_quantize
     if projector := projector_report(job.prepared, job.model_name):
         details["projector"] = projector.model_dump()
     return Output(

@@ -49,8 +49,12 @@ class RungPlan:
         return 8 * sum(data_bytes(tensor, tensor.target) for tensor in self.tensors) / weights
 
 
-def plan_rungs(tools: LlamaCpp, model: Path, imatrix: Path | None, rungs: Sequence[str]) -> list[RungPlan]:
+def plan_rungs(
+    tools: LlamaCpp, model: Path, imatrix: Path | None, rungs: Sequence[str], standing: Sequence[str] = ()
+) -> list[RungPlan]:
     """A plan per rung, in the order given, from llama-quantize's dry runs over the unquantized GGUF ``model``.
+
+    Of rungs of the same bytes one of ``standing``, which have their files already, keeps its own.
 
     Raises :class:`BadInput` when ``imatrix`` is no imatrix or lies in another folder than ``model``,
     ``QuantpressError`` when a dry run is not understood.
@@ -62,7 +66,7 @@ def plan_rungs(tools: LlamaCpp, model: Path, imatrix: Path | None, rungs: Sequen
     ggml, obstacle = load(tools)
     plans = [_plan(tools, model, imatrix, RUNGS[name], known) for name in rungs]
     plans = [replace(plan, by_llama_quantize=obstacle or _beyond(ggml, plan, importance)) for plan in plans]
-    return _with_same_bytes(_with_sizes(ggml, model, importance, plans))
+    return _with_same_bytes(_with_sizes(ggml, model, importance, plans), standing)
 
 
 def load(tools: LlamaCpp) -> tuple[Ggml | None, str | None]:
@@ -150,16 +154,17 @@ def _with_sizes(ggml: Ggml | None, model: Path, importance: Importance | None, p
     ]
 
 
-def _with_same_bytes(plans: list[RungPlan]) -> list[RungPlan]:
+def _with_same_bytes(plans: list[RungPlan], standing: Sequence[str]) -> list[RungPlan]:
     """Plans of equal types refer to the one that keeps its file.
 
-    That is the rung which clients load by default; else one of llama-quantize's own types before one with options;
-    else the one whose name promises most nearly the bits that it really has.
+    That is the one whose file is there; else the rung which clients load by default; else one of llama-quantize's own
+    types before one with options; else the one whose name promises most nearly the bits that it really has.
     """
 
-    def preference(plan: RungPlan) -> tuple[bool, bool, float]:
+    def preference(plan: RungPlan) -> tuple[bool, bool, bool, float]:
         rung = RUNGS[plan.rung]
-        return plan.rung != CLIENTS_DEFAULT, not rung.plain, abs(rung.nominal_bits - plan.bits_per_weight)
+        promised = abs(rung.nominal_bits - plan.bits_per_weight)
+        return plan.rung not in standing, plan.rung != CLIENTS_DEFAULT, not rung.plain, promised
 
     groups: dict[tuple[PlannedTensor, ...], list[RungPlan]] = {}
     for plan in plans:

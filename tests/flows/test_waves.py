@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,29 @@ def manifest_at(operator: Operator, revision: str) -> Manifest | None:
         return None
     path = operator.api.hf_hub_download(REPO, "quantpress.json", revision=revision, cache_dir=operator.folder / "look")
     return parse_manifest(Path(path).read_bytes(), revision)
+
+
+@contextmanager
+def occupied(operator: Operator) -> Iterator[list[int]]:
+    """Yields a list whose one number is, in the end, the most bytes that files of rungs took at a time."""
+    most, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            files = (operator.folder / "home" / "work").glob("*/gguf/*/files/*")
+            sizes = []
+            for file in files:
+                with suppress(FileNotFoundError):
+                    sizes.append(file.stat().st_size)
+            most[0] = max(most[0], sum(sizes))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        watcher.join()
 
 
 def test_a_budget_below_one_rung_is_refused_beforehand(operator: Operator, tiny_model: Path) -> None:
@@ -54,8 +80,10 @@ def test_a_killed_press_is_resumed(operator: Operator) -> None:
     os.killpg(run.pid, signal.SIGKILL)
     before = manifest_at(operator, "main")
     assert before is not None and 0 < len(before.entries) < len(LADDER)
-    code, _, err = operator.call("run", QUANTPRESS_DISK_BUDGET=BUDGET)
+    with occupied(operator) as most:
+        code, _, err = operator.call("run", QUANTPRESS_DISK_BUDGET=BUDGET)
     assert code == 0, err
+    assert 30_000_000 < most[0] <= 45_000_000
     after = manifest_at(operator, "main")
     assert after is not None
     assert sorted(entry.variant for entry in after.entries) == sorted(LADDER)
@@ -80,6 +108,20 @@ def test_every_commit_was_whole_and_added_what_no_other_did(operator: Operator) 
         added += sorted(set(listed) - set(added))
     assert sorted(added) == sorted(f"Tiny-Instruct-{rung}.gguf" for rung in LADDER)
     assert len(operator.commits(REPO)) >= 4
+
+
+def test_a_rung_of_the_same_bytes_as_a_published_one_is_named_and_not_made(operator: Operator) -> None:
+    """The embeddings of Q4_K_M are Q8_0 on this model already: Q4_K_L is the same file."""
+    before = set(operator.api.list_repo_files(REPO))
+    line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": [*LADDER, "Q4_K_L"]}}
+    operator.write_catalog([line], calibration={"samples": 2, "length": 128})
+    code, _, err = operator.call("run")
+    assert code == 0, err
+    assert set(operator.api.list_repo_files(REPO)) == before
+    manifest = manifest_at(operator, "main")
+    assert manifest is not None
+    assert [(alias.variant, alias.same_as) for alias in manifest.aliases] == [("Q4_K_L", "Q4_K_M")]
+    assert {step["reason"] for step in operator.plan()} == {"up to date", "same as Q4_K_M"}
 
 
 def test_a_wave_is_quantized_while_the_one_before_is_measured(operator: Operator, tiny_model: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from quantizers import quantizer
 from quantizers.gguf.imatrix import make_imatrix, read_report
+from quantizers.gguf.ladder import RUNGS
+from quantizers.gguf.llama_quantize import quantize_alone
 from quantizers.gguf.types import contents
 from quantizers.protocol import CalibrationText, Job, Output, Result
 from quantpress.child import run_child
@@ -115,7 +117,7 @@ def test_a_rung_made_twice_elsewhere_is_the_same_file(
 
 
 @pytest.mark.slow
-def test_a_tool_killed_midway_leaves_nothing(tiny_model: Path, prepared: Path, english: Path, tmp_path: Path) -> None:
+def test_a_tool_killed_midway_leaves_nothing(llama_cpp: LlamaCpp, prepared: Path, tmp_path: Path) -> None:
     def kill_when_it_runs() -> None:
         for _ in range(2000):
             for process in Path("/proc").glob("[0-9]*"):
@@ -131,8 +133,10 @@ def test_a_tool_killed_midway_leaves_nothing(tiny_model: Path, prepared: Path, e
 
     killer = threading.Thread(target=kill_when_it_runs)
     killer.start()
+    folder, file = prepared / "prepared", tmp_path / "Q6_K.gguf"
+    model, imatrix = folder / f"{NAME}-F16.gguf", folder / f"{NAME}.imatrix.gguf"
     with pytest.raises(ChildFailed, match="llama-quantize was killed by SIGKILL"):
-        quantize(make_job(tiny_model, prepared, english, "Q6_K", out=tmp_path))
+        quantize_alone(llama_cpp, model, imatrix, RUNGS["Q6_K"], file, 2)
     killer.join()
 
     assert list(tmp_path.iterdir()) == []
