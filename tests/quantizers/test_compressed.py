@@ -31,7 +31,8 @@ def test_eight_bit_schemes_have_no_groups() -> None:
     assert compressed.variant("W8A8", odd).parameters["scheme"] == "W8A8"
     assert compressed.variant("FP8-Dynamic", odd).parameters == {
         "scheme": "FP8_DYNAMIC",
-        "algorithm": "round to nearest",
+        "algorithm": "GPTQ",
+        "damp_percent": 0.01,
     }
 
 
