@@ -127,6 +127,7 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
             "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
             *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
         )
+    settings = plan.within_disk(settings, bench.workspace.room())
     fetch(source, bench, settings, plan.disk_needed(settings))
     check(source, bench)
     rows: list[VariantReport] = []

@@ -53,6 +53,11 @@ class Workspace:
         files = [file for folder in (self.source, self.work) for file in folder.rglob("*")]
         return sum(file.stat().st_size for file in files if file.is_file())
 
+    def room(self) -> int:
+        """Bytes of disk that the model can have: what is free, and what it takes already."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.home).free + self.bytes_there()
+
     def require_disk(self, needed: int) -> None:
         """Raises :class:`QuantpressError` if the disk has no room for what of ``needed`` bytes is not there yet."""
         require_disk(self.home, needed - self.bytes_there())
