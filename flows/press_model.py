@@ -31,7 +31,7 @@ from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download
 from quantpress.weights import WeightsReport
-from quantpress.workspace import Workspace, alone, remove_abandoned_work, require_disk
+from quantpress.workspace import Workspace, alone, remove_abandoned_work
 
 
 @flow(name="press-model", flow_run_name="press {repo}")
@@ -63,8 +63,8 @@ def plan_one(repo: str, catalog: str, formats: list[str] | None, settings: Setti
 
 @stage("fetch {source.record.repo}")
 def fetch(source: Source, bench: press.Bench, settings: Settings, needed: int) -> Path:
-    """Downloads the source, once there is room for the whole press."""
-    require_disk(settings.home, needed)
+    """Downloads the source, once there is room for what the whole press still needs: some may be there already."""
+    bench.workspace.require_disk(needed)
     return download(source_hub(settings), source, bench.workspace.source)
 
 
@@ -127,6 +127,7 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
             "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
             *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
         )
+    settings = plan.within_disk(settings, bench.workspace.room())
     fetch(source, bench, settings, plan.disk_needed(settings))
     check(source, bench)
     rows: list[VariantReport] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from quantpress.evaluation.comparison import Comparison, dominating, frontier, worse_text, worse_with_more_bits
 from quantpress.evaluation.record import Evaluation
@@ -179,7 +180,7 @@ def stand_in(entry: Entry) -> StandIn | None:
     none_fell_back = entry.artifact.details.get("fallbacks") == 0
     if none_fell_back or not _BLOCKS_OF_256.match(entry.variant):
         return None
-    asked_for = {str(value).upper() for value in entry.recipe.parameters.values()}
+    asked_for = {str(value).upper() for said in entry.recipe.parameters.values() for value in _each(said)}
     types = entry.artifact.tensor_types
     found = [name for name in _STAND_INS if types.get(name) and name not in asked_for]
     total = sum(types.values())
@@ -188,6 +189,11 @@ def stand_in(entry: Entry) -> StandIn | None:
     found.sort(key=lambda name: -types[name])
     named = [f"{name} {types[name] / total * 100:.0f}\u00a0%" for name in found]
     return StandIn(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", named)
+
+
+def _each(said: Any) -> list[Any]:
+    """A parameter is one value or a list of them, as a rung's options are."""
+    return said if isinstance(said, list) else [said]
 
 
 def advice(comparison: Comparison) -> list[Advice]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from quantizers.protocol import Variant
+from quantpress.model_config import values_of
 from quantpress.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
@@ -12,6 +13,8 @@ _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn"
 #: Core-seconds per weight of the source for quantizing and evaluating one variant; measured on SmolLM2-135M
 #: on 2 cores (docs/benchmarks.md).
 _CORE_SECONDS_PER_WEIGHT = {"gguf": 3.5e-7, "gptq": 1.5e-6, "awq": 1.8e-6}
+#: Tokens of the largest vocabulary in use (Gemma 3's), taken where a config.json does not say.
+_LARGEST_VOCABULARY = 262_144
 
 
 class Estimate(BaseModel):
@@ -40,27 +43,27 @@ def _weight_bytes(source: Source) -> float:
 
 
 def logits_bytes(source: Source, windows: int) -> int:
-    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary.
-
-    0 where the source's config does not say how large its vocabulary is.
-    """
+    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
     return windows * 255 * 2 * _vocabulary(source)
 
 
 def windows_within(source: Source, windows: int, budget: int) -> int:
     """As many of ``windows`` as log-probabilities of ``budget`` bytes have room for; two at least, which
     llama-perplexity asks for."""
-    one = logits_bytes(source, 1)
-    return min(windows, max(2, budget // one)) if one else windows
+    return min(windows, max(2, budget // logits_bytes(source, 1)))
 
 
 def _vocabulary(source: Source) -> int:
-    """Tokens of the vocabulary; a multimodal model's config has them in its text part."""
+    """Tokens of the vocabulary; a multimodal model's config has them in its text part, or in several parts.
+
+    Where none says, the largest in use: too few windows make a figure less certain, too many fill the disk.
+    """
     text = source.config.get("text_config")
     for part in (source.config, text if isinstance(text, dict) else {}):
         if isinstance(size := part.get("vocab_size"), int):
             return size
-    return 0
+    nested = [size for size in values_of(source.config, "vocab_size") if isinstance(size, int)]
+    return max(nested, default=_LARGEST_VOCABULARY)
 
 
 def estimate_variant(source: Source, variant: Variant) -> Estimate:

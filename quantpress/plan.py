@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ByteSize, ConfigDict
 
 from quantizers.protocol import Variant
 from quantpress.catalog import CalibrationLine, GateLine, ModelLine
@@ -16,6 +16,10 @@ from quantpress.published import Published
 from quantpress.recipe import Recipe
 from quantpress.settings import Settings
 from quantpress.source import Source
+
+#: Of the free disk, what variants may take where the settings name no budget: the rest is for what is not estimated, an
+#: imatrix, a projector and logs.
+_SHARE_OF_ROOM = 0.9
 
 
 class Step(BaseModel):
@@ -139,17 +143,33 @@ class ModelPlan:
     def blocked(self) -> list[Step]:
         return [step for step in self.steps if step.action == "block"]
 
+    @property
+    def _estimates(self) -> list[Estimate]:
+        return [step.estimate for step in self.steps if step.estimate is not None]
+
     def disk_needed(self, settings: Settings) -> int:
-        """Bytes of disk for source, unquantized GGUF, log-probabilities of two engines, and variants at a time."""
-        estimates = [step.estimate for step in self.steps if step.estimate is not None]
-        if self.source is None or not estimates:
-            return 0
-        variants = sum(estimate.upload for estimate in estimates)
+        """Bytes of disk for what lies beside the variants, and for as many of them at a time as the budget allows."""
+        variants = sum(estimate.upload for estimate in self._estimates)
         if settings.disk_budget is not None:
             variants = min(variants, settings.disk_budget)
+        return self._disk_beside_variants(settings) + variants
+
+    def within_disk(self, settings: Settings, room: int) -> Settings:
+        """The settings with a disk budget: theirs, or what of ``room`` bytes is left beside source, unquantized GGUF
+        and log-probabilities, but one variant at least."""
+        if settings.disk_budget is not None or not self._estimates:
+            return settings
+        left = int((room - self._disk_beside_variants(settings)) * _SHARE_OF_ROOM)
+        budget = max(left, *(estimate.upload for estimate in self._estimates))
+        return settings.model_copy(update={"disk_budget": ByteSize(budget)})
+
+    def _disk_beside_variants(self, settings: Settings) -> int:
+        """Bytes for source, unquantized GGUF, and log-probabilities of two engines."""
+        if self.source is None or not self._estimates:
+            return 0
         windows = windows_within(self.source, settings.windows, settings.logits_budget)
         logits = 2 * logits_bytes(self.source, windows)
-        return self.source.weight_bytes + max(each.disk for each in estimates) + logits + variants
+        return self.source.weight_bytes + max(each.disk for each in self._estimates) + logits
 
     @property
     def has_work(self) -> bool:

@@ -32,7 +32,7 @@ from quantpress.settings import Settings
 from quantpress.source import Source, chat_template, fetch, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.workspace import alone, require_disk
+from quantpress.workspace import alone
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -87,8 +87,9 @@ def quantize(
     if not format_plan.to_press:
         raise Refused("; ".join(step.reason for step in format_plan.blocked) or "there is nothing to make")
     bench = press.bench(plan, settings)
-    require_disk(settings.home, plan.disk_needed(settings))
     with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
+        settings = plan.within_disk(settings, bench.workspace.room())
+        bench.workspace.require_disk(plan.disk_needed(settings))
         _provide(order.model, source, bench, hub, report)
         work = _prepare(format_plan, source, bench, report)
         layout = work.chosen.layout(work.job, [each.variant for each in format_plan.to_press], [], None)

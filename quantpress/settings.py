@@ -36,7 +36,9 @@ class Settings(BaseSettings):
         None, description="local copy of the WikiText-2 raw test file; without it the offline text is used"
     )
     disk_budget: ByteSize | None = Field(
-        None, description="disk for variants that are not published yet, such as 200GB; default: what is free"
+        None,
+        description="disk for variants that are not published yet, such as 200GB; default: nine tenths of what is free "
+        "beside source, unquantized GGUF and log-probabilities",
     )
     logits_budget: ByteSize = Field(
         ByteSize(20_000_000_000),

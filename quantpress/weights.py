@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from quantpress.child import explained_exit
 from quantpress.errors import Refused
 from quantpress.files import write_text
 
+#: The number of an expert in a tensor's name: the converter stacks a layer's experts into one tensor.
+_EXPERT = re.compile(r"\.experts\.\d+\.")
 #: Bytes of a tensor that are held at a time.
 _PIECE = 1 << 24
 #: The safetensors format's own limit of a header, in bytes.
@@ -68,7 +71,8 @@ class WeightsJob(BaseModel):
 
 class WeightsReport(BaseModel):
     """What was looked at. ``beyond_float16`` names matrices, each with its file, that hold finite values which
-    float16 does not; ``largest_tensor`` is in elements."""
+    float16 does not. ``largest_tensor`` is in elements; the experts of a layer, which the converter stacks, are one
+    tensor."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,9 +120,14 @@ def check_weights(source: Path) -> WeightsReport:
     if broken:
         more = f" (and {len(broken) - 1} more tensors)" if len(broken) > 1 else ""
         raise Refused(f"{broken[0]}{more} has a NaN or an infinite value: ask upstream, or pin a sound revision")
-    elements = [math.prod(tensor.shape) for tensor in tensors]
+    stacked: Counter[str] = Counter()
+    for tensor in tensors:
+        stacked[_EXPERT.sub(".experts.", tensor.name)] += math.prod(tensor.shape)
     return WeightsReport(
-        tensors=len(tensors), weights=sum(elements), largest_tensor=max(elements, default=0), beyond_float16=beyond
+        tensors=len(tensors),
+        weights=stacked.total(),
+        largest_tensor=max(stacked.values(), default=0),
+        beyond_float16=beyond,
     )
 
 

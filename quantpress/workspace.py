@@ -48,6 +48,20 @@ class Workspace:
         key = hashlib.sha256("".join(recipe.fingerprint for recipe in recipes).encode()).hexdigest()
         return self.work / recipes[0].format / f"wave-{key[:12]}"
 
+    def bytes_there(self) -> int:
+        """Bytes of the source and of the work in progress that an earlier run left on disk."""
+        files = [file for folder in (self.source, self.work) for file in folder.rglob("*")]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def room(self) -> int:
+        """Bytes of disk that the model can have: what is free, and what it takes already."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.home).free + self.bytes_there()
+
+    def require_disk(self, needed: int) -> None:
+        """Raises :class:`QuantpressError` if the disk has no room for what of ``needed`` bytes is not there yet."""
+        require_disk(self.home, needed - self.bytes_there())
+
     def remove_variant(self, recipe: Recipe) -> None:
         """Removes a published variant's files and figures: both are on the Hub now."""
         shutil.rmtree(self.variant(recipe), ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from quantpress.errors import BadInput
 from quantpress.hints import hint
+from quantpress.model_config import values_of
 
 #: A model's kind by its matrices: ``dense``, ``experts`` (a mixture of experts) or ``ternary`` (BitNet).
 Kind = Literal["dense", "experts", "ternary"]
@@ -120,16 +121,19 @@ _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """A model's kind by its config.json; where it is multimodal, by that of its text part."""
+    """A model's kind by its config.json, wherever in it the experts are counted: a multimodal model has them in its
+    text part, DBRX in the part of its feed-forward layers."""
     quantization = config.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
     if str(config.get("model_type", "")).lower().startswith("bitnet") or method == "bitnet":
         return "ternary"
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, Mapping) else {}):
-        if any(isinstance(part.get(key), int) and part[key] > 1 for key in _EXPERT_KEYS):
-            return "experts"
-    return "dense"
+    counts = [count for key in _EXPERT_KEYS for said in values_of(config, key) for count in _each(said)]
+    return "experts" if any(isinstance(count, int) and count > 1 for count in counts) else "dense"
+
+
+def _each(said: Any) -> list[Any]:
+    """A count is one number, or a list of one for each layer or part."""
+    return said if isinstance(said, list) else [said]
 
 
 def unsuited(name: str, config: Mapping[str, Any]) -> str | None:

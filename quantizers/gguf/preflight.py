@@ -8,16 +8,23 @@ from typing import Literal
 
 from quantizers.gguf.convert import convert_vocabulary
 from quantizers.gguf.memory import available_memory
-from quantizers.gguf.unquantized import STORAGE_BYTES, Storage
+from quantizers.gguf.unquantized import Storage
 from quantpress.errors import Refused
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.weights import WeightsReport, check_weights
 
-#: Bytes per element of the largest tensor, while the converter has it: as stored, in float32 and as it is written.
-_CONVERTING = 8
-#: Bytes of a converter's Python with torch and transformers, or of an engine's buffers. Measured with 35 M weights, the
-#: largest tensor 28 M, a vocabulary of 49152: converter 0.50 GB, llama-imatrix 0.32 GB of which 0.07 are the model.
+#: Bytes per element of the largest tensor, while the converter has it: as stored, in float32, in float32 once more
+#: where experts were stacked (its lazy tensors keep what they are made of), and as it is written.
+_CONVERTING = 12
+#: Bytes of a converter's Python with torch and transformers. Measured with 35 M weights, the largest tensor 28 M, a
+#: vocabulary of 49152: converter 0.50 GB.
 _PROGRAM = 1_000_000_000
+#: Bytes per weight of the unquantized model, which transformers measures in float32 on a CPU. llama.cpp's tools, which
+#: map the unquantized GGUF, need no more.
+_MEASURING = 4
+#: Bytes beside those weights: Python with torch and transformers, a pass's activations, and its logits (2048 positions
+#: at most; with half of them kept 1.1 GB for 262144 tokens, the largest vocabulary in use).
+_BESIDE_WEIGHTS = 2_000_000_000
 #: Tokenizers before whose text llama.cpp puts a BOS unless the file says otherwise (src/llama-vocab.cpp): SPM and WPM.
 _ADDING = ("llama", "bert")
 
@@ -37,20 +44,20 @@ def check_source(
             f"{weights.beyond_float16[0]}{more} has values beyond 65504, which are infinite in the float16 that "
             "every rung is made from: leave gguf out of the model's formats"
         )
-    require_memory(memory_needed(weights, storage, device), available_memory())
+    require_memory(memory_needed(weights, device), available_memory())
     with tempfile.TemporaryDirectory() as scratch:
         vocabulary = Path(scratch) / "vocabulary.gguf"
         convert_vocabulary(tools, source, model_name, vocabulary)
         check_bos(vocabulary)
 
 
-def memory_needed(weights: WeightsReport, storage: Storage, device: Literal["cpu", "cuda"]) -> int:
-    """Bytes of RAM: for the converter's largest tensor, and on a CPU for the unquantized model.
+def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:
+    """Bytes of RAM: for the converter's largest tensor, and on a CPU for the unquantized model while it is measured.
 
-    That is mapped by llama-imatrix and llama-perplexity, which read all of it once per window.
+    On CUDA the model lies in the GPU's memory, which the plan looks at (:func:`quantpress.device.require_device`).
     """
-    model = STORAGE_BYTES[storage] * weights.weights if device == "cpu" else 0
-    return _PROGRAM + max(model, _CONVERTING * weights.largest_tensor)
+    measuring = _MEASURING * weights.weights + _BESIDE_WEIGHTS if device == "cpu" else 0
+    return max(measuring, _PROGRAM + _CONVERTING * weights.largest_tensor)
 
 
 def require_memory(needed: int, available: int) -> None:

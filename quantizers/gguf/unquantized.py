@@ -12,8 +12,6 @@ from quantpress.weights import matrix_weights
 
 #: The types that a converted model's matrices have; the names are ggml's and the safetensors format's.
 Storage = Literal["F16", "BF16", "F32"]
-#: Bytes of a weight.
-STORAGE_BYTES: dict[Storage, int] = {"F16": 2, "BF16": 2, "F32": 4}
 #: The recipe's word for: in the type in which the source stores its weights.
 AS_STORED = "stored"
 

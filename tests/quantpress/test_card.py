@@ -125,6 +125,18 @@ def test_no_stand_ins_where_llama_quantize_counted_none() -> None:
     assert "stored as" not in card(samples.gguf(entries=[entry.model_copy(update={"artifact": artifact})]))
 
 
+def test_a_type_that_the_rung_asks_for_stands_in_for_none() -> None:
+    def shown(types: dict[str, int]) -> str:
+        options = ["--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0"]
+        parameters: dict[str, object] = {"type": "Q4_K_M", "options": options, "from": "stored", "imatrix": True}
+        entry = samples.entry("gguf", "Q4_K_L", bits=5.28, divergence=0.03, types=types, parameters=parameters)
+        return card(samples.gguf(entries=[entry]))
+
+    assert "stored as" not in shown({"Q4_K": 70, "Q6_K": 10, "Q8_0": 20})
+    fallen_back = table_rows(shown({"Q5_0": 70, "Q6_K": 10, "Q8_0": 20}), "Variant")
+    assert fallen_back[-1][-1] == "stored as Q5_0 70 %"
+
+
 def test_no_dominated_variant_is_recommended() -> None:
     text = card(samples.gguf())
     which = text.split("## Which one")[1].split("## Files")[0]

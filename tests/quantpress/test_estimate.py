@@ -23,7 +23,16 @@ def source(config: dict[str, Any]) -> Source:
         ({"vocab_size": 256_000}, 564, 20_000_000_000, 153),
         ({"text_config": {"vocab_size": 256_000}}, 564, 20_000_000_000, 153),
         ({"vocab_size": 256_000}, 64, 1_000, 2),
-        ({}, 564, 1_000, 564),
+        ({"text_config": {"vocab_size": 151_936}, "vision_config": {"vocab_size": 32_000}}, 564, 20_000_000_000, 258),
+        (
+            {"talker": {"vocab_size": 3_072}, "thinker": {"text_config": {"vocab_size": 256_000}}},
+            564,
+            20_000_000_000,
+            153,
+        ),
+        ({}, 64, 20_000_000_000, 64),
+        ({}, 564, 20_000_000_000, 149),
+        ({"vocab_size": None, "text_config": None}, 564, 1_000, 2),
     ],
 )
 def test_windows_are_reduced_to_what_the_budget_holds(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
+from pydantic import ByteSize
 from safetensors.numpy import save
 
 from quantizers.gguf.quantizer import GGUF
@@ -310,6 +311,24 @@ def test_variants_beyond_the_upload_budget_are_blocked_in_the_plans_order(press:
     assert [(step.variant, step.action) for step in second.steps] == [("Q4_0", "press"), ("Q8_0", "block")]
     assert second.steps[1].reason.startswith("blocked: about 0.00 GB more than the upload budget of 0.00 GB a run: ")
     assert (first.upload, second.upload) == (sum(sizes[:2]), sizes[3])
+
+
+def test_without_a_disk_budget_variants_take_nine_tenths_of_what_is_free(press: Press) -> None:
+    press.source("up/roomy")
+    (plan,) = press.plan("up/roomy", variants={"gguf": ["Q8_0", "Q4_0"]})
+    assert plan.source is not None
+    large, small = (step.estimate.upload for step in plan.steps if step.estimate is not None)
+    free = Settings(home=press.home)
+    beside = plan.disk_needed(free) - large - small
+
+    roomy, tight = plan.within_disk(free, beside + 1_000_000), plan.within_disk(free, beside + large - 1)
+
+    assert roomy.disk_budget == 900_000
+    assert plan.disk_needed(roomy) == beside + large + small
+    assert tight.disk_budget == large
+    assert plan.disk_needed(tight) == beside + large
+    named = Settings(home=press.home, disk_budget=ByteSize(7))
+    assert plan.within_disk(named, 10**12) == named
 
 
 def test_only_must_be_in_the_catalog(press: Press) -> None:

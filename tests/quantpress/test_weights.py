@@ -45,6 +45,18 @@ def test_a_sound_model_is_counted(tmp_path: Path) -> None:
     assert report == WeightsReport(tensors=3, weights=18, largest_tensor=12, beyond_float16=[])
 
 
+def test_the_experts_of_a_layer_are_one_tensor(tmp_path: Path) -> None:
+    """As the converter stacks them; another matrix of the experts and another layer are tensors of their own."""
+    expert = np.ones((2, 4), np.float32)
+    layers = {f"layers.{layer}.mlp.experts.{number}.up": expert for layer in (0, 1) for number in range(3)}
+    down = {f"layers.0.mlp.experts.{number}.down": expert[:1] for number in range(3)}
+    shards = {"model-00001-of-00002": layers, "model-00002-of-00002": down | {"embed": np.ones((5, 4), np.float32)}}
+    for name, tensors in shards.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+
+    assert check_weights(tmp_path) == WeightsReport(tensors=10, weights=80, largest_tensor=24, beyond_float16=[])
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_a_value_that_is_not_finite_is_named(tmp_path: Path, bad: float, dtype: type) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from quantpress.workspace import alone, remove_abandoned_work, remove_idle_work
+import pytest
+
+from quantpress.errors import QuantpressError
+from quantpress.workspace import Workspace, alone, remove_abandoned_work, remove_idle_work
 
 OLD, NEW = "0" * 40, "1" * 40
 
@@ -40,3 +44,28 @@ def test_what_a_press_holds_is_left_alone(tmp_path: Path) -> None:
 def test_without_work_nothing_is_made(tmp_path: Path) -> None:
     remove_idle_work(tmp_path, "a/b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_on_disk_of_a_model_is_counted_and_others_are_not(tmp_path: Path) -> None:
+    here = Workspace(tmp_path, "a/b", NEW)
+    assert here.bytes_there() == 0
+    for file, size in (
+        (here.source / "model.safetensors", 700),
+        (here.source / ".cache" / "huggingface" / "download" / "half.incomplete", 50),
+        (here.work / "gguf" / "prepared-1" / "b-F16.gguf", 4),
+        (Workspace(tmp_path, "a/b", OLD).source / "model.safetensors", 3000),
+        (Workspace(tmp_path, "a/b-c", NEW).work / "x", 3000),
+    ):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(size))
+    assert here.bytes_there() == 754
+
+
+def test_a_press_that_goes_on_needs_room_only_for_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Workspace(tmp_path, "a/b", NEW)
+    here.source.mkdir(parents=True)
+    (here.source / "model.safetensors").write_bytes(bytes(700))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=300))
+    here.require_disk(1000)
+    with pytest.raises(QuantpressError, match=r"0\.0 GB of disk are needed and 0\.0 GB are free; free some, or set "):
+        here.require_disk(1001)

@@ -42,6 +42,14 @@ def test_a_ladder_goes_from_few_bits_to_many(ladder: str) -> None:
         ({"model_type": "qwen3_moe", "num_experts": 128}, "experts", {"MXFP4_MOE"}),
         ({"model_type": "deepseek_v3", "n_routed_experts": 256}, "experts", {"MXFP4_MOE"}),
         ({"model_type": "llama4", "text_config": {"num_local_experts": 16}}, "experts", {"MXFP4_MOE"}),
+        ({"model_type": "dbrx", "ffn_config": {"moe_num_experts": 16}}, "experts", {"MXFP4_MOE"}),
+        (
+            {"model_type": "qwen3_omni_moe", "thinker_config": {"text_config": {"num_experts": 128}}},
+            "experts",
+            {"MXFP4_MOE"},
+        ),
+        ({"model_type": "ernie4_5_moe_vl", "moe_num_experts": [64, 64]}, "experts", {"MXFP4_MOE"}),
+        ({"model_type": "hunyuan", "num_experts": [1, 1]}, "dense", {"MXFP4"}),
         ({"model_type": "qwen2", "num_experts": None, "text_config": None}, "dense", {"MXFP4"}),
         ({"model_type": "bitnet"}, "ternary", {"TQ1_0", "TQ2_0"}),
         (

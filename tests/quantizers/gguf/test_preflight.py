@@ -133,17 +133,20 @@ def test_a_bos_outside_the_vocabulary(tmp_path: Path) -> None:
 
 def test_memory_is_asked_for_beforehand() -> None:
     report = WeightsReport(tensors=9, weights=70_000_000_000, largest_tensor=1_000_000_000, beyond_float16=[])
-    assert memory_needed(report, "F16", "cpu") == 141_000_000_000
-    assert memory_needed(report, "BF16", "cpu") == 141_000_000_000
-    assert memory_needed(report, "F32", "cpu") == 281_000_000_000
-    assert memory_needed(report, "F32", "cuda") == 9_000_000_000
+    assert memory_needed(report, "cpu") == 282_000_000_000
+    assert memory_needed(report, "cuda") == 13_000_000_000
     require_memory(9_000_000_000, 9_000_000_000)
     with pytest.raises(Refused) as caught:
-        require_memory(141_000_000_000, 64_000_000_000)
+        require_memory(282_000_000_000, 192_000_000_000)
     assert str(caught.value) == (
-        "141.0 GB of memory are needed for the unquantized model and 64.0 GB are available: "
+        "282.0 GB of memory are needed for the unquantized model and 192.0 GB are available: "
         "end other programs, or press it on a machine with more"
     )
+
+
+def test_a_tensor_larger_than_the_rest_decides() -> None:
+    report = WeightsReport(tensors=2, weights=3_000_000_000, largest_tensor=2_500_000_000, beyond_float16=[])
+    assert memory_needed(report, "cpu") == 31_000_000_000
 
 
 @pytest.fixture

@@ -1,0 +1,16 @@
+"""A model's config.json, whose keys lie at its top or within the parts of a larger model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def values_of(config: Mapping[str, Any], key: str) -> Iterator[Any]:
+    """The values of ``key`` in ``config`` and in all mappings within it, the outermost first."""
+    inner = [config]
+    while inner:
+        part = inner.pop(0)
+        if key in part:
+            yield part[key]
+        inner += [value for value in part.values() if isinstance(value, Mapping)]
