@@ -62,8 +62,8 @@ class CompressedTensors(CheckpointFormat):
                 "damp_percent": _DAMPENING,
             }
         elif name == _FP8:
-            # GPTQ instead of rounding halves what the three bits of mantissa cost: on SmolLM2-135M a perplexity 1.0 % above
-            # the unquantized model's instead of 2.6 % (docs/benchmarks.md).
+            # GPTQ instead of rounding halves what the three bits of mantissa cost: on SmolLM2-135M a perplexity 1.0 %
+            # above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
             parameters = {"scheme": "FP8_DYNAMIC", "algorithm": "GPTQ", "damp_percent": _DAMPENING}
         else:
             largest = largest_group_size(config)

@@ -88,8 +88,7 @@ def quantize(
         raise Refused("; ".join(step.reason for step in format_plan.blocked) or "there is nothing to make")
     bench = press.bench(plan, settings)
     with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
-        settings = plan.within_disk(settings, bench.workspace.room())
-        bench.workspace.require_disk(plan.disk_needed(settings))
+        bench.workspace.require_disk(plan.disk_needed(settings.model_copy(update={"disk_budget": None})))
         _provide(order.model, source, bench, hub, report)
         work = _prepare(format_plan, source, bench, report)
         layout = work.chosen.layout(work.job, [each.variant for each in format_plan.to_press], [], None)
