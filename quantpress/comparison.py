@@ -24,7 +24,7 @@ MEMORY_CLASSES = tuple(
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class ComparedVariant(_Record):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,9 @@ def _rendered(environment: Environment, template: str, comparison: ModelComparis
     shared = {
         "comparison": comparison,
         "size": lambda size: MISSING if size is None else size_text(size),
-        "figure": lambda value, decimals: MISSING if value is None else f"{value:,.{decimals}f}",
+        "figure": lambda value, decimals: (
+            f"{value:,.{decimals}f}" if value is not None and math.isfinite(value) else MISSING
+        ),
         "share": lambda share: MISSING if share is None else share_text(share),
         "runners": sorted({f"{row.engine}: {row.runner}" for row in comparison.variants if row.runner}),
         "repos": _repos(comparison),

@@ -120,12 +120,13 @@ def plot_perplexity(manifest: Manifest, path: Path) -> None:
 
 
 def _perplexity_scale(comparison: Comparison) -> _Scale:
+    reference = comparison.reference.perplexity if comparison.reference else math.nan
     return _Scale(
         title="Perplexity against size",
         axis="Perplexity (lower is better)",
         distance=perplexity,
         errors=[entry.evaluation.perplexity_error for entry in comparison.entries],
-        reference=comparison.reference.perplexity if comparison.reference else None,
+        reference=reference if math.isfinite(reference) else None,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from quantpress.card_figures import MISSING
 from quantpress.comparison import ModelComparison, compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison
 from quantpress.errors import BadInput
@@ -94,6 +95,20 @@ def test_another_protocol_or_source_commit_is_listed_apart() -> None:
 def test_what_is_withheld_is_not_compared() -> None:
     bad = samples.entry("gguf", "Q2_K", bits=2.9, divergence=9.0, withheld="too far")
     assert compare_formats({GGUF: gguf(entries=[bad])}).variants == []
+
+
+def test_a_broken_variant_is_left_out_and_a_broken_reference_has_no_figure(tmp_path: Path) -> None:
+    nan = float("nan")
+    bad = measured(samples.entry("gguf", "Q2_K", bits=2.9, divergence=9.0, withheld="broken"), 1, perplexity=nan)
+    reference = samples.evaluation(16.1).model_copy(update={"perplexity": nan, "perplexity_error": nan})
+    manifest = gguf(entries=[*gguf().entries, bad], baselines=[reference])
+
+    revision = compose_comparison({GGUF: manifest}, Place("press"), tmp_path)
+
+    assert "perplexity.png" in revision.uploads
+    assert isinstance(page := revision.uploads["README.md"], bytes)
+    assert "| *unquantized* | llama.cpp | - | - | 400\u00a0MB | - | - ± - | 0 |" in page.decode().replace(MISSING, "-")
+    assert "Q2_K" not in page.decode()
 
 
 def test_the_figures_are_the_manifests() -> None:
