@@ -136,7 +136,11 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     kept = Counter(entry.recipe.source_sha for _, _, entry in _published(manifests))
     first = next(iter(manifests.values()))
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
-    sources = [manifest.source for manifest in manifests.values() if manifest.source.sha == sha]
+    of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
+    # While the formats follow a moved source one by one, most variants may be of a commit that no manifest has now.
+    known = [manifest.source for manifest in of_sha]
+    known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
+    source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))
     entries = [
         entry.model_copy(
             update={"recipe": entry.recipe.model_copy(update={"variant": _label(manifest.format, entry.variant)})}
@@ -147,9 +151,9 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     return Manifest(
         format="all formats",
         model_name=first.model_name,
-        source=sources[0] if sources else first.source,
+        source=source,
         toolchain={},
-        baselines=[baseline for manifest in manifests.values() for baseline in manifest.baselines],
+        baselines=[baseline for manifest in of_sha for baseline in manifest.baselines],
         entries=entries,
     )
 

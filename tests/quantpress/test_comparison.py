@@ -14,7 +14,7 @@ from quantpress.card_figures import MISSING
 from quantpress.comparison import ModelComparison, compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison
 from quantpress.errors import BadInput
-from quantpress.manifest import Entry, Manifest
+from quantpress.manifest import Earlier, Entry, Manifest
 from tests.quantpress import samples
 
 GGUF, GPTQ = "press/M-GGUF", "press/M-GPTQ"
@@ -90,6 +90,41 @@ def test_another_protocol_or_source_commit_is_listed_apart() -> None:
     page = as_markdown(found, Place("press"))
     assert "version 1 of the protocol" in page.partition("## Not comparable")[2]
     assert "gptq-3bit-64g" not in page.partition("## Not comparable")[0]
+
+
+def moved(entry: Entry, sha: str) -> Entry:
+    return entry.model_copy(update={"recipe": entry.recipe.model_copy(update={"source_sha": sha})})
+
+
+def test_while_the_source_moves_the_page_names_the_commit_of_its_rows_and_that_commits_base() -> None:
+    """GGUF began to follow: its manifest says the new commit, one of its two variants is made anew."""
+    new = "9" * 40
+    q8, q4 = gguf().entries
+    base = samples.evaluation(99.0)
+    following = gguf(entries=[moved(q8, new), q4], source=samples.source(sha=new), baselines=[base])
+
+    found = compare_formats({GGUF: following})
+    with_both = compare_formats({GGUF: following, GPTQ: gptq()})
+
+    for each in (compare_formats({GGUF: following.model_copy(update={"entries": [q4]})}), with_both):
+        assert each.source.sha == samples.SHA
+    assert [row.name for row in with_both.variants] == ["gptq-8bit-64g", "gptq-4bit-64g", "gguf Q4_K_M"]
+    assert [(row.variant, row.reason) for row in with_both.others] == [
+        ("Q8_0", "made from commit 99999999 of the source, the others from 12fd25f7")
+    ]
+    assert with_both.reference is not None and with_both.reference.perplexity == 16.11
+    # A tie of the two commits goes to the first variant's; the base is of that commit too.
+    assert (found.source.sha, found.reference) == (new, base)
+
+
+def test_a_base_of_another_commit_is_none() -> None:
+    new = samples.source(sha="9" * 40, license="mit")
+    manifest = gguf(source=new, baselines=[samples.evaluation(99.0)])
+
+    assert compare_formats({GGUF: manifest}).source == samples.source(license="mit")
+    earlier = [Earlier(tag="before", source=samples.source(), changed=[])]
+    found = compare_formats({GGUF: manifest.model_copy(update={"earlier": earlier})})
+    assert (found.source, found.reference) == (samples.source(), None)
 
 
 def test_what_is_withheld_is_not_compared() -> None:
