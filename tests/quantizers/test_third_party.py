@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quantizers import formats, mistakes, quantizer, third_party
+from quantizers import formats, mistakes, quantizer, third_party, usable
 from quantpress.errors import BadInput
 
 GOOD = """
@@ -79,6 +79,18 @@ def test_one_that_cannot_be_used_is_an_error_of_its_format_alone(
         quantizer("mine")
     assert str(bad.value).startswith(f"format 'mine' of package formats_{case} {said.format(case)}")
     assert "\n" not in str(bad.value)
+
+
+def test_one_that_cannot_be_used_is_left_out_of_what_is_done_for_all(
+    site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(site, "formats_broken", "mine = formats_broken:Format", "1 / 0")
+
+    assert list(usable()) == [name for name in formats() if name != "mine"]
+    assert caplog.messages == [
+        "left out: format 'mine' of package formats_broken cannot be loaded (ZeroDivisionError: division by zero): "
+        "repair or uninstall the package"
+    ]
 
 
 def test_two_packages_that_claim_one_name(site: Path) -> None:
