@@ -31,7 +31,7 @@ class ComparedVariant(_Record):
     """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
 
     ``memory_bytes`` is the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say
-    whether no other variant is as good at no more bytes of size, or of memory.
+    whether no other variant is as good at no more bytes of size, or of memory as the same engine took on that runner.
     """
 
     format: str
@@ -70,8 +70,8 @@ class OtherVariant(_Record):
 
 
 class Choice(_Record):
-    """The variants closest to the unquantized model that were measured within ``memory_bytes``, one per engine; the
-    first is the closest of all."""
+    """The variants closest to the unquantized model that were measured within ``memory_bytes``, one per engine and
+    runner; the first is the closest of all."""
 
     memory_bytes: int
     best: list[ComparedVariant]
@@ -101,7 +101,7 @@ def compare_formats(manifests: Mapping[str, Manifest]) -> ModelComparison:
     }
     distance = found.distance
     for_size = {entry.variant for entry in figures.frontier(found.entries, distance, figures.size)}
-    for_memory = {entry.variant for entry in figures.frontier(found.entries, distance, figures.memory)}
+    for_memory = {entry.variant for each in figures.memory_frontiers(found.entries, distance) for entry in each}
     variants = [
         _variant(*names[entry.variant]).model_copy(
             update={"best_for_size": entry.variant in for_size, "best_for_memory": entry.variant in for_memory}
@@ -200,16 +200,16 @@ def _variant(repo_id: str, entry: Entry) -> ComparedVariant:
 
 
 def _choices(variants: Sequence[ComparedVariant]) -> list[Choice]:
-    """For each class of memory the closest variant per engine; classes that change nothing are left out, as are all
-    where a divergence is missing."""
+    """For each class of memory the closest variant per engine and runner; classes that change nothing are left out, as
+    are all where a divergence is missing."""
     if any(variant.divergence is None for variant in variants):
         return []
     choices: list[Choice] = []
     for limit in MEMORY_CLASSES:
         within = [variant for variant in variants if variant.memory_bytes <= limit]
         best = [
-            min((each for each in within if each.engine == engine), key=_closeness)
-            for engine in sorted({each.engine for each in within})
+            min((each for each in within if (each.engine, each.runner) == measured_by), key=_closeness)
+            for measured_by in dict.fromkeys((each.engine, each.runner) for each in within)
         ]
         best.sort(key=_closeness)
         if best and (not choices or best != choices[-1].best):

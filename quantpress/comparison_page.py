@@ -144,8 +144,10 @@ def _rendered(environment: Environment, template: str, comparison: ModelComparis
         "figure": lambda value, decimals: (
             f"{value:,.{decimals}f}" if value is not None and math.isfinite(value) else MISSING
         ),
+        "runner": lambda name: MISSING if name is None else name,
         "share": lambda share: MISSING if share is None else share_text(share),
         "runners": sorted({f"{row.engine}: {row.runner}" for row in comparison.variants if row.runner}),
+        "several_runners": len({row.runner for row in comparison.variants}) > 1,
         "repos": _repos(comparison),
     }
     return environment.get_template(template).render(shared | values).strip() + "\n"

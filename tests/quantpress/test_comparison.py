@@ -12,7 +12,7 @@ import pytest
 
 from quantpress.card_figures import MISSING
 from quantpress.comparison import ModelComparison, compare_formats
-from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison
+from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison, draw
 from quantpress.errors import BadInput
 from quantpress.manifest import Earlier, Entry, Manifest
 from tests.quantpress import samples
@@ -21,7 +21,7 @@ GGUF, GPTQ = "press/M-GGUF", "press/M-GPTQ"
 
 
 def measured(entry: Entry, memory: int, **changes: object) -> Entry:
-    found = entry.evaluation.model_copy(update={"peak_memory_bytes": memory, **changes})
+    found = entry.evaluation.model_copy(update={"peak_memory_bytes": memory, "runner": "CPU X", **changes})
     return entry.model_copy(update={"evaluation": found})
 
 
@@ -35,7 +35,7 @@ def gguf(**changes: object) -> Manifest:
 
 def gptq() -> Manifest:
     entries = [
-        measured(samples.entry("gptq", "gptq-8bit-64g", bits=8.9, divergence=0.002), 1_500_000_000, runner="CPU X"),
+        measured(samples.entry("gptq", "gptq-8bit-64g", bits=8.9, divergence=0.002), 1_500_000_000),
         measured(samples.entry("gptq", "gptq-4bit-64g", bits=4.9, divergence=0.09), 1_400_000_000),
     ]
     return samples.gguf(entries=entries, format="gptq", shared=[])
@@ -49,12 +49,13 @@ def test_all_formats_stand_in_one_table_by_size() -> None:
     assert [row.name for row in compared().variants] == ["gptq-8bit-64g", "gguf Q8_0", "gptq-4bit-64g", "gguf Q4_K_M"]
 
 
-def test_what_another_beats_in_size_or_memory_is_not_marked() -> None:
+def test_what_another_beats_in_size_or_in_its_engines_memory_is_not_marked() -> None:
     marks = {row.name: (row.best_for_size, row.best_for_memory) for row in compared().variants}
     assert marks == {
         "gptq-8bit-64g": (True, True),
         "gguf Q8_0": (True, True),
-        "gptq-4bit-64g": (False, False),
+        # Q8_0 by llama.cpp takes less and is closer; but memory is compared within an engine.
+        "gptq-4bit-64g": (False, True),
         "gguf Q4_K_M": (True, True),
     }
 
@@ -66,6 +67,32 @@ def test_the_file_for_a_memory_is_the_closest_that_was_measured_within_it() -> N
         (500_000_000, ["gguf Q8_0"]),
         (2_000_000_000, ["gptq-8bit-64g", "gguf Q8_0"]),
     ]
+
+
+def on_a_gpu() -> Manifest:
+    """One of transformers' variants was measured on a GPU, where it took less memory than the process on a CPU."""
+    on_cpu, other = gptq().entries
+    evaluation = other.evaluation.model_copy(update={"peak_device_memory_bytes": 90_000_000, "runner": "GPU |Y|"})
+    return samples.gguf(entries=[on_cpu, other.model_copy(update={"evaluation": evaluation})], format="gptq", shared=[])
+
+
+def test_memory_is_compared_within_an_engine_and_a_runner_and_runners_that_differ_are_named(tmp_path: Path) -> None:
+    worse = measured(samples.entry("gptq", "gptq-3bit-64g", bits=8.9, divergence=0.5), 1_500_000_001)
+    manifests = {GPTQ: on_a_gpu().model_copy(update={"entries": [*on_a_gpu().entries, worse]})}
+    found = compare_formats(manifests)
+
+    marks = {row.name: row.best_for_memory for row in found.variants}
+    assert marks == {"gptq-8bit-64g": True, "gptq-4bit-64g": True, "gptq-3bit-64g": False}
+    page = as_markdown(found, Place("press"))
+    assert "| Variant | Engine | Runner | Size |" in page
+    assert "/tree/main)** | transformers | GPU &#124;Y&#124; | 82.4\u00a0MB | 4.90 | ● 90.0\u00a0MB |" in page
+    assert "transformers on CPU X: gptq-8bit-64g (KLD 0.0020, 1.50\u00a0GB)" in page
+    widths = {line.count("|") for line in page.partition("## All variants")[2].splitlines() if line.startswith("|")}
+    assert widths == {13}
+    assert '<td class="text">transformers</td><td class="text">GPU |Y|</td>' in as_html(found)
+    assert [row["runner"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["CPU X", "CPU X", "GPU |Y|"]
+    assert "Runner" not in as_markdown(compared(), Place("press"))
+    assert {path.name for path in draw(manifests, tmp_path)} >= {"divergence-memory.png", "perplexity-memory.png"}
 
 
 def test_memory_is_the_gpus_where_it_was_measured_on_one() -> None:
