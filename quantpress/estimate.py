@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from quantizers.protocol import Variant
@@ -44,20 +47,26 @@ def logits_bytes(source: Source, windows: int) -> int:
 
     0 where the source's config does not say how large its vocabulary is.
     """
-    return windows * 255 * 2 * _vocabulary(source)
+    return windows * 255 * 2 * vocabulary(source.config)
 
 
 def windows_within(source: Source, windows: int, budget: int) -> int:
     """As many of ``windows`` as log-probabilities of ``budget`` bytes have room for; two at least, which
     llama-perplexity asks for."""
-    one = logits_bytes(source, 1)
+    return windows_of_vocabulary(vocabulary(source.config), windows, budget)
+
+
+def windows_of_vocabulary(tokens: int, windows: int, budget: int) -> int:
+    """:func:`windows_within` for a model of which only the size of its vocabulary is known; 0 is not known."""
+    one = 255 * 2 * tokens
     return min(windows, max(2, budget // one)) if one else windows
 
 
-def _vocabulary(source: Source) -> int:
-    """Tokens of the vocabulary; a multimodal model's config has them in its text part."""
-    text = source.config.get("text_config")
-    for part in (source.config, text if isinstance(text, dict) else {}):
+def vocabulary(config: Mapping[str, Any]) -> int:
+    """Tokens of the vocabulary, as config.json says; a multimodal model's says it in its text part. 0 where it does
+    not."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
         if isinstance(size := part.get("vocab_size"), int):
             return size
     return 0
