@@ -56,7 +56,7 @@ def write_report(
         plots = draw(manifests, out or Path(scratch)) if "html" in formats or out else []
         makers = {
             "md": lambda: as_markdown(comparison, place, [plot.name for plot in plots]),
-            "html": lambda: as_html(comparison, plots),
+            "html": lambda: as_html(comparison, place, plots),
             "json": lambda: as_json(comparison),
             "csv": lambda: as_csv(comparison),
         }

@@ -89,7 +89,7 @@ def test_memory_is_compared_within_an_engine_and_a_runner_and_runners_that_diffe
     assert "transformers on CPU X: gptq-8bit-64g (KLD 0.0020, 1.50\u00a0GB)" in page
     widths = {line.count("|") for line in page.partition("## All variants")[2].splitlines() if line.startswith("|")}
     assert widths == {13}
-    assert '<td class="text">transformers</td><td class="text">GPU |Y|</td>' in as_html(found)
+    assert '<td class="text">transformers</td><td class="text">GPU |Y|</td>' in as_html(found, Place("press"))
     assert [row["runner"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["CPU X", "CPU X", "GPU |Y|"]
     assert "Runner" not in as_markdown(compared(), Place("press"))
     assert {path.name for path in draw(manifests, tmp_path)} >= {"divergence-memory.png", "perplexity-memory.png"}
@@ -220,13 +220,29 @@ class Tags(HTMLParser):
         assert not [name for name, _ in attrs if name.startswith("on")]
 
 
+def test_the_html_page_links_repositories_and_variants_as_the_markdown_does() -> None:
+    entry = samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.004, branch='a/b"><script>')
+    apart = moved(samples.entry("gguf", "Q6_K", bits=6.5, divergence=0.01), "9" * 40)
+    found = compare_formats({GGUF: gguf(entries=[entry]), "press/Old-GGUF": gguf(entries=[apart])})
+
+    page, within = as_html(found, Place("press")), as_html(found, Place("press", "http://hub.example"))
+
+    variant = "/press/M-GGUF/tree/a%2Fb%22%3E%3Cscript%3E"
+    assert f'<td><a href="https://huggingface.co{variant}">gguf Q8_0</a></td>' in page
+    assert '(<a href="https://huggingface.co/press/Old-GGUF">press/Old-GGUF</a>): made from commit' in page
+    assert 'the manifests of <a href="https://huggingface.co/press/M-GGUF">press/M-GGUF</a>, <a' in page
+    assert f'<td><a href="{variant}">gguf Q8_0</a></td>' in within
+    assert "huggingface.co" not in within
+    assert variant in as_markdown(found, Place("press"))
+
+
 def test_names_from_the_hub_are_text() -> None:
     name = '"><script>alert(1)</script>|`x`'
     entry = samples.entry("gguf", name, bits=8.5, divergence=0.004)
     found = compare_formats({GGUF: gguf(entries=[entry], model_name="<img src=x onerror=y>")})
 
     tags = Tags()
-    tags.feed(as_html(found))
+    tags.feed(as_html(found, Place("press")))
 
     assert "script" not in tags.found and "img" not in tags.found
     assert "<script" not in as_markdown(found, Place("press"))
