@@ -5,6 +5,7 @@ Other packages add formats by entry points of the group ``quantpress.quantizers`
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,18 @@ def quantizer(name: str, backend: str | None = None) -> Quantizer:
     if name in entry_points():
         return load(name)
     raise BadInput(f"unknown format {name!r}: {hint(name, formats())}")
+
+
+def usable() -> dict[str, Quantizer]:
+    """The quantizers of all formats. One of another package that cannot be used is left out, with a warning: what is
+    done for every format is done for the others."""
+    found: dict[str, Quantizer] = {}
+    for name in formats():
+        try:
+            found[name] = quantizer(name)
+        except BadInput as error:
+            logging.getLogger(__name__).warning("left out: %s", error)
+    return found
 
 
 def quantizer_of(variant: Variant) -> Quantizer:

@@ -34,6 +34,8 @@ _AUTOAWQ_KNOWS = frozenset({
 })  # fmt: skip
 #: Rows that AutoAWQ's clipping search takes at a time (awq/quantize/quantizer.py, ``oc_batch_size``).
 _AUTOAWQ_ROWS = 64
+#: Raised when the bytes change that autoawq_backend.py, which mends AutoAWQ's search, gives for equal parameters.
+_AUTOAWQ_EDITION = 1
 
 
 class _ArchivedLibrary:
@@ -80,6 +82,9 @@ class AutoAWQ(_ArchivedLibrary, AWQ):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
     library = "autoawq"
+
+    def version(self) -> str:
+        return f"{super().version()}, quantpress mend {_AUTOAWQ_EDITION}"
 
     def parameters(self, group_size: int) -> Parameters:
         return {"backend": "autoawq", "bits": 4, "group_size": group_size, "zero_point": True, "version": "gemm"}

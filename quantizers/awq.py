@@ -10,6 +10,9 @@ from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size,
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
+#: Raised when the bytes change that quantizers/awq_search.py gives for equal parameters; part of the recipe, for
+#: GPTQModel's version says nothing of our search.
+_SEARCH_EDITION = 1
 
 
 class AWQ(GPTQModelFormat):
@@ -57,6 +60,9 @@ class AWQ(GPTQModelFormat):
 
     def known_names(self) -> list[str]:
         return [_AUTO, *(f"awq-4bit-{size}g" for size in GROUP_SIZES)]
+
+    def version(self) -> str:
+        return f"{super().version()}, quantpress search {_SEARCH_EDITION}"
 
     def quantize(self, job: Job) -> Output:
         from quantizers.gptqmodel_backend import quantize_awq

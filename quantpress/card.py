@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from quantizers.third_party import template_folders
 from quantpress import card_figures as figures
 from quantpress import card_markdown as markdown
 from quantpress.card_audience import audiences
 from quantpress.card_front_matter import front_matter, license_url
 from quantpress.card_markdown import Markdown
-from quantpress.card_templates import TEMPLATES, markdown_environment
+from quantpress.card_templates import TEMPLATES, markdown_environment, template_path
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
@@ -96,7 +95,7 @@ class _Places:
 
 def render_card(manifest: Manifest, context: CardContext) -> str:
     """The whole README.md. Raises :class:`QuantpressError` where there is no template for the format."""
-    name, folders = f"{manifest.format}.md.jinja", [context.templates, *template_folders(manifest.format)]
+    name, folders = f"{manifest.format}.md.jinja", template_path(manifest.format, context.templates)
     if not any((folder / name).is_file() for folder in folders):
         raise QuantpressError(f"no card template {name} in {folders[-1]}: add one for the format")
     text = markdown_environment(folders).get_template(name).render(_view(manifest, context))

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantizers import formats, quantizer
+from quantizers import usable
 from quantpress.card import CardContext
 from quantpress.comparison_state import comparison_repo
 from quantpress.errors import QuantpressError
@@ -62,8 +62,8 @@ def _siblings(api: HfApi, repo_id: str, manifest: Manifest) -> dict[str, str]:
     """The repos of the model's other formats, as far as they exist."""
     namespace = repo_id.partition("/")[0]
     others = {
-        name: f"{namespace}/{manifest.model_name}-{quantizer(name).suffix}"
-        for name in formats()
+        name: f"{namespace}/{manifest.model_name}-{chosen.suffix}"
+        for name, chosen in usable().items()
         if name != manifest.format
     }
     with explained(api.endpoint, f"looking for the other formats of {manifest.model_name}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,17 +76,20 @@ def size_text(size: int) -> str:
 
 def perplexity_text(evaluation: Evaluation) -> str:
     """Perplexity and its standard error, both to two decimals."""
+    if not math.isfinite(evaluation.perplexity):
+        return MISSING
     return f"{evaluation.perplexity:.2f}\u00a0±\u00a0{evaluation.perplexity_error:.2f}"
 
 
 def divergence_text(evaluation: Evaluation) -> str:
     """Mean divergence to four decimals."""
-    return f"{evaluation.divergence.mean:.4f}" if evaluation.divergence else MISSING
+    divergence = evaluation.divergence
+    return f"{divergence.mean:.4f}" if divergence and math.isfinite(divergence.mean) else MISSING
 
 
 def share_text(share: float) -> str:
     """A share of 0 to 1 in percent, to one decimal."""
-    return f"{share * 100:.1f}\u00a0%"
+    return f"{share * 100:.1f}\u00a0%" if math.isfinite(share) else MISSING
 
 
 def detail_rows(entries: Sequence[Entry], comparison: Comparison) -> list[list[str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from quantizers.third_party import template_folders
 from quantpress import card_markdown as markdown
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -17,18 +18,24 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 _USED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["']""")
 
 
+def template_path(format_name: str, templates: Path = TEMPLATES) -> list[Path]:
+    """The folders in which the templates of a format's card are looked for, in this order."""
+    return [templates, *template_folders(format_name)]
+
+
 def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
     """:func:`fingerprint` of the template of a format's card. Empty where the format has no template."""
-    return fingerprint([f"{format_name}.md.jinja"], templates)
+    return fingerprint([f"{format_name}.md.jinja"], template_path(format_name, templates))
 
 
-def fingerprint(names: Sequence[str], templates: Path = TEMPLATES) -> str:
-    """Hex SHA-256 of templates and of those that they rest on. Empty where there are none."""
+def fingerprint(names: Sequence[str], folders: Sequence[Path] = (TEMPLATES,)) -> str:
+    """Hex SHA-256 of templates and of those that they rest on, each of the first folder that has it. Empty where there
+    are none."""
     digest, waiting, seen = hashlib.sha256(), list(names), set[str]()
     while waiting:
         name = waiting.pop()
-        file = templates / name
-        if name in seen or not file.is_file():
+        file = next((found for folder in folders if (found := folder / name).is_file()), None)
+        if name in seen or file is None:
             continue
         seen.add(name)
         text = file.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
@@ -86,7 +86,12 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
         raise ChildFailed(explanation)
     if code != 0 or not result_file.exists():
         raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
-    return result.model_validate_json(result_file.read_bytes())
+    try:
+        return result.model_validate_json(result_file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ChildFailed(f"{module} wrote no {result.__name__} ({place}: {first['msg']}) (log: {log_file})") from None
 
 
 @contextmanager
@@ -117,11 +122,15 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
-    """The result of an equal job that ``folder`` holds from before, or None."""
+    """The result of an equal job that ``folder`` holds from before, or None; also where another version wrote it, which
+    this one cannot read."""
     result_file = folder / "result.json"
     if not result_file.exists() or not begun(job, folder):
         return None
-    return result.model_validate_json(result_file.read_bytes())
+    try:
+        return result.model_validate_json(result_file.read_bytes())
+    except ValidationError:
+        return None
 
 
 def begun(job: BaseModel, folder: Path) -> bool:

@@ -24,14 +24,14 @@ MEMORY_CLASSES = tuple(
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class ComparedVariant(_Record):
     """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
 
     ``memory_bytes`` is the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say
-    whether no other variant is as good at no more bytes of size, or of memory.
+    whether no other variant is as good at no more bytes of size, or of memory as the same engine took on that runner.
     """
 
     format: str
@@ -70,8 +70,8 @@ class OtherVariant(_Record):
 
 
 class Choice(_Record):
-    """The variants closest to the unquantized model that were measured within ``memory_bytes``, one per engine; the
-    first is the closest of all."""
+    """The variants closest to the unquantized model that were measured within ``memory_bytes``, one per engine and
+    runner; the first is the closest of all."""
 
     memory_bytes: int
     best: list[ComparedVariant]
@@ -101,7 +101,7 @@ def compare_formats(manifests: Mapping[str, Manifest]) -> ModelComparison:
     }
     distance = found.distance
     for_size = {entry.variant for entry in figures.frontier(found.entries, distance, figures.size)}
-    for_memory = {entry.variant for entry in figures.frontier(found.entries, distance, figures.memory)}
+    for_memory = {entry.variant for each in figures.memory_frontiers(found.entries, distance) for entry in each}
     variants = [
         _variant(*names[entry.variant]).model_copy(
             update={"best_for_size": entry.variant in for_size, "best_for_memory": entry.variant in for_memory}
@@ -136,7 +136,11 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     kept = Counter(entry.recipe.source_sha for _, _, entry in _published(manifests))
     first = next(iter(manifests.values()))
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
-    sources = [manifest.source for manifest in manifests.values() if manifest.source.sha == sha]
+    of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
+    # While the formats follow a moved source one by one, most variants may be of a commit that no manifest has now.
+    known = [manifest.source for manifest in of_sha]
+    known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
+    source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))
     entries = [
         entry.model_copy(
             update={"recipe": entry.recipe.model_copy(update={"variant": _label(manifest.format, entry.variant)})}
@@ -147,9 +151,9 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     return Manifest(
         format="all formats",
         model_name=first.model_name,
-        source=sources[0] if sources else first.source,
+        source=source,
         toolchain={},
-        baselines=[baseline for manifest in manifests.values() for baseline in manifest.baselines],
+        baselines=[baseline for manifest in of_sha for baseline in manifest.baselines],
         entries=entries,
     )
 
@@ -196,16 +200,16 @@ def _variant(repo_id: str, entry: Entry) -> ComparedVariant:
 
 
 def _choices(variants: Sequence[ComparedVariant]) -> list[Choice]:
-    """For each class of memory the closest variant per engine; classes that change nothing are left out, as are all
-    where a divergence is missing."""
+    """For each class of memory the closest variant per engine and runner; classes that change nothing are left out, as
+    are all where a divergence is missing."""
     if any(variant.divergence is None for variant in variants):
         return []
     choices: list[Choice] = []
     for limit in MEMORY_CLASSES:
         within = [variant for variant in variants if variant.memory_bytes <= limit]
         best = [
-            min((each for each in within if each.engine == engine), key=_closeness)
-            for engine in sorted({each.engine for each in within})
+            min((each for each in within if (each.engine, each.runner) == measured_by), key=_closeness)
+            for measured_by in dict.fromkeys((each.engine, each.runner) for each in within)
         ]
         best.sort(key=_closeness)
         if best and (not choices or best != choices[-1].best):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,14 @@ class Place:
         """What an address on the Hub begins with: a slash alone within a Hub of our own, whatever its host's name."""
         return HUGGING_FACE if self.endpoint in (None, HUGGING_FACE) else ""
 
+    def repo(self, repo_id: str) -> str:
+        """The address of a repository."""
+        return f"{self.base}/{markdown.path(repo_id)}"
+
+    def variant(self, row: ComparedVariant) -> str:
+        """The address of a variant's branch."""
+        return f"{self.repo(row.repo_id)}/tree/{markdown.segment(row.branch)}"
+
 
 def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: Path) -> Revision:
     """What the comparison's repository shall hold: README.md, plots, the same figures as HTML, JSON and CSV, and its
@@ -63,7 +72,7 @@ def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: 
     comparison, plots = compare_formats(manifests), draw(manifests, folder)
     texts = {
         "README.md": as_markdown(comparison, place, [plot.name for plot in plots]),
-        "comparison.html": as_html(comparison, plots),
+        "comparison.html": as_html(comparison, place, plots),
         "comparison.json": as_json(comparison),
         "comparison.csv": as_csv(comparison),
         STATE_FILE: state_of(manifests).to_json(),
@@ -83,10 +92,6 @@ def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] 
     """The page as a repository's README.md; ``plots`` are names of files beside it."""
     repo = comparison_repo(place.namespace, comparison.model_name)
     source = comparison.source
-
-    def address(row: ComparedVariant) -> str:
-        return f"{place.base}/{markdown.path(row.repo_id)}/tree/{markdown.segment(row.branch)}"
-
     head = front_matter(
         source,
         quantized_by=place.namespace,
@@ -94,12 +99,12 @@ def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] 
         tags=["quantpress", "comparison"],
         license_base=f"{HUGGING_FACE}/{markdown.path(source.repo)}/blob/{markdown.segment(source.sha)}",
     )
-    shown = [(_PLOTS[name], f"{place.base}/{markdown.path(repo)}/resolve/main/{name}") for name in plots]
-    values = {"front_matter": Markdown(head), "address": address, "base": place.base, "plots": shown}
-    return _rendered(markdown_environment([TEMPLATES]), "comparison.md.jinja", comparison, values)
+    shown = [(_PLOTS[name], f"{place.repo(repo)}/resolve/main/{name}") for name in plots]
+    values = {"front_matter": Markdown(head), "plots": shown}
+    return _rendered(markdown_environment([TEMPLATES]), "comparison.md.jinja", comparison, place, values)
 
 
-def as_html(comparison: ModelComparison, plots: Sequence[Path] = ()) -> str:
+def as_html(comparison: ModelComparison, place: Place, plots: Sequence[Path] = ()) -> str:
     """The page as one HTML file that needs no other: the plots are within it."""
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(TEMPLATES),
@@ -111,7 +116,7 @@ def as_html(comparison: ModelComparison, plots: Sequence[Path] = ()) -> str:
     shown = [
         (_PLOTS[plot.name], f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}") for plot in plots
     ]
-    return _rendered(environment, "comparison.html.jinja", comparison, {"plots": shown})
+    return _rendered(environment, "comparison.html.jinja", comparison, place, {"plots": shown})
 
 
 def as_json(comparison: ModelComparison) -> str:
@@ -136,13 +141,21 @@ def _plain(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
-def _rendered(environment: Environment, template: str, comparison: ModelComparison, values: dict[str, Any]) -> str:
+def _rendered(
+    environment: Environment, template: str, comparison: ModelComparison, place: Place, values: dict[str, Any]
+) -> str:
     shared = {
+        "address": place.variant,
+        "repo_address": place.repo,
         "comparison": comparison,
         "size": lambda size: MISSING if size is None else size_text(size),
-        "figure": lambda value, decimals: MISSING if value is None else f"{value:,.{decimals}f}",
+        "figure": lambda value, decimals: (
+            f"{value:,.{decimals}f}" if value is not None and math.isfinite(value) else MISSING
+        ),
+        "runner": lambda name: MISSING if name is None else name,
         "share": lambda share: MISSING if share is None else share_text(share),
         "runners": sorted({f"{row.engine}: {row.runner}" for row in comparison.variants if row.runner}),
+        "several_runners": len({row.runner for row in comparison.variants}) > 1,
         "repos": _repos(comparison),
     }
     return environment.get_template(template).render(shared | values).strip() + "\n"

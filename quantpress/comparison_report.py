@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantizers import formats as registered
-from quantizers import quantizer
+from quantizers import usable
 from quantpress.catalog import model_name
 from quantpress.comparison import compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, draw
@@ -32,8 +31,8 @@ def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest
     if not namespace:
         raise BadInput("no namespace to read from: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
     name, found = model_name(model) or model, {}
-    for format_name in registered():
-        repo_id = f"{namespace}/{name}-{quantizer(format_name).suffix}"
+    for chosen in usable().values():
+        repo_id = f"{namespace}/{name}-{chosen.suffix}"
         manifest = read_published(api, repo_id).manifests.get("main")
         if manifest is not None:
             found[repo_id] = manifest
@@ -57,7 +56,7 @@ def write_report(
         plots = draw(manifests, out or Path(scratch)) if "html" in formats or out else []
         makers = {
             "md": lambda: as_markdown(comparison, place, [plot.name for plot in plots]),
-            "html": lambda: as_html(comparison, plots),
+            "html": lambda: as_html(comparison, place, plots),
             "json": lambda: as_json(comparison),
             "csv": lambda: as_csv(comparison),
         }

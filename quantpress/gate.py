@@ -28,7 +28,11 @@ def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = No
         reasons.append("its tokenizer gives other token ids than the unquantized model's")
     if evaluation.non_finite:
         reasons.append(f"{evaluation.non_finite} of {evaluation.scored_tokens} scored positions are not finite numbers")
-    elif not math.isfinite(evaluation.perplexity) or evaluation.perplexity > RUINED * baseline.perplexity:
+    elif not _finite(evaluation):
+        reasons.append("its figures are not finite numbers")
+    elif not _finite(baseline):
+        reasons.append("the unquantized model's figures are not finite numbers: nothing can be compared")
+    elif evaluation.perplexity > RUINED * baseline.perplexity:
         reasons.append(
             f"perplexity {evaluation.perplexity:.2f} is more than {RUINED:.0f} times the unquantized model's "
             f"{baseline.perplexity:.2f}"
@@ -47,6 +51,12 @@ def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = No
         max_divergence=limit.max_divergence if limit else None,
         notes=[limit.changed] if limit and limit.changed else [],
     )
+
+
+def _finite(evaluation: Evaluation) -> bool:
+    """Whether perplexity and, where it was measured, mean divergence are finite numbers."""
+    divergence = evaluation.divergence
+    return math.isfinite(evaluation.perplexity) and (divergence is None or math.isfinite(divergence.mean))
 
 
 def exceeds(evaluation: Evaluation, max_divergence: float) -> bool:

@@ -18,7 +18,8 @@ MANIFEST_FILE = "quantpress.json"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # As the evaluation's: what is not a finite number is read back as it was.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class File(_Record):

@@ -8,7 +8,7 @@ from quantpress.manifest import Entry
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class VariantReport(_Record):

@@ -128,6 +128,20 @@ def worse_text(other: Entry) -> str:
     return f"worse than {other.variant}, which has fewer bits, beyond the measurement error"
 
 
+def runner(entry: Entry) -> tuple[str, str | None]:
+    """Engine and runner: memory is compared within these alone. PyTorch's allocations on a GPU, llama.cpp's buffers and
+    all that a process took are different things."""
+    return entry.evaluation.engine, entry.evaluation.runner
+
+
+def memory_frontiers(entries: Sequence[Entry], distance: Distance) -> list[list[Entry]]:
+    """The frontier by memory of each engine on each runner, in the order in which they come."""
+    by_runner: dict[tuple[str, str | None], list[Entry]] = {}
+    for entry in entries:
+        by_runner.setdefault(runner(entry), []).append(entry)
+    return [frontier(each, distance, memory) for each in by_runner.values()]
+
+
 def frontier(entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> list[Entry]:
     """The variants that none dominates, cheapest first."""
     kept = [entry for entry in entries if dominating(entry, entries, distance, cost) is None]

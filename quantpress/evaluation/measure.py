@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quantpress.child import run_child
 from quantpress.errors import BadInput
+from quantpress.estimate import windows_of_vocabulary
 from quantpress.evaluation.base import BaseKey, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Evaluation, Protocol
@@ -24,7 +25,9 @@ def measure(target: Target, settings: Settings, base: Target | None = None) -> E
     if base is not None and base.engine != "transformers":
         raise BadInput(f"{base.model}: the base must be a checkpoint that transformers loads, unquantized")
     text = evaluation_text(settings.evaluation_text, settings.home / "texts")
-    protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=settings.windows)
+    # As the press measures: its windows are as many as log-probabilities of the unquantized model have room for.
+    windows = windows_of_vocabulary((base or target).vocabulary(), settings.windows, settings.logits_budget)
+    protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
     work = settings.home.resolve() / "work"
     work.mkdir(parents=True, exist_ok=True)
     # In the home folder, not in the system's: the base is a hard link.

@@ -23,6 +23,7 @@ from quantpress.evaluation.comparison import (
     frontier,
     mean_divergence,
     memory,
+    memory_frontiers,
     perplexity,
     size,
 )
@@ -72,6 +73,12 @@ class _Scale:
     cost: Cost = size
     cost_name: str = "Size"
 
+    def frontiers(self, entries: Sequence[Entry]) -> list[list[Entry]]:
+        """One by size; one per engine and runner by memory."""
+        if self.cost is memory:
+            return memory_frontiers(entries, self.distance)
+        return [frontier(entries, self.distance, self.cost)]
+
     def height(self, entry: Entry) -> float:
         """Where the entry is drawn."""
         return max(self.distance(entry), self.floor)
@@ -120,12 +127,13 @@ def plot_perplexity(manifest: Manifest, path: Path) -> None:
 
 
 def _perplexity_scale(comparison: Comparison) -> _Scale:
+    reference = comparison.reference.perplexity if comparison.reference else math.nan
     return _Scale(
         title="Perplexity against size",
         axis="Perplexity (lower is better)",
         distance=perplexity,
         errors=[entry.evaluation.perplexity_error for entry in comparison.entries],
-        reference=comparison.reference.perplexity if comparison.reference else None,
+        reference=reference if math.isfinite(reference) else None,
     )
 
 
@@ -175,9 +183,9 @@ def _plot(manifest: Manifest, comparison: Comparison, scale: _Scale, path: Path)
         unit = size_unit([scale.cost(entry) for entry in entries])
         points = [(scale.cost(entry) / unit[1], scale.height(entry)) for entry in entries]
         _set_scales(axes, points, scale, unit[0])
-        worth = frontier(entries, scale.distance, scale.cost)
-        _draw_points(axes, entries, points, worth, scale)
-        _draw_labels(figure, axes, entries, points, worth, scale)
+        frontiers = scale.frontiers(entries)
+        _draw_points(axes, entries, points, frontiers, scale)
+        _draw_labels(figure, axes, entries, points, frontiers, scale)
         with atomic(path) as temporary:
             figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
 
@@ -198,14 +206,17 @@ def _draw_points(
     axes: Axes,
     entries: Sequence[Entry],
     points: Sequence[tuple[float, float]],
-    worth: Sequence[Entry],
+    frontiers: Sequence[Sequence[Entry]],
     scale: _Scale,
 ) -> None:
     places = dict(zip((entry.variant for entry in entries), points, strict=True))
     if scale.reference is not None:
         axes.axhline(scale.reference, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1.5)
-    steps = [places[entry.variant] for entry in worth]
-    axes.plot(*zip(*steps, strict=True), color=WORTH, linewidth=1.2, alpha=0.45, zorder=2, label="efficient frontier")
+    label: str | None = "efficient frontier" + (", per engine and runner" if len(frontiers) > 1 else "")
+    for worth in frontiers:
+        steps = [places[entry.variant] for entry in worth]
+        axes.plot(*zip(*steps, strict=True), color=WORTH, linewidth=1.2, alpha=0.45, zorder=2, label=label)
+        label = None  # named once in the legend
     axes.errorbar(
         [x for x, _ in points],
         [y for _, y in points],
@@ -217,7 +228,7 @@ def _draw_points(
         alpha=0.55,
         zorder=2.5,
     )
-    names = {entry.variant for entry in worth}
+    names = {entry.variant for worth in frontiers for entry in worth}
     for colour, kept, dot, label in (
         (
             DOMINATED,
@@ -225,7 +236,7 @@ def _draw_points(
             22,
             "another variant is no larger and closer",
         ),
-        (WORTH, steps, 34, None),
+        (WORTH, [p for name, p in places.items() if name in names], 34, None),
     ):
         if kept:
             axes.scatter(
@@ -246,14 +257,14 @@ def _draw_labels(
     axes: Axes,
     entries: Sequence[Entry],
     points: Sequence[tuple[float, float]],
-    worth: Sequence[Entry],
+    frontiers: Sequence[Sequence[Entry]],
     scale: _Scale,
 ) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import IdentityTransform
 
-    names = {entry.variant for entry in worth}
+    names = {entry.variant for worth in frontiers for entry in worth}
     font_size = 7.0 if len(entries) > _MANY else 8.0
     texts = [
         figure.text(
@@ -281,7 +292,7 @@ def _draw_labels(
     for anchor, text in zip(anchors, texts, strict=True):
         extent = text.get_window_extent()
         labels.append(Label(anchor, extent.width, extent.height))
-    lines = _drawn_lines(axes, entries, points, worth, scale)
+    lines = _drawn_lines(axes, entries, points, frontiers, scale)
     placed = place_labels(labels, obstacles, lines, Box(frame.x0, frame.y0, frame.x1, frame.y1))
     for text, (x, y), box in zip(texts, anchors, placed, strict=True):
         text.set_position((box.left, box.bottom + (box.top - box.bottom) * 0.18))
@@ -296,22 +307,22 @@ def _drawn_lines(
     axes: Axes,
     entries: Sequence[Entry],
     points: Sequence[tuple[float, float]],
-    worth: Sequence[Entry],
+    frontiers: Sequence[Sequence[Entry]],
     scale: _Scale,
 ) -> list[Line]:
-    """The frontier and the error bars as segments in pixels."""
+    """The frontiers and the error bars as segments in pixels."""
 
     def pixel(x: float, y: float) -> tuple[float, float]:
         across, up = axes.transData.transform((x, y))
         return float(across), float(up)
 
     places = dict(zip((entry.variant for entry in entries), points, strict=True))
-    steps = [pixel(*places[entry.variant]) for entry in worth]
+    steps = [step for worth in frontiers for step in pairwise(pixel(*places[entry.variant]) for entry in worth)]
     bars = [
         (pixel(x, max(y - error, y / 2)), pixel(x, y + error))
         for (x, y), error in zip(points, scale.errors, strict=True)
     ]
-    return [*pairwise(steps), *bars]
+    return [*steps, *bars]
 
 
 def _draw_reference_label(figure: Figure, axes: Axes, reference: float, obstacles: list[Box]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 #: What loads a model, to measure it or to let it write.
 Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
@@ -16,7 +17,16 @@ PROTOCOL_VERSION = 2
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN: written as the text "NaN" it is read back; pydantic's own null would not be.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+def _same_nan(value: float) -> float:
+    return math.nan if math.isnan(value) else value
+
+
+#: NaN where no position gave a number: always the same object, so that a record equals itself when it is read back.
+Figure = Annotated[float, AfterValidator(_same_nan)]
 
 
 class Protocol(Record):
@@ -40,14 +50,14 @@ class Divergence(Record):
     ``same_top`` is the share (0 to 1) of scored positions whose most likely token is the same.
     """
 
-    mean: float
-    mean_error: float
-    median: float
-    p99: float
-    p999: float
-    maximum: float
-    same_top: float
-    same_top_error: float
+    mean: Figure
+    mean_error: Figure
+    median: Figure
+    p99: Figure
+    p999: Figure
+    maximum: Figure
+    same_top: Figure
+    same_top_error: Figure
 
 
 class Evaluation(Record):
@@ -68,8 +78,8 @@ class Evaluation(Record):
     protocol: Protocol
     engine: str
     engine_version: str
-    perplexity: float
-    perplexity_error: float
+    perplexity: Figure
+    perplexity_error: Figure
     scored_tokens: int
     non_finite: int = 0
     token_sha256: str

@@ -6,6 +6,7 @@ Of a repository only files at its root are downloaded, by the Hub's client into 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
+from quantpress.estimate import vocabulary
 from quantpress.evaluation.local import engine_for
 from quantpress.evaluation.record import Engine
 from quantpress.files import sha256_of
@@ -47,6 +49,22 @@ class Target:
         files = [self.model] if self.model.is_file() else sorted(_checkpoint_files(self.model))
         lines = "".join(f"{sha256_of(file)}  {file.name}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
+
+    def vocabulary(self) -> int:
+        """Tokens of the vocabulary, as config.json or the GGUF file's metadata says; the largest in use where it does not.
+
+        Raises :class:`BadInput` for a file that is no GGUF.
+        """
+        if self.engine != "llama.cpp":
+            return vocabulary(json.loads((self.model / "config.json").read_bytes()))
+        from gguf import GGUFReader
+
+        try:
+            tokens = GGUFReader(self.model).fields.get("tokenizer.ggml.tokens")
+        except (ValueError, KeyError, IndexError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise BadInput(f"{self.model}: not a GGUF file ({reason}): download or convert it again") from None
+        return len(tokens.data) if tokens else vocabulary({})
 
 
 def find_target(what: str, hubs: Sequence[HfApi]) -> Target:

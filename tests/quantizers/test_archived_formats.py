@@ -70,6 +70,12 @@ def test_a_missing_environment_is_refused_with_the_command_that_makes_it(format_
         quantizer(format_name, backend).version()
 
 
+def test_the_edition_of_what_mends_autoawq_is_part_of_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archived_libraries, "require", lambda: Path("python"))
+    assert quantizer("awq", "autoawq").version() == "autoawq 0.2.9, quantpress mend 1"
+    assert quantizer("gptq", "auto-gptq").version() == "auto-gptq 0.7.1"
+
+
 def test_architectures_that_came_after_the_archived_libraries_are_refused() -> None:
     with pytest.raises(Refused, match="AutoGPTQ does not know the architecture 'qwen3'"):
         quantizer("gptq", "auto-gptq").variant("gptq-4bit-auto", LLAMA3 | {"model_type": "qwen3"})
@@ -124,7 +130,7 @@ def job_for(backend: str, format_name: str, source: Path, english: Path, folder:
 @pytest.mark.slow
 def test_what_autoawq_makes_loads_in_plain_transformers(tiny_model: Path, english: Path, tmp_path: Path) -> None:
     archived_libraries.install(plain_lines(print))
-    assert quantizer("awq", "autoawq").version() == "autoawq 0.2.9"
+    assert quantizer("awq", "autoawq").version() == "autoawq 0.2.9, quantpress mend 1"
 
     output = run_child(
         "quantizers.job", job_for("autoawq", "awq", tiny_model, english, tmp_path), Result, tmp_path

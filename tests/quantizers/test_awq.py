@@ -5,6 +5,7 @@ import torch
 
 from quantizers import quantizer
 from quantpress.errors import BadInput, Refused
+from tests.quantpress import samples
 
 SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "head_dim": 64}
 
@@ -23,6 +24,20 @@ def test_names_and_group_sizes_are_checked() -> None:
         quantizer("awq").variant("awq-4bit-128g", SMOLLM2)
     with pytest.raises(BadInput, match="unknown AWQ variant 'awq-4bit-12g': did you mean 'awq-4bit-128g'"):
         quantizer("awq").check_name("awq-4bit-12g")
+
+
+def test_another_edition_of_the_search_is_another_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint() -> str:
+        quantized_by = {"quantizer": quantizer("awq").version()}
+        return samples.awq().entries[0].recipe.model_copy(update=quantized_by).fingerprint
+
+    monkeypatch.setattr("quantizers.checkpoint_format.version", lambda package: "7.6.0")
+    before = fingerprint()
+    assert quantizer("awq").version() == "gptqmodel 7.6.0, quantpress search 1"
+    assert quantizer("gptq").version() == "gptqmodel 7.6.0"
+
+    monkeypatch.setattr("quantizers.awq._SEARCH_EDITION", 2)
+    assert fingerprint() != before
 
 
 @pytest.mark.slow

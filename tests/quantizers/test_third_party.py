@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from quantizers import formats, mistakes, quantizer, third_party
+from quantizers import formats, mistakes, quantizer, third_party, usable
+from quantpress.card_templates import templates_fingerprint
 from quantpress.errors import BadInput
 
 GOOD = """
@@ -79,6 +80,37 @@ def test_one_that_cannot_be_used_is_an_error_of_its_format_alone(
         quantizer("mine")
     assert str(bad.value).startswith(f"format 'mine' of package formats_{case} {said.format(case)}")
     assert "\n" not in str(bad.value)
+
+
+def test_one_that_cannot_be_used_is_left_out_of_what_is_done_for_all(
+    site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(site, "formats_broken", "mine = formats_broken:Format", "1 / 0")
+
+    assert list(usable()) == [name for name in formats() if name != "mine"]
+    assert caplog.messages == [
+        "left out: format 'mine' of package formats_broken cannot be loaded (ZeroDivisionError: division by zero): "
+        "repair or uninstall the package"
+    ]
+
+
+def test_the_cards_of_another_package_are_made_anew_when_its_template_or_the_base_changes(site: Path) -> None:
+    install(site, "formats_card", "mine = formats_card:Format")
+    theirs, ours = site / "formats_card" / "templates", site / "ours"
+    for folder in (theirs, ours):
+        folder.mkdir(parents=True)
+    (theirs.parent / "__init__.py").write_text(GOOD)
+    (ours / "base.md.jinja").write_text("# {{ title }}")
+    (theirs / "mine.md.jinja").write_text('{% extends "base.md.jinja" %}')
+
+    first = templates_fingerprint("mine", ours)
+    (ours / "base.md.jinja").write_text("## {{ title }}")
+    second = templates_fingerprint("mine", ours)
+    (theirs / "mine.md.jinja").write_text('{% extends "base.md.jinja" %} more')
+
+    assert first
+    assert len({first, second, templates_fingerprint("mine", ours)}) == 3
+    assert templates_fingerprint("other", ours) == ""
 
 
 def test_two_packages_that_claim_one_name(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
 from quantpress.card import LONGEST_CHAT_TEMPLATE, CardContext, render_card
+from quantpress.card_figures import MISSING
 from quantpress.card_markdown import code, escape, fence, link, one_line
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import flags
@@ -472,6 +474,20 @@ def test_what_a_variant_writes_is_shown_and_stays_text() -> None:
     assert html.unescape(rows[1][1]) == "a girl | <script>alert(1)</script> # named"
     assert "<script>" not in html_of(text)
     assert "What each variant writes" not in card(samples.gguf())
+
+
+def test_figures_that_are_not_finite_are_left_out_of_the_withheld_table() -> None:
+    manifest = samples.gguf()
+    bad = samples.entry("gguf", "Q2_K", bits=2.9, divergence=0.5, withheld="10200 of 10200 are not finite numbers")
+    assert bad.evaluation.divergence is not None
+    nothing = bad.evaluation.divergence.model_copy(update={"mean": math.nan, "mean_error": math.nan})
+    evaluation = bad.evaluation.model_copy(update={"perplexity": math.nan, "divergence": nothing})
+    bad = bad.model_copy(update={"evaluation": evaluation})
+
+    text = card(manifest.model_copy(update={"entries": [*manifest.entries[1:], bad]}))
+
+    assert f"| `Q2_K` | 48.8\u00a0MB | 2.90 | {MISSING} | {MISSING} | 10200 of 10200 are not finite numbers |" in text
+    assert "nan" not in text.lower().partition("## withheld")[2].partition("## ")[0]
 
 
 def test_an_alias_of_a_withheld_rung_is_not_to_be_taken() -> None:

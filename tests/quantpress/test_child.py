@@ -40,7 +40,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             from quantpress.errors import Refused
             with explained_exit():
                 raise Refused("the width 575 is odd: take another")
-        if number != 4:
+        if number == 6: pathlib.Path(sys.argv[2]).write_text('{"number": null}')
+        if number not in (4, 6):
             answer = {"number": number + 1, "environment": sorted(os.environ)}
             pathlib.Path(sys.argv[2]).write_text(json.dumps(answer))
         """)
@@ -79,7 +80,16 @@ def test_a_child_that_knows_why_says_so_in_one_line(module: str, tmp_path: Path)
         run_child(module, Question(number=5), Answer, tmp_path / "job")
     assert str(caught.value) == "the width 575 is odd: take another"
     assert begun(Question(number=5), tmp_path / "job")
-    assert not begun(Question(number=6), tmp_path / "job")
+    assert not begun(Question(number=7), tmp_path / "job")
+
+
+def test_a_result_that_is_none_is_one_line_and_not_found_again(module: str, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed) as caught:
+        run_child(module, Question(number=6), Answer, tmp_path / "job")
+    assert str(caught.value) == (
+        f"asked wrote no Answer (number: Input should be a valid integer) (log: {tmp_path / 'job' / 'log.txt'})"
+    )
+    assert finished(Question(number=6), Answer, tmp_path / "job") is None
 
 
 def test_a_child_that_hangs_is_ended(module: str, tmp_path: Path) -> None:

@@ -11,10 +11,14 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from typer.testing import CliRunner
 
+from quantizers import third_party
+from quantpress.card_context import gather_context
 from quantpress.cli import app
+from quantpress.comparison_report import read_manifests
 from quantpress.errors import BadInput
 from quantpress.localhub.server import running_hub
 from quantpress.manifest import Manifest
+from quantpress.settings import Settings
 from tests.quantpress import samples
 
 
@@ -42,6 +46,28 @@ def test_json_is_printed_with_both_formats_in_it() -> None:
     done = CliRunner().invoke(app, ["report", "--model", "HuggingFaceTB/SmolLM2-135M-Instruct", "--format", "json"])
     assert done.exit_code == 0, done.output
     assert {row["format"] for row in json.loads(done.stdout)["variants"]} == {"gguf", "gptq"}
+
+
+def test_a_broken_package_of_another_format_stops_no_report_and_no_card(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "formats_gone-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: formats_gone\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[quantpress.quantizers]\nmine = formats_gone:Format\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    third_party.entry_points.cache_clear()
+    api = HfApi(endpoint=endpoint)
+    repo_id = "press/SmolLM2-135M-Instruct-GGUF"
+    try:
+        manifests = read_manifests(api, "press", "SmolLM2-135M-Instruct")
+        context, missing = gather_context(manifests[repo_id], repo_id, Settings(target_endpoint=endpoint), api, api)
+    finally:
+        third_party.entry_points.cache_clear()
+
+    assert list(manifests) == [repo_id, "press/SmolLM2-135M-Instruct-GPTQ"]
+    assert context.siblings == {"gptq": "press/SmolLM2-135M-Instruct-GPTQ"}
+    assert missing is not None  # the source is on no Hub here
 
 
 def test_files_are_written_where_they_are_wanted(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +119,21 @@ def test_ruined_and_incomparable_figures_are_withheld() -> None:
     other = Protocol(text="pydoc-topics", text_sha256="e" * 64, windows=40)
     assert judge(samples.evaluation(16.2, protocol=other), BASELINE).reasons == [
         "measured under another protocol than the unquantized model"
+    ]
+
+
+def test_what_is_not_finite_is_withheld_with_its_count() -> None:
+    nan = math.nan
+    all_broken = measured(nan, nan, perplexity=nan, perplexity_error=nan, non_finite=10200)
+    read_back = Evaluation.model_validate_json(all_broken.model_dump_json())
+    assert judge(read_back, BASELINE, limit_of("Q8_0", {})).reasons == [
+        "10200 of 10200 scored positions are not finite numbers"
+    ]
+    for uncounted in (measured(0.01, perplexity=nan), measured(0.01, perplexity=math.inf), measured(nan)):
+        assert judge(uncounted, BASELINE).reasons == ["its figures are not finite numbers"]
+    baseline = BASELINE.model_copy(update={"perplexity": nan})
+    assert judge(measured(0.01), baseline).reasons == [
+        "the unquantized model's figures are not finite numbers: nothing can be compared"
     ]
 
 

@@ -76,12 +76,15 @@ def evaluate(job: EvaluationJob) -> Evaluation:
     tools = install()
     measured = _measured(tools, job)
     sample = generate(tools, job.model, PROMPT, TOKENS, job.threads, job.device)
+    # Tools that were built for the processor alone run there, whatever they are asked for.
+    device = job.device if sample.run.device_bytes else "cpu"
     return measured.model_copy(
         update={
             "sample": sample.text,
             "generation_tokens_per_second": sample.run.tokens_per_second,
             "weights_bytes": sample.run.weights_bytes,
             "peak_device_memory_bytes": sample.run.device_bytes,
+            "runner": runner_name(device, job.threads),
         }
     )
 
@@ -300,5 +303,4 @@ class _Run:
             seconds=self._ended - self._began,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
             tokens_per_second=protocol.windows * protocol.n_ctx / scoring,
-            runner=runner_name(self.job.device, self.job.threads),
         )

@@ -7,14 +7,16 @@ import pytest
 
 from quantizers.gguf.convert import convert
 from quantpress.errors import BadInput, ChildFailed
-from quantpress.evaluation.engines.llama_cpp import check_base, check_own_tokens, check_tokens, evaluate
-from quantpress.evaluation.engines.llama_cpp_output import parse_divergence, parse_estimate, parse_run
+from quantpress.evaluation.engines import llama_cpp as llama_cpp_engine
+from quantpress.evaluation.engines.llama_cpp import Generated, check_base, check_own_tokens, check_tokens, evaluate
+from quantpress.evaluation.engines.llama_cpp_output import RunFigures, parse_divergence, parse_estimate, parse_run
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsHeader, read_header, token_sha256
 from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.files import sha256_of
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
+from tests.quantpress import samples
 
 # What llama-perplexity prints at the end of a run against a base.
 DIVERGENCE = """
@@ -110,6 +112,25 @@ def test_speed_and_memory_of_a_run_are_read() -> None:
     assert parse_run(GENERATION.replace(" 50.00 ms /     5", " 0.00 ms /     1")).tokens_per_second is None
     with pytest.raises(ChildFailed, match="no buffer of weights"):
         parse_run("common_perf_print:        eval time =      50.00 ms /     5 runs")
+
+
+@pytest.mark.parametrize(("device_bytes", "runner"), [(None, "CPU X, 2 threads"), (700_000_000, "GPU Y")])
+def test_the_runner_is_the_processor_where_no_memory_of_a_gpu_was_used(
+    device_bytes: int | None, runner: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def name(device: str, threads: int) -> str:
+        return "GPU Y" if device == "cuda" else f"CPU X, {threads} threads"
+
+    run = RunFigures(tokens_per_second=9.0, weights_bytes=70_000_000, device_bytes=device_bytes)
+    monkeypatch.setattr(llama_cpp_engine, "install", lambda: None)
+    monkeypatch.setattr(llama_cpp_engine, "_measured", lambda tools, job: samples.evaluation(16.1))
+    monkeypatch.setattr(llama_cpp_engine, "generate", lambda *_: Generated("a girl", run))
+    monkeypatch.setattr(llama_cpp_engine, "runner_name", name)
+    (tmp_path / "text").write_text("text")
+
+    found = evaluate(job(tmp_path / "x.gguf", tmp_path / "text").model_copy(update={"device": "cuda"}))
+
+    assert (found.runner, found.peak_device_memory_bytes) == (runner, device_bytes)
 
 
 def test_other_token_ids_than_the_bases_are_named_by_their_window() -> None:

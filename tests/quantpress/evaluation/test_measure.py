@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from pydantic import ByteSize
 
 from quantizers.gguf.convert import convert
+from quantpress.errors import BadInput
+from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.measure import measure
-from quantpress.evaluation.target import local_target
+from quantpress.evaluation.protocol import current_protocol
+from quantpress.evaluation.record import Evaluation
+from quantpress.evaluation.target import Target, local_target
 from quantpress.settings import Settings
+from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import LlamaCpp
+from tests.quantpress import samples
+
+CONFIG = {"model_type": "llama", "vocab_size": 1_000}
+
+
+def checkpoint(folder: Path) -> Target:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return local_target(folder)
+
+
+def gguf_file(path: Path) -> Target:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(path, "llama")
+    writer.add_token_list([f"t{index}" for index in range(1_000)])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return local_target(path)
+
+
+def test_a_model_is_measured_by_the_protocol_of_the_press(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window of 1,000 tokens of vocabulary takes 510,000 bytes: a budget of 4 MB holds 7 of 64."""
+    jobs: list[EvaluationJob] = []
+
+    def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path) -> Evaluation:
+        jobs.append(job)
+        return samples.evaluation(16.1)
+
+    monkeypatch.setattr("quantpress.evaluation.measure.run_child", run)
+    settings = Settings(home=tmp_path / "home", windows=64, logits_budget=ByteSize(4_000_000), device="cpu", threads=1)
+
+    measure(checkpoint(tmp_path / "model"), settings)
+    measure(gguf_file(tmp_path / "model.gguf"), settings)
+
+    press = current_protocol(Source(samples.source(), CONFIG, ()), settings)
+    assert press.windows == 7
+    assert [job.protocol for job in jobs] == [press, press]
+
+
+def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("not a model, " * 10)
+    with pytest.raises(BadInput, match=r"text\.gguf: not a GGUF file \(GGUF magic invalid\): download or convert"):
+        local_target(tmp_path / "text.gguf").vocabulary()
 
 
 @pytest.mark.slow
