@@ -17,6 +17,9 @@ from quantpress.recipe import Recipe
 from quantpress.settings import Settings
 from quantpress.source import Source
 
+#: The actions that a run carries out; the others leave everything as it is.
+WORK: tuple[Action, ...] = ("press", "refresh", "evaluate", "verify", "card", "compare")
+
 
 class Step(BaseModel):
     """One variant of one model, or a whole model that is skipped or blocked (``format`` and ``variant`` empty)."""
