@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from quantpress.credentials import without_credentials
 from quantpress.localhub.auth import Role, create_token
 from quantpress.localhub.database import connect, initialise
 from quantpress.localhub.errors import HubInUse
@@ -130,14 +131,13 @@ def running_hub(root: Path, port: int = 0) -> Iterator[RunningHub]:
 
     Raises HubInUse with the child's last words if it does not start.
     """
-    environment = {key: value for key, value in os.environ.items() if "TOKEN" not in key}
     command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", str(root), "--port", str(port)]
     child = subprocess.Popen(
         [*command, "--stop-with-parent"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None,
-        env=environment,
+        env=without_credentials(),
         text=True,
     )
     assert child.stdout is not None and child.stdin is not None
