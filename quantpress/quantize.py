@@ -29,6 +29,7 @@ from quantpress.recipe import Calibration
 from quantpress.repo_id import check_repo_id
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
+from quantpress.shared_files import shared_files
 from quantpress.source import Source, chat_template, fetch, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
@@ -222,7 +223,7 @@ def _compose(
             for name, other in layout.aliases.items()
         ],
         folders={entry.variant: made[entry.variant].files for entry in entries},
-        shared=work.chosen.shared_files(work.job),
+        shared=shared_files(work.chosen, work.job),
         baselines=list(dict.fromkeys([work.reference.evaluation, work.base.evaluation])),
         toolchain=work.chosen.tools(),
     )
