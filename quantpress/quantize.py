@@ -33,7 +33,7 @@ from quantpress.shared_files import shared_files
 from quantpress.source import Source, chat_template, fetch, link, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.workspace import alone, require_disk
+from quantpress.workspace import alone, require_disk, require_writable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -118,6 +118,7 @@ def _check(order: Order) -> None:
             chosen.check_name(name)
     if order.out.exists() and (not order.out.is_dir() or any(order.out.iterdir())):
         raise BadInput(f"{order.out} is not an empty folder: give one that is, or that is not there yet")
+    require_writable(order.out)
 
 
 def _find_source(model: str, hub: Callable[[], HfApi]) -> Source:
