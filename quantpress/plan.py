@@ -129,6 +129,11 @@ class ModelPlan:
     def blocked(self) -> list[Step]:
         return [step for step in self.steps if step.action == "block"]
 
+    @property
+    def deferred(self) -> list[Step]:
+        """Variants that are left to a later run."""
+        return [step for step in self.steps if step.action == "defer"]
+
     def disk_needed(self, settings: Settings) -> int:
         """Bytes of disk for source, unquantized GGUF, log-probabilities of two engines, and variants at a time."""
         estimates = [step.estimate for step in self.steps if step.estimate is not None]
