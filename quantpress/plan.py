@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from quantizers.protocol import Variant
 from quantpress.catalog import CalibrationLine, GateLine, ModelLine
 from quantpress.decision import Action
-from quantpress.estimate import Estimate, logits_bytes, windows_within
+from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import EvaluationText
 from quantpress.published import Published
 from quantpress.recipe import Recipe
@@ -136,8 +136,11 @@ class ModelPlan:
 
     def disk_needed(self, settings: Settings) -> int:
         """Bytes of disk for source, unquantized GGUF, log-probabilities of two engines, and variants at a time."""
-        estimates = [step.estimate for step in self.steps if step.estimate is not None]
-        if self.source is None or not estimates:
+        if self.source is None:
+            return 0
+        to_make = [each.variant for made in self.formats for each in made.to_make]
+        estimates = [estimate_variant(self.source, variant) for variant in to_make]
+        if not estimates:
             return 0
         variants = sum(estimate.upload for estimate in estimates)
         if settings.disk_budget is not None:

@@ -84,6 +84,14 @@ def test_a_plan_that_makes_variants_says_what_they_cost(action: Action, capsys: 
     assert cost.startswith("1 variants to make: about 0 min on 2 cores, upload 1.0 MB, disk 5.2 MB, memory 4.0 MB.")
 
 
+@pytest.mark.parametrize(
+    ("action", "disk"), [("press", 5_204_000), ("evaluate", 5_204_000), ("verify", 0), ("card", 0), ("keep", 0)]
+)
+def test_disk_is_needed_to_measure_again_what_is_published(action: Action, disk: int) -> None:
+    """Source and unquantized GGUF of 2 MB each, 1 MB of the variant, log-probabilities of two engines."""
+    assert planned(action).disk_needed(SETTINGS) == disk
+
+
 def test_actions_are_counted_in_the_order_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert "To do: 2 press, 1 evaluate, 1 card, 1 compare." in shown(
         capsys, "compare", "card", "evaluate", "press", "keep", "press"
