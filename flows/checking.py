@@ -50,8 +50,8 @@ def commit_checked(
 
 def commit_cards(
     plan: FormatPlan, source: Source, settings: Settings, checked: Checked, context: CardContext, workspace: Workspace
-) -> None:
-    """Commits cards and manifest alone: what is published stays as it is."""
+) -> bool:
+    """Commits cards and manifest alone: what is published stays as it is. Returns whether they were not so before."""
     message = f"Cards of {source.record.repo}@{source.record.sha[:8]}"
     if checked.variants:
         message = f"Verified after upload: {', '.join(checked.variants)}"
@@ -60,4 +60,5 @@ def commit_cards(
         pressed = adopted(now, (PERPLEXITY_PLOT, DIVERGENCE_PLOT))
         return None if pressed is None else stages.card(now, source, checked.onto(pressed), context, workspace, message)
 
-    commit_composed(plan, source, settings, compose)
+    composed, heads = commit_composed(plan, source, settings, compose)
+    return composed is not None and any(composed.plan.published.heads.get(name) != head for name, head in heads.items())

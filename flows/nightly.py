@@ -34,6 +34,8 @@ def nightly(
     show_plan(plans, _left_behind(catalog) if only is None and formats is None else [])
     reports = []
     for each in plans:
+        for step in each.deferred:
+            log.warning("%s %s %s: %s", step.model, step.format, step.variant, step.reason)
         blocked = [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in each.blocked]
         if each.has_work:
             state = press_model(each.line.repo, catalog, formats, each.upload, return_state=True)
@@ -45,7 +47,7 @@ def nightly(
             )
         else:
             report = ModelReport(model=each.line.repo)
-            if each.source is not None and formats is None and not blocked:
+            if each.source is not None and formats is None and not blocked and not each.deferred:
                 remove_idle_work(load_settings(load_catalog(Path(catalog)).settings).home, each.line.repo)
         reports.append(report.model_copy(update={"failures": [*report.failures, *blocked]}))
     show_results(reports)

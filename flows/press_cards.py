@@ -10,10 +10,10 @@ from quantpress.source import Source
 from quantpress.workspace import Workspace
 
 
-def press_cards(source: Source, plan: FormatPlan, settings: Settings) -> None:
+def press_cards(source: Source, plan: FormatPlan, settings: Settings) -> bool:
     """Verifies what a press published and did not live to verify; then renders all cards of the repo anew, under the
-    source's record as it is now, and commits them."""
+    source's record as it is now, and commits them. Returns whether they were not so before."""
     checked = check(plan, [(each.variant.name, each.variant.branch) for each in plan.to_verify], settings)
     context = stages.published_context(plan, source, settings)
     workspace = Workspace(settings.home, source.record.repo, source.record.sha)
-    commit_cards(plan, source, settings, checked, context, workspace)
+    return commit_cards(plan, source, settings, checked, context, workspace)

@@ -32,7 +32,8 @@ from quantpress.publication import Pressed
 from quantpress.published import Published
 from quantpress.report import VariantReport
 from quantpress.settings import Settings
-from quantpress.source import Source, chat_template, licence_files
+from quantpress.shared_files import shared_files
+from quantpress.source import Source, chat_template
 
 
 @dataclass(frozen=True)
@@ -179,5 +180,5 @@ def _pressed(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made]
         baselines.append(around.base.evaluation)
     measured_again = {each.variant.name for each in plan.to_evaluate}
     folders = {entry.variant: made[entry.variant].files for entry in entries if entry.variant not in measured_again}
-    shared = [*chosen.shared_files(around.job), *licence_files(around.bench.workspace.source)]
+    shared = shared_files(chosen, around.job)
     return Pressed(entries, around.aliases, folders, shared, baselines, chosen.tools())

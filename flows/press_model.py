@@ -85,9 +85,9 @@ def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
 
 
 @stage("comparison of {source.record.repo}")
-def compare(source: Source, settings: Settings) -> None:
-    """Publishes the comparison of all that is published of the model."""
-    publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private)
+def compare(source: Source, settings: Settings) -> str | None:
+    """Publishes the comparison of all that is published of the model; returns its repository if that is a commit."""
+    return publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private)
 
 
 @stage("baseline: transformers")
@@ -99,24 +99,29 @@ def baseline(bench: press.Bench) -> Baseline:
 def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     failures: list[str] = []
     rows: list[VariantReport] = []
+    committed: list[str] = []
     if plan.source is not None and plan.has_work:
         remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
-        _press_cards(plan, plan.source, settings, failures)
+        committed += _press_cards(plan, plan.source, settings, failures)
         if any(each.to_make for each in plan.formats):
             rows = _press_files(plan, plan.source, settings, failures)
-        _bring_together(plan, plan.source, settings)
+        committed += _bring_together(plan, plan.source, settings)
         if not failures:
             Workspace(settings.home, plan.line.repo, plan.source.record.sha).remove_work()
-    return ModelReport(model=plan.line.repo, variants=rows, failures=failures)
+    return ModelReport(model=plan.line.repo, variants=rows, committed=committed, failures=failures)
 
 
-def _press_cards(plan: ModelPlan, source: Source, settings: Settings, failures: list[str]) -> None:
+def _press_cards(plan: ModelPlan, source: Source, settings: Settings, failures: list[str]) -> list[str]:
+    """Returns what was committed."""
+    committed = []
     for each in plan.formats:
         if each.cards_only:
             try:
-                press_cards(source, each, settings)
+                if press_cards(source, each, settings):
+                    committed.append(f"cards of {each.repo_id}")
             except StageFailed as error:
                 failures.append(f"{plan.line.repo} {each.format}: {error}")
+    return committed
 
 
 def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: list[str]) -> list[VariantReport]:
@@ -143,8 +148,9 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
     return rows
 
 
-def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> None:
-    """Collection and comparison, best effort: what is published is no worse where they lag behind by a night.
+def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> list[str]:
+    """Collection and comparison, best effort: what is published is no worse where they lag behind by a night. Returns
+    what was committed.
 
     The comparison's commit comes last: by it the next plan sees that all before it was done.
     """
@@ -153,9 +159,11 @@ def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> None
     except StageFailed as error:
         get_run_logger().warning("the collection was not kept: %s", error)
     try:
-        compare(source, settings)
+        repo_id = compare(source, settings)
     except StageFailed as error:
         get_run_logger().warning("the comparison was not kept: %s", error)
+        return []
+    return [f"comparison {repo_id}"] if repo_id else []
 
 
 def _can_be_made(repo: str, plan: FormatPlan, bench: press.Bench, failures: list[str]) -> bool:

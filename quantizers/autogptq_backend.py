@@ -22,7 +22,11 @@ def main(order_file: Path) -> None:
     torch.set_num_threads(order["threads"])
     config = BaseQuantizeConfig(**order["parameters"])
     made = AutoGPTQForCausalLM.from_pretrained(
-        order["source"], config, torch_dtype=getattr(torch, order["dtype"]), trust_remote_code=False
+        order["source"],
+        config,
+        torch_dtype=getattr(torch, order["dtype"]),
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     made.quantize([_sample(ids) for ids in order["windows"]])
     _save(made.model, config, Path(order["source"]), Path(order["out"]))

@@ -55,7 +55,10 @@ class CheckpointFormat(OneByOne):
         try:
             return version(package)
         except PackageNotFoundError:
-            raise Refused(f"{package} is not installed: pip install 'quantpress[{self.extra}]'") from None
+            raise Refused(
+                f"{package} is not installed: in the checkout of quantpress, "
+                f"make setup or pip install -e '.[{self.extra}]'"
+            ) from None
 
 
 def refuse_experts(config: Parameters, what: str) -> None:

@@ -87,7 +87,9 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
     torch.set_num_threads(job.threads)
     windows = calibration_windows(job.source, job.calibration)
     dtype = stored_dtype(source_config(job))
-    model = GPTQModel.load(str(job.source), config, dtype=getattr(torch, dtype), trust_remote_code=False)
+    model = GPTQModel.load(
+        str(job.source), config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True
+    )
     samples = [
         {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         for ids in windows

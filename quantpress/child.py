@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from quantpress.credentials import without_credentials
 from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
 
-#: Credentials and connections that no child needs.
-_WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "QUANTPRESS_TOKEN")
-_WITHHELD_PREFIXES = ("PREFECT_",)
+#: The connection to Prefect, which no child needs.
+_PREFECT_PREFIX = "PREFECT_"
 _QUOTED_LINES = 8
 #: How a child ends that has written its error as the last lines of its log, and what they begin with.
 _EXPLAINED = 3
@@ -39,11 +39,7 @@ R = TypeVar("R", bound=BaseModel)
 
 def child_environment() -> dict[str, str]:
     """The parent's environment without credentials, and with the Hub client offline."""
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in _WITHHELD and not key.startswith(_WITHHELD_PREFIXES)
-    }
+    kept = {key: value for key, value in without_credentials().items() if not key.startswith(_PREFECT_PREFIX)}
     return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -25,7 +25,8 @@ from quantpress.commands.options import (
     load,
     load_optional,
 )
-from quantpress.errors import QuantpressError
+from quantpress.errors import BadInput, QuantpressError
+from quantpress.repo_id import check_repo_id
 
 app = typer.Typer(
     help="Quantize, measure and publish every model of a catalog.",
@@ -67,7 +68,10 @@ def schema(out: Annotated[Path, typer.Option(help="file to write")] = Path("cata
     from quantpress.catalog_file import schema as catalog_schema
     from quantpress.files import write_text
 
-    write_text(out, json.dumps(catalog_schema(), indent=2) + "\n")
+    try:
+        write_text(out, json.dumps(catalog_schema(), indent=2) + "\n")
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written ({error.strerror}); give another file by --out") from None
     typer.echo(f"{out} written")
 
 
@@ -141,6 +145,7 @@ def verify(
     from quantpress.verify import Loader
     from quantpress.verify import verify as download_and_check
 
+    check_repo_id(repo)
     _, settings = load_optional(catalog)
     loader = Loader(settings.compute_device(), settings.thread_count())
     found = download_and_check(target_hub(settings), repo, revision, loader)
@@ -163,7 +168,7 @@ def verify(
 def hub(
     root: Annotated[Path, typer.Option(help="folder that holds the Hub's data")] = Path(".quantpress/hub"),
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port; 0: any free one")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0: any free one")] = 7860,
 ) -> None:
     """Starts the embedded Hub."""
     from quantpress.localhub.server import serve

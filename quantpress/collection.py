@@ -7,7 +7,6 @@ ever taken out of it here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quantpress.catalog import model_name
@@ -22,29 +21,19 @@ _LONGEST_TITLE, _LONGEST_DESCRIPTION = 59, 149
 _LISTED_ITEMS = 4
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A collection as it is now: its slug, and the repositories that were added to it by this call."""
-
-    slug: str
-    added: list[str]
-
-
 def collection_title(source: str) -> str:
     """The title of the collection of a model, by which it is found again."""
     return f"{model_name(source)}, quantized"[:_LONGEST_TITLE]
 
 
-def keep_collection(
-    api: HfApi, namespace: str, source: str, repo_ids: Sequence[str], private: bool = False
-) -> Kept | None:
+def keep_collection(api: HfApi, namespace: str, source: str, repo_ids: Sequence[str], private: bool = False) -> None:
     """Sees to it that the collection of ``source`` under ``namespace`` has all of ``repo_ids``, which exist.
 
-    There is none for no repository (None). A collection that has all of them costs one request, or two where it has
+    There is none for no repository. A collection that has all of them costs one request, or two where it has
     more than four items. Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses.
     """
     if not repo_ids:
-        return None
+        return
     title = collection_title(source)
     with explained(api.endpoint, f"keeping the collection {title!r} of {namespace}"):
         found = _find(api, namespace, title) or api.create_collection(
@@ -55,10 +44,9 @@ def keep_collection(
             exists_ok=True,
         )
         there = {item.item_id for item in found.items if item.item_type == "model"}
-        missing = [repo_id for repo_id in repo_ids if repo_id not in there]
-        for repo_id in missing:
-            api.add_collection_item(found.slug, repo_id, "model", exists_ok=True)
-    return Kept(found.slug, missing)
+        for repo_id in repo_ids:
+            if repo_id not in there:
+                api.add_collection_item(found.slug, repo_id, "model", exists_ok=True)
 
 
 def _find(api: HfApi, namespace: str, title: str) -> Collection | None:

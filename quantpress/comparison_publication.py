@@ -30,8 +30,9 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
     return repo_id
 
 
-def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> None:
-    """Compares what is published of a model now; no commit where that says the same as before.
+def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str | None:
+    """Compares what is published of a model now; no commit where that says the same as before. Returns the id of the
+    repository if there was one.
 
     Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses, or where others commit again and again.
     """
@@ -42,8 +43,8 @@ def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
             revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder))
             try:
-                publish(api, repo_id, revision, heads, f"Compare what is made of {source.repo}")
+                head = publish(api, repo_id, revision, heads, f"Compare what is made of {source.repo}")
             except Outrun:
                 continue
-        return
+        return repo_id if head != heads.get("main") else None
     raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times")

@@ -15,6 +15,7 @@ from quantpress.errors import BadInput
 from quantpress.files import write_text
 from quantpress.manifest import Manifest
 from quantpress.published import read_published
+from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ FORMATS = ("md", "html", "json", "csv")
 def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest]:
     """The manifests on ``main`` of a model's published repos, by repo id, in the registry's order.
 
-    Raises :class:`BadInput` without a namespace, or where none of the formats is published.
+    Raises :class:`BadInput` without a namespace, for what names no model, or where none of the formats is published.
     """
     if not namespace:
         raise BadInput("no namespace to read from: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
     name, found = model_name(model) or model, {}
+    check_repo_id(model if "/" in model else f"{namespace}/{model}")
     for chosen in usable().values():
         repo_id = f"{namespace}/{name}-{chosen.suffix}"
         manifest = read_published(api, repo_id).manifests.get("main")
@@ -41,15 +43,16 @@ def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest
     return found
 
 
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises :class:`BadInput` for an unknown format."""
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise BadInput(f"unknown report format {unknown[0]!r}: use {', '.join(FORMATS)}")
+
+
 def write_report(
     manifests: Mapping[str, Manifest], settings: Settings, formats: Sequence[str], out: Path | None
 ) -> list[str]:
-    """Writes ``comparison.{format}`` and the plots into ``out`` and returns their paths; without it, the texts.
-
-    Raises :class:`BadInput` for an unknown format.
-    """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise BadInput(f"unknown report format {unknown[0]!r}: use {', '.join(FORMATS)}")
+    """Writes ``comparison.{format}`` and the plots into ``out`` and returns their paths; without it, the texts."""
     comparison = compare_formats(manifests)
     place = Place(settings.namespace, settings.target_endpoint)
     with tempfile.TemporaryDirectory() as scratch:

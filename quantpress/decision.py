@@ -15,8 +15,11 @@ from quantpress.recipe import Recipe
 
 #: ``press``: make it; ``refresh``: give the published weights new metadata; ``evaluate``: measure the published files
 #: again; ``verify``: download and load what was published before a press died; ``card``: commit cards and manifest
-#: alone; ``compare``: make the comparison of all formats anew; ``orphaned``: published, not in the catalog any more.
-Action = Literal["press", "refresh", "evaluate", "verify", "card", "compare", "keep", "skip", "block", "orphaned"]
+#: alone; ``compare``: make the comparison of all formats anew; ``defer``: leave it to a later run; ``orphaned``:
+#: published, not in the catalog any more.
+Action = Literal[
+    "press", "refresh", "evaluate", "verify", "card", "compare", "keep", "skip", "defer", "block", "orphaned"
+]  # fmt: skip
 
 
 class Decision(NamedTuple):

@@ -6,7 +6,6 @@ call changes nothing; what a person added to the server, or paused there, stays 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantpress.child import last_lines
+from quantpress.credentials import without_credentials
 from quantpress.errors import BadInput, QuantpressError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _keep_deployments(client: SyncPrefectClient, file: Path, wanted: list[dict[s
         kept.append(Registered("deployment", each["name"], "unchanged" if same else "changed" if before else "created"))
     to_do = [each.name for each in kept if each.change != "unchanged"]
     if to_do:
-        _run_prefect_deploy(file, to_do)
+        run_prefect_deploy(file, to_do)
     return kept
 
 
@@ -139,7 +139,7 @@ def _wanted_shape(wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _run_prefect_deploy(file: Path, names: list[str]) -> None:
+def run_prefect_deploy(file: Path, names: list[str]) -> None:
     """Prefect's own command turns the file into deployments."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
     for name in names:
@@ -153,7 +153,7 @@ def _run_prefect_deploy(file: Path, names: list[str]) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"NO_COLOR": "1"},
+                env=without_credentials(keep_prefix="PREFECT_") | {"NO_COLOR": "1"},
                 check=False,
             )
         if done.returncode != 0:

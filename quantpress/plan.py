@@ -10,7 +10,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict
 from quantizers.protocol import Variant
 from quantpress.catalog import CalibrationLine, GateLine, ModelLine
 from quantpress.decision import Action
-from quantpress.estimate import Estimate, logits_bytes, windows_within
+from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import EvaluationText
 from quantpress.published import Published
 from quantpress.recipe import Recipe
@@ -20,6 +20,8 @@ from quantpress.source import Source
 #: Of the free disk, what variants may take where the settings name no budget: the rest is for what is not estimated, an
 #: imatrix, a projector and logs.
 _SHARE_OF_ROOM = 0.9
+#: The actions that a run carries out; the others leave everything as it is.
+WORK: tuple[Action, ...] = ("press", "refresh", "evaluate", "verify", "card", "compare")
 
 
 class Step(BaseModel):
@@ -144,8 +146,17 @@ class ModelPlan:
         return [step for step in self.steps if step.action == "block"]
 
     @property
+    def deferred(self) -> list[Step]:
+        """Variants that are left to a later run."""
+        return [step for step in self.steps if step.action == "defer"]
+
+    @property
     def _estimates(self) -> list[Estimate]:
-        return [step.estimate for step in self.steps if step.estimate is not None]
+        """Of what is made or measured; one that is measured again is downloaded."""
+        if self.source is None:
+            return []
+        to_make = [each.variant for made in self.formats for each in made.to_make]
+        return [estimate_variant(self.source, variant) for variant in to_make]
 
     def disk_needed(self, settings: Settings) -> int:
         """Bytes of disk for what lies beside the variants, and for as many of them at a time as the budget allows."""

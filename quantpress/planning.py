@@ -52,7 +52,8 @@ def plan_catalog(
 
 
 def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
-    """The plan without the variants that the upload budget has no bytes for, which are blocked."""
+    """The plan without the variants that the upload budget has no bytes for, which are left to a later run, or blocked
+    where no run has them."""
     formats = []
     for each in plan.formats:
         kept: list[VariantPlan] = []
@@ -60,7 +61,11 @@ def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
         for variant in each.variants:
             step = variant.step
             if step.estimate is not None and (reason := budget.refusal(step.estimate.upload)):
-                blocked.append(_blocked(step.model, step.format, step.variant, step.repo_id, Refused(reason)))
+                if budget.is_large_enough(step.estimate.upload):
+                    update = {"action": "defer", "reason": reason, "estimate": None}
+                    blocked.append(step.model_copy(update=update))
+                else:
+                    blocked.append(_blocked(step.model, step.format, step.variant, step.repo_id, Refused(reason)))
             else:
                 kept.append(variant)
         formats.append(replace(each, variants=tuple(kept), blocked=tuple(blocked)))

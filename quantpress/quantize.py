@@ -29,10 +29,11 @@ from quantpress.recipe import Calibration
 from quantpress.repo_id import check_repo_id
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
-from quantpress.source import Source, chat_template, fetch, local_source, look_up_source
+from quantpress.shared_files import shared_files
+from quantpress.source import Source, chat_template, fetch, link, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.workspace import alone
+from quantpress.workspace import alone, require_writable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -117,6 +118,7 @@ def _check(order: Order) -> None:
             chosen.check_name(name)
     if order.out.exists() and (not order.out.is_dir() or any(order.out.iterdir())):
         raise BadInput(f"{order.out} is not an empty folder: give one that is, or that is not there yet")
+    require_writable(order.out)
 
 
 def _find_source(model: str, hub: Callable[[], HfApi]) -> Source:
@@ -149,16 +151,12 @@ def _plan(order: Order, catalog: Catalog, source: Source, settings: Settings) ->
 def _provide(
     model: str, source: Source, bench: press.Bench, hub: Callable[[], HfApi], report: Callable[[str], None]
 ) -> None:
-    """Puts the source where the stages look for it: downloaded, or as a link to the folder."""
-    place_for = bench.workspace.source
-    if not Path(model).is_dir():
-        report(f"fetching {source.record.repo}")
-        fetch(hub(), source, place_for)
+    """Puts the source where the stages look for it: downloaded, or as links into the folder."""
+    if Path(model).is_dir():
+        link(source, Path(model), bench.workspace.source)
         return
-    place_for.parent.mkdir(parents=True, exist_ok=True)
-    if place_for.is_symlink():
-        place_for.unlink()
-    place_for.symlink_to(Path(model).resolve(), target_is_directory=True)
+    report(f"fetching {source.record.repo}")
+    fetch(hub(), source, bench.workspace.source)
 
 
 def _prepare(plan: FormatPlan, source: Source, bench: press.Bench, report: Callable[[str], None]) -> _Work:
@@ -222,7 +220,7 @@ def _compose(
             for name, other in layout.aliases.items()
         ],
         folders={entry.variant: made[entry.variant].files for entry in entries},
-        shared=work.chosen.shared_files(work.job),
+        shared=shared_files(work.chosen, work.job),
         baselines=list(dict.fromkeys([work.reference.evaluation, work.base.evaluation])),
         toolchain=work.chosen.tools(),
     )

@@ -58,10 +58,15 @@ class UploadBudget:
             self._given += upload
             return ""
         over = self._given + upload - self.limit
+        remedy = "left to a later run, or raise" if self.is_large_enough(upload) else "no run can upload it: raise"
         return (
             f"about {over / 1e9:.2f} GB more than the upload budget of {self.limit / 1e9:.2f} GB a run: "
-            "left to a later run, or raise QUANTPRESS_UPLOAD_BUDGET"
+            f"{remedy} QUANTPRESS_UPLOAD_BUDGET"
         )
+
+    def is_large_enough(self, upload: int) -> bool:
+        """Whether a run that uploads nothing else has ``upload`` bytes."""
+        return self.limit is None or upload <= self.limit
 
 
 def storage_used(api: HfApi, namespace: str) -> int | None:

@@ -11,6 +11,11 @@ _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 PATTERN = rf"^{_PART}/{_PART}$"
 
 
+def is_namespace(value: str) -> bool:
+    """Whether ``value`` can be a user's or an organization's name."""
+    return re.fullmatch(_PART, value) is not None and "--" not in value and ".." not in value
+
+
 def check_repo_id(value: str) -> str:
     """``value``, where it can name a repo. Raises :class:`BadInput` otherwise."""
     if not re.fullmatch(PATTERN, value) or "--" in value or ".." in value or value.endswith(".git"):

@@ -28,10 +28,12 @@ class VariantReport(_Record):
 
 
 class ModelReport(_Record):
-    """What became of one model. ``failures`` are errors of stages; an empty list means all went well."""
+    """What became of one model. ``committed`` names what was committed beside the variants that were made;
+    ``failures`` are errors of stages; an empty list means all went well."""
 
     model: str
     variants: list[VariantReport] = []
+    committed: list[str] = []
     failures: list[str] = []
 
 

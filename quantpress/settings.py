@@ -13,6 +13,7 @@ from pydantic import ByteSize, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from quantpress.errors import BadInput
+from quantpress.repo_id import is_namespace
 
 #: The Hub that everybody means.
 HUGGING_FACE = "https://huggingface.co"
@@ -76,6 +77,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the catalog, whose values come as keyword arguments."""
         return env_settings, init_settings
+
+    @field_validator("namespace")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        if value and not is_namespace(value):
+            raise ValueError(f"{value!r} is no user's or organization's name: it has letters, digits, -, _ and .")
+        return value
 
     @field_validator("source_endpoint", "target_endpoint")
     @classmethod

@@ -174,6 +174,17 @@ def fetch(api: HfApi, source: Source, folder: Path) -> Path:
     return folder
 
 
+def link(source: Source, folder: Path, place: Path) -> None:
+    """Makes ``place`` a folder of links to the source's files in ``folder``: what else lies there, pickles or code, is
+    not seen."""
+    if place.is_symlink():
+        place.unlink()
+    place.mkdir(parents=True, exist_ok=True)
+    for file in source.files:
+        (place / file.path).unlink(missing_ok=True)
+        (place / file.path).symlink_to((folder / file.path).resolve())
+
+
 def _is_same(local: Path, file: SourceFile) -> bool:
     """Whether a downloaded file is what the Hub says, by whichever hash it says."""
     if file.sha256:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Table
 
 from quantpress.evaluation.record import Evaluation
-from quantpress.plan import ModelPlan, Step
+from quantpress.plan import WORK, ModelPlan, Step
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings
 from quantpress.toolchain.registry import Installed, Toolchain
@@ -20,23 +22,27 @@ def megabytes(size: int) -> str:
 
 def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None, settings: Settings) -> None:
     """A table per model, one row per step with its reason, then what is orphaned, the bytes that the namespace has
-    ``stored`` already, and what the work will cost."""
+    ``stored`` already, the work by action, and what it will cost."""
     console = Console(markup=False)
     for plan in plans:
         table = Table(title=plan.line.repo, title_justify="left")
-        for column in ("format", "variant", "reason"):
+        for column in ("action", "format", "variant", "reason"):
             table.add_column(column, overflow="fold")
         for step in plan.steps:
-            table.add_row(step.format, step.variant, step.reason)
+            table.add_row(step.action, step.format, step.variant, step.reason)
         console.print(table)
     for step in orphaned:
         console.print(f"{step.repo_id}: {step.reason}", soft_wrap=True)
     if stored is not None:
         console.print(f"{settings.namespace} holds {megabytes(stored)} on {settings.target_endpoint}.", soft_wrap=True)
+    if not any(plan.has_work for plan in plans):
+        console.print("Nothing to do.")
+        return
     steps = [step for plan in plans for step in plan.steps]
+    counts = Counter(step.action for step in steps)
+    console.print(f"To do: {', '.join(f'{counts[action]} {action}' for action in WORK if counts[action])}.")
     estimates = [step.estimate for step in steps if step.estimate is not None]
     if not estimates:
-        console.print("Nothing to do.")
         return
     minutes = sum(estimate.core_seconds for estimate in estimates) / settings.thread_count() / 60
     console.print(
@@ -48,15 +54,17 @@ def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None,
 
 
 def print_results(reports: list[ModelReport], settings: Settings) -> None:
-    """A table per repository, one row per variant that was made, and where to look."""
+    """A table per repository, one row per variant that was made, and where to look; then what else was committed."""
     rows = [row for report in reports for row in report.variants]
+    committed = [line for report in reports for line in report.committed]
     console = Console(markup=False)
-    if not rows:
+    if not rows and not committed:
         console.print("Nothing was made." if any(report.failures for report in reports) else "Nothing to do.")
-        return
     for repo_id in dict.fromkeys(row.repo_id for row in rows):
         console.print(_figures(repo_id, [row for row in rows if row.repo_id == repo_id]))
         console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
+    for line in committed:
+        console.print(f"Committed: {line}", soft_wrap=True)
 
 
 def print_variants(title: str, rows: list[VariantReport]) -> None:

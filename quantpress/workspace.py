@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantpress.errors import QuantpressError
+from quantpress.errors import BadInput, QuantpressError
 from quantpress.recipe import Recipe
 
 
@@ -73,6 +74,20 @@ class Workspace:
     def remove_work(self) -> None:
         """Removes work in progress; the source's download stays for the next run."""
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raises :class:`BadInput` where ``folder`` cannot be made or written to; leaves nothing there."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be written to ({error.strerror}); give another folder by --out") from None
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
 
 
 @contextmanager

@@ -47,10 +47,15 @@ def report(
     catalog: CatalogOption = DEFAULT_CATALOG,
 ) -> None:
     """Compares all published formats and variants of a model, from their manifests on the target Hub."""
-    from quantpress.comparison_report import read_manifests, write_report
+    from quantpress.comparison_report import check_formats, read_manifests, write_report
     from quantpress.hub import target_hub
+    from quantpress.workspace import require_writable
 
+    wanted = by_comma(formats) or ["md"]
+    check_formats(wanted)
+    if out is not None:
+        require_writable(out)
     _, settings = load_optional(catalog)
     manifests = read_manifests(target_hub(settings), settings.namespace, model)
-    for line in write_report(manifests, settings, by_comma(formats) or ["md"], out):
+    for line in write_report(manifests, settings, wanted, out):
         typer.echo(line)

@@ -19,6 +19,7 @@ from quantpress.evaluation.local import engine_for
 from quantpress.evaluation.record import Engine
 from quantpress.files import sha256_of
 from quantpress.hub import explained
+from quantpress.repo_id import check_repo_id
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -51,7 +52,7 @@ class Target:
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def vocabulary(self) -> int:
-        """Tokens of the vocabulary, as config.json or the GGUF file's metadata says; the largest in use where it does not.
+        """Tokens of the vocabulary, as config.json or the GGUF file's metadata says; else the largest in use.
 
         Raises :class:`BadInput` for a file that is no GGUF.
         """
@@ -81,7 +82,7 @@ def find_target(what: str, hubs: Sequence[HfApi]) -> Target:
             f"{what}: no such file or folder, and not a repository; write namespace/name, namespace/name@branch or, "
             "for a file of a GGUF repository, namespace/name:Q4_K_M"
         )
-    return _downloaded(named["repo"], named["revision"] or "main", named["tag"], hubs)
+    return _downloaded(check_repo_id(named["repo"]), named["revision"] or "main", named["tag"], hubs)
 
 
 def local_target(path: Path) -> Target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from quantpress.credentials import without_credentials
+from quantpress.errors import BadInput
 from quantpress.localhub.auth import Role, create_token
 from quantpress.localhub.database import connect, initialise
 from quantpress.localhub.errors import HubInUse
@@ -85,7 +88,8 @@ def serve(root: Path, host: str, port: int) -> None:
 
     To be called in the main thread, where signals arrive.
 
-    Raises HubInUse if the folder or the port is taken, HubError if the folder holds another version's data.
+    Raises HubInUse if the folder or the port is taken, HubError if the folder holds another version's data, BadInput
+    if it cannot be written to.
     """
     import uvicorn
 
@@ -98,7 +102,10 @@ def serve(root: Path, host: str, port: int) -> None:
             await super().startup(sockets)
             print(f"{_ADDRESS_PREFIX}{address}", flush=True)
 
-    initialise(root)
+    try:
+        initialise(root)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise BadInput(f"{root}: cannot hold a Hub's data ({error}); give another folder by --root") from None
     with (
         _terminate_like_interrupt(),
         _only_server(root),
@@ -130,14 +137,13 @@ def running_hub(root: Path, port: int = 0) -> Iterator[RunningHub]:
 
     Raises HubInUse with the child's last words if it does not start.
     """
-    environment = {key: value for key, value in os.environ.items() if "TOKEN" not in key}
     command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", str(root), "--port", str(port)]
     child = subprocess.Popen(
         [*command, "--stop-with-parent"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None,
-        env=environment,
+        env=without_credentials(),
         text=True,
     )
     assert child.stdout is not None and child.stdin is not None

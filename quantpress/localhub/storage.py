@@ -14,17 +14,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantpress.files import fsync_folder
 from quantpress.localhub.names import check_sha256
 
 _ABANDONED_SECONDS = 24 * 3600
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -89,9 +82,9 @@ class ObjectStore:
         target = self.path(sha256)
         if not target.parent.exists():
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(self._objects)
+            fsync_folder(self._objects)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        fsync_folder(target.parent)
 
     def stored(self) -> list[Path]:
         """All objects."""

@@ -113,7 +113,9 @@ def _folder(package: ExLlama, compiler: Cuda | None) -> Path:
     try:
         torch = version("torch")
     except PackageNotFoundError:
-        raise Refused("torch is not installed: pip install 'quantpress[torch]'") from None
+        raise Refused(
+            "torch is not installed: in the checkout of quantpress, make setup or pip install -e '.[torch]'"
+        ) from None
     parts = {
         "source": [package.wheel.sha256, *package.requirements],
         "torch": torch,

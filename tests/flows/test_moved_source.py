@@ -67,8 +67,9 @@ def test_a_changed_readme_is_cards_alone(operator: Operator, source: Path) -> No
     reason = f"source moved: {old[:8]} to {new[:8]}; no file that is read changed"
     assert steps(operator) == dict.fromkeys(("Q8_0", "Q4_K_M", "int8wo"), ("card", reason))
 
-    code, _, err = operator.call("run")
+    code, out, err = operator.call("run")
     assert code == 0, err
+    assert out.splitlines()[:2] == [f"Committed: cards of {GGUF}", f"Committed: cards of {TORCHAO}"]
 
     after = manifest_of(operator, GGUF)
     assert [entry.artifact for entry in after.entries] == [entry.artifact for entry in before.entries]

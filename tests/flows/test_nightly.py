@@ -68,6 +68,7 @@ def test_every_file_has_its_figures(pressed: Operator) -> None:
     for repo_id in REPOS.values():
         path = pressed.api.hf_hub_download(repo_id, "quantpress.json", cache_dir=pressed.folder / "look")
         manifest = parse_manifest(Path(path).read_bytes(), repo_id)
+        assert manifest.entries
         for entry in manifest.entries:
             assert entry.evaluation.divergence is not None
             assert entry.evaluation.scored_tokens == 2 * 255
@@ -84,16 +85,20 @@ def test_the_second_night_does_nothing(pressed: Operator) -> None:
     assert {repo_id: pressed.commits(repo_id) for repo_id in REPOS.values()} == before
 
 
-def test_a_new_line_is_the_only_work(pressed: Operator, tiny_model: Path) -> None:
+def test_a_new_line_is_the_only_work(pressed: Operator, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its second rung, of some 24 MB, is more than what the first leaves of the upload budget: no failure."""
+    monkeypatch.setenv("QUANTPRESS_UPLOAD_BUDGET", "40MB")
     pressed.upload_source("upstream/Second", tiny_model)
     pressed.write_catalog(
-        [MODEL, {"repo": "upstream/Second", "formats": ["gguf"], "variants": {"gguf": ["Q8_0"]}}],
+        [MODEL, {"repo": "upstream/Second", "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q5_0"]}}],
         variants=VARIANTS,
         calibration={"samples": 4, "length": 128},
     )
     before = {repo_id: pressed.commits(repo_id) for repo_id in REPOS.values()}
     to_press = [(step["model"], step["variant"]) for step in pressed.plan() if step["action"] == "press"]
     assert to_press == [("upstream/Second", "Q8_0")]
+    deferred = [(step["model"], step["variant"]) for step in pressed.plan() if step["action"] == "defer"]
+    assert deferred == [("upstream/Second", "Q5_0")]
     code, out, err = pressed.call("run", "--json")
     assert code == 0, err
     reports = json.loads(out)

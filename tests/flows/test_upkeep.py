@@ -28,6 +28,7 @@ def entry_of(operator: Operator, variant: str) -> Entry:
 @pytest.fixture(scope="module")
 def pressed(operator: Operator, tiny_model: Path) -> Operator:
     operator.upload_source(MODEL, tiny_model)
+    operator.api.upload_file(repo_id=MODEL, path_in_repo="LICENSE", path_or_fileobj=b"Do what you like.\n")
     line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q4_K_M"]}}
     operator.write_catalog([line], calibration={"samples": 2, "length": 128})
     code, _, err = operator.call("run")
@@ -55,6 +56,7 @@ def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator
 
 
 def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_path: Path) -> None:
+    """With all that the repository has beside it, its licence too."""
     before, entry = pressed.commits(REPO), entry_of(pressed, "Q4_K_M")
     out = tmp_path / "out"
     code, said, err = pressed.call("quantize", MODEL, "--variants", "Q4_K_M", "--out", str(out), "--json")
@@ -63,6 +65,7 @@ def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_
     assert (row["variant"], row["status"], row["size"]) == ("Q4_K_M", "made", entry.artifact.size)
     assert row["divergence"] == pytest.approx(entry.evaluation.divergence.mean if entry.evaluation.divergence else None)
     assert sorted(path.name for path in out.iterdir()) == [
+        "LICENSE",
         "README.md",
         "SHA256SUMS",
         "Tiny-Instruct-Q4_K_M.gguf",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
+
 import pytest
 
 from quantizers import quantizer
@@ -49,3 +51,17 @@ def test_an_unknown_name_hints_at_the_nearest() -> None:
 def test_a_mixture_of_experts_is_refused() -> None:
     with pytest.raises(Refused, match="TorchAO quantizes linears only, and this model's 8 experts are none"):
         quantizer("torchao").variant("int8wo", LLAMA3 | {"num_local_experts": 8})
+
+
+def test_a_missing_package_is_refused_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a checkout: quantpress is in no package index."""
+
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("quantizers.checkpoint_format.version", missing)
+    with pytest.raises(Refused) as caught:
+        quantizer("torchao").version()
+    assert str(caught.value) == (
+        "torchao is not installed: in the checkout of quantpress, make setup or pip install -e '.[torchao]'"
+    )

@@ -13,6 +13,16 @@ from pydantic import BaseModel
 from quantpress.child import begun, finished, run_child
 from quantpress.errors import ChildFailed
 
+SECRET = [
+    "HF_TOKEN",
+    "GITHUB_TOKEN",
+    "MY_SECRET",
+    "DB_PASSWORD",
+    "AWS_SECRET_ACCESS_KEY",
+    "OPENAI_API_KEY",
+    "PREFECT_API_KEY",
+]
+
 
 class Question(BaseModel):
     number: int
@@ -21,6 +31,7 @@ class Question(BaseModel):
 class Answer(BaseModel):
     number: int
     environment: list[str] = []
+    token: str | None = None
 
 
 @pytest.fixture
@@ -43,6 +54,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         if number == 6: pathlib.Path(sys.argv[2]).write_text('{"number": null}')
         if number not in (4, 6):
             answer = {"number": number + 1, "environment": sorted(os.environ)}
+            if number == 10:
+                from huggingface_hub import get_token
+                answer["token"] = get_token()
             pathlib.Path(sys.argv[2]).write_text(json.dumps(answer))
         """)
     )
@@ -98,11 +112,17 @@ def test_a_child_that_hangs_is_ended(module: str, tmp_path: Path) -> None:
 
 
 def test_no_token_reaches_a_child(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
+    """Neither one of the environment nor one that `hf auth login` stored."""
+    (tmp_path / "huggingface").mkdir()
+    (tmp_path / "huggingface" / "token").write_text("hf_stored_secret")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+    for name in SECRET:
+        monkeypatch.setenv(name, "hf_secret")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     answer = run_child(module, Question(number=10), Answer, tmp_path / "job")
-    assert "PATH" in answer.environment
-    assert not {"HF_TOKEN", "PREFECT_API_KEY"} & set(answer.environment)
+    assert {"PATH", "HF_HOME", "TOKENIZERS_PARALLELISM"} <= set(answer.environment)
+    assert set(SECRET) & set(answer.environment) == set()
+    assert answer.token is None
     written = "".join(path.read_text() for path in (tmp_path / "job").iterdir() if path.name != "result.json")
     assert "secret" not in written
 

@@ -70,6 +70,19 @@ def test_nothing_heavy_is_imported_to_answer(tmp_path: Path) -> None:
     [
         (["check", "--catalog", "absent.yaml"], "absent.yaml: cannot be read (No such file or directory); give the"),
         (["retract", "nonsense", "Q8_0", "--reason", "x"], "'nonsense' is not a repo id: write namespace/name"),
+        (["verify", "a/--b"], "'a/--b' is not a repo id: write namespace/name, as in the model's address on the Hub"),
+        (["evaluate", "a--b/c"], "'a--b/c' is not a repo id: write namespace/name"),
+        (["report", "--model", "x y"], "'press/x y' is not a repo id: write namespace/name"),
+        (["report", "--model", "x y/z"], "'x y/z' is not a repo id: write namespace/name"),
+        (["report", "--model", "up/M", "--format", "md,pdf"], "unknown report format 'pdf': use md, html, json, csv"),
+        (
+            ["report", "--model", "up/M", "--out", "/proc/x"],
+            "/proc/x: cannot be written to (No such file or directory)",
+        ),
+        (["schema", "--out", "/proc/nope/x"], "/proc/nope/x: cannot be written (No such file or directory); give"),
+        (["hub", "--root", "/proc/x"], "/proc/x: cannot hold a Hub's data ([Errno 2] No such file or directory: '/pr"),
+        (["quantize", "up/Model", "--out", "/proc/x"], "/proc/x: cannot be written to (No such file or directory)"),
+        (["quantize", "up/Model", "--out", "full/file/x"], "full/file/x: cannot be written to (Not a directory)"),
         (["rebuild", "nonsense", "Q8_0"], "'nonsense' is not a repo id: write namespace/name"),
         (["rebuild", "press/None", "Q8_0"], "HUB has no repository press/None (or it is private and needs a token)"),
         (
@@ -94,11 +107,36 @@ def test_bad_input_is_one_line_and_exit_2(
     (tmp_path / "full" / "file").touch()
     for name, value in {"SOURCE_ENDPOINT": hub.endpoint, "TARGET_ENDPOINT": hub.endpoint}.items():
         call.patch.setenv(f"QUANTPRESS_{name}", value)
+    call.patch.setenv("QUANTPRESS_NAMESPACE", "press")
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith(f"quantpress: {said.replace('HUB', hub.endpoint)}")
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("namespace", ["bad ns", "a--b", "a/b", "-a"])
+def test_a_namespace_that_is_none_is_a_mistake(call: Caller, tmp_path: Path, namespace: str) -> None:
+    said = f"{namespace!r} is no user's or organization's name: it has letters, digits, -, _ and ."
+    (tmp_path / "catalog.yaml").write_text(f"settings: {{namespace: '{namespace}'}}\nmodels: []\n")
+    code, out, err = call("check")
+    assert (code, out, err) == (2, "", f"quantpress: setting namespace: Value error, {said}\n")
+    call.patch.setenv("QUANTPRESS_NAMESPACE", namespace)
+    _, _, err = call("check")
+    assert err == f"quantpress: environment variable QUANTPRESS_NAMESPACE: Value error, {said}\n"
+
+
+def test_a_port_that_is_none_is_bad_input(call: Caller) -> None:
+    code, out, err = call("hub", "--port", "99999")
+    assert (code, out) == (2, "")
+    assert "Invalid value for '--port'" in err
+
+
+def test_a_report_in_an_unknown_format_asks_no_hub(call: Caller) -> None:
+    call.patch.setenv("QUANTPRESS_TARGET_ENDPOINT", "http://127.0.0.1:9")
+    code, out, err = call("report", "--model", "up/Model", "--format", "pdf")
+    assert (code, out) == (2, "")
+    assert err == "quantpress: unknown report format 'pdf': use md, html, json, csv\n"
 
 
 def test_a_folder_that_holds_no_model_is_refused(call: Caller, tmp_path: Path) -> None:

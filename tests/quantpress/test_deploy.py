@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from quantpress.deploy import run_prefect_deploy
+
 EVERYTHING = [
     ("work pool", "cpu"),
     ("work pool", "gpu"),
@@ -118,6 +120,20 @@ def test_a_second_deploy_changes_nothing_and_a_crashed_run_is_tried_again(server
         time.sleep(0.2)
         found = state_of(server, run["id"])
     assert (found["type"], found["message"]) == ("SCHEDULED", "It crashed and is tried again.")
+
+
+def test_prefect_gets_its_own_credentials_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in Prefect's place leaves its environment behind."""
+    program = "import os, pathlib; pathlib.Path('seen.txt').write_text(chr(10).join(os.environ))"
+    (tmp_path / "python").write_text(f"#!{sys.executable}\n{program}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"):
+        monkeypatch.setenv(name, "secret")
+    run_prefect_deploy(tmp_path / "prefect.yaml", ["nightly"])
+    seen = set((tmp_path / "seen.txt").read_text().splitlines())
+    assert {"PATH", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"} <= seen
+    assert {"HF_TOKEN", "AWS_SECRET_ACCESS_KEY"} & seen == set()
 
 
 def test_without_a_server_one_line_says_what_to_do(tmp_path: Path) -> None:

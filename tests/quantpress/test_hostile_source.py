@@ -23,7 +23,7 @@ from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
-from quantpress.source import chat_template, fetch, look_up_source
+from quantpress.source import chat_template, fetch, link, local_source, look_up_source
 from tests.quantpress import samples
 from tests.quantpress.test_plan import CONFIG, WEIGHTS
 
@@ -257,3 +257,18 @@ def test_a_template_file_is_read_as_text(upstream: Upstream, tmp_path: Path) -> 
     repo = upstream.put("Template", {**MODEL, "chat_template.jinja": b"{{ 7*7 }}\xff"})
     fetch(upstream.api, look_up_source(upstream.api, repo, "main"), tmp_path)
     assert chat_template(tmp_path) == "{{ 7*7 }}\N{REPLACEMENT CHARACTER}"
+
+
+def test_of_a_local_folder_nothing_is_seen_but_what_a_press_reads(tmp_path: Path) -> None:
+    """A pickle and code beside the weights, and a link that was left where the links go."""
+    folder, place = tmp_path / "model", tmp_path / "sources" / "local"
+    folder.mkdir()
+    for name, content in {**MODEL, "LICENSE": b"Mine", "pytorch_model.bin": b"x", "modeling_x.py": b"x"}.items():
+        (folder / name).write_bytes(content)
+    place.parent.mkdir()
+    place.symlink_to(folder)
+    for _ in range(2):
+        link(local_source(folder), folder, place)
+        assert sorted(path.name for path in place.iterdir()) == ["LICENSE", "config.json", "model.safetensors"]
+    assert (place / "LICENSE").read_bytes() == b"Mine"
+    assert (folder / "pytorch_model.bin").exists()

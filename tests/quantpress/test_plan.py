@@ -298,7 +298,7 @@ def test_higher_priority_comes_first(press: Press) -> None:
     assert [plan.line.repo for plan in plans] == ["up/Second", "up/New"]
 
 
-def test_variants_beyond_the_upload_budget_are_blocked_in_the_plans_order(press: Press) -> None:
+def test_variants_beyond_the_upload_budget_are_left_to_a_later_run_in_the_plans_order(press: Press) -> None:
     press.source("up/first")
     press.source("up/second")
     models = [{"repo": "up/first", "priority": 1}, "up/second"]
@@ -308,8 +308,12 @@ def test_variants_beyond_the_upload_budget_are_blocked_in_the_plans_order(press:
     assert len(sizes) == 4 and first.upload is None
     first, second = press.plan(*models, variants=variants, upload_budget=sum(sizes[:2]) + sizes[3])
     assert [(step.variant, step.action) for step in first.steps] == [("Q8_0", "press"), ("Q4_0", "press")]
-    assert [(step.variant, step.action) for step in second.steps] == [("Q4_0", "press"), ("Q8_0", "block")]
-    assert second.steps[1].reason.startswith("blocked: about 0.00 GB more than the upload budget of 0.00 GB a run: ")
+    assert [(step.variant, step.action) for step in second.steps] == [("Q4_0", "press"), ("Q8_0", "defer")]
+    assert second.steps[1].reason == (
+        "about 0.00 GB more than the upload budget of 0.00 GB a run: "
+        "left to a later run, or raise QUANTPRESS_UPLOAD_BUDGET"
+    )
+    assert (second.deferred, second.blocked) == ([second.steps[1]], [])
     assert (first.upload, second.upload) == (sum(sizes[:2]), sizes[3])
 
 
@@ -329,6 +333,13 @@ def test_without_a_disk_budget_variants_take_nine_tenths_of_what_is_free(press: 
     assert plan.disk_needed(tight) == beside + large
     named = Settings(home=press.home, disk_budget=ByteSize(7))
     assert plan.within_disk(named, 10**12) == named
+
+
+def test_a_variant_that_no_run_may_upload_is_blocked(press: Press) -> None:
+    press.source("up/first")
+    (plan,) = press.plan({"repo": "up/first", "variants": {"gguf": ["Q8_0"]}}, upload_budget=1)
+    assert (plan.has_work, plan.deferred, [step.action for step in plan.blocked]) == (False, [], ["block"])
+    assert plan.blocked[0].reason.endswith(" a run: no run can upload it: raise QUANTPRESS_UPLOAD_BUDGET")
 
 
 def test_only_must_be_in_the_catalog(press: Press) -> None:
