@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from quantpress.errors import QuantpressError
+from quantpress.errors import Unreadable
 from quantpress.evaluation.record import Evaluation
 from quantpress.recipe import Recipe
 
@@ -181,13 +181,13 @@ class Manifest(_Record):
 
 
 def parse_manifest(text: str | bytes, where: str) -> Manifest:
-    """Reads a manifest. ``where`` names the repo in the error. Raises :class:`QuantpressError` if it is not one."""
+    """Reads a manifest. ``where`` names the repo in the error. Raises :class:`Unreadable` if it is not one."""
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise QuantpressError(
+        raise Unreadable(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
             "remove the file from the repo to press it anew"
         ) from None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantpress.catalog import Catalog, model_name
-from quantpress.errors import QuantpressError
+from quantpress.errors import Unreadable
 from quantpress.hub import explained
-from quantpress.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from quantpress.plan import Step
+from quantpress.published import read_manifest
 from quantpress.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,11 +39,11 @@ def find_orphans(catalog: Catalog, settings: Settings, target_hub: HfApi) -> lis
 
 def _orphan(api: HfApi, repo_id: str, models: set[str]) -> Step | None:
     try:
-        manifest = _manifest(api, repo_id)
-    except QuantpressError as error:
+        manifest = read_manifest(api, repo_id, "main", repo_id)
+    except Unreadable as error:
         return Step(model="", format="", variant="", repo_id=repo_id, action="orphaned", reason=f"orphaned: {error}")
     if manifest is None:
-        return None
+        return None  # somebody gave the tag to a repo of their own making
     model, format_name = manifest.source.repo, manifest.format
     what = f"{format_name} is no format of {model}" if model in models else f"{model} is not"
     return Step(
@@ -55,15 +54,3 @@ def _orphan(api: HfApi, repo_id: str, models: set[str]) -> Step | None:
         action="orphaned",
         reason=f"orphaned: {what} in the catalog any more; {repo_id} stays as it is",
     )
-
-
-def _manifest(api: HfApi, repo_id: str) -> Manifest | None:
-    """The manifest of a repo's ``main``; none where somebody gave the tag to a repo of their own making."""
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    with explained(api.endpoint, f"reading {repo_id}"):
-        try:
-            path = api.hf_hub_download(repo_id, MANIFEST_FILE)
-        except RemoteEntryNotFoundError:
-            return None
-    return parse_manifest(Path(path).read_bytes(), repo_id)
