@@ -72,7 +72,7 @@ def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]
     if weights := _weights(changed):
         return Decision("press", f"{moved}; weights changed: {', '.join(weights)}")
     if entry.status != "published":
-        return Decision("keep", f"{entry.status}: {entry.retraction or '; '.join(entry.verdict.reasons)}")
+        return Decision("keep", _why_absent(entry))
     if not changed:
         return Decision("card", f"{moved}; no file that is read changed")
     if len(entry.artifact.files) > 1 and entry.recipe.format == "gguf":
@@ -106,14 +106,21 @@ def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
     """What the gate's limit, as it is now, says of an entry whose recipe still holds. A retraction stands above it."""
     if entry.status == "retracted":
-        return Decision("keep", f"retracted: {entry.retraction}")
+        return Decision("keep", _why_absent(entry))
     if _gate_says_otherwise(entry, limit):
         return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
     if entry.status == "withheld":
-        return Decision("keep", f"withheld: {'; '.join(entry.verdict.reasons)}")
+        return Decision("keep", _why_absent(entry))
     if entry.verified is None:
         return Decision("verify", "published, not verified yet")
     return Decision("keep", "up to date")
+
+
+def _why_absent(entry: Entry) -> str:
+    """Why the files of an entry are not published."""
+    if entry.status == "retracted":
+        return f"retracted: {entry.retraction}"
+    return f"withheld: {'; '.join(entry.verdict.reasons)}"
 
 
 def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:

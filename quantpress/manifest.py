@@ -60,8 +60,8 @@ class Entry(_Record):
     """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
 
     ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
-    why. ``verified`` is the commit from which its files were downloaded afresh, found to be these, loaded and made to
-    write text; None until then.
+    why, also of a variant that was made anew since and withheld. ``verified`` is the commit from which its files were
+    downloaded afresh, found to be these, loaded and made to write text; None until then.
     """
 
     recipe: Recipe

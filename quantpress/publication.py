@@ -53,7 +53,7 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
         return found.model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint}) if recipe else found
 
     return Pressed(
-        entries=[under_recipe(entry) for entry in _own_entries(plan)],
+        entries=[under_recipe(entry) for entry in plan.published.entries()],
         aliases=[under_recipe(alias) for alias in main.aliases],
         folders={},
         shared=[],
@@ -66,13 +66,14 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
 def compose_manifest(
     plan: FormatPlan, model_name: str, source: SourceRecord, pressed: Pressed, plots: list[Path]
 ) -> Manifest:
-    """The manifest of ``main``: new entries, and published ones that still hold, in the ladder's order.
+    """The manifest of ``main``: new entries, and what is on record until it is made anew, in the ladder's order.
 
-    An entry made from another commit of the source stands until it is made anew, and says so; one that the plan does
-    not have any more leaves the branch with this commit. The old state is kept by a tag.
+    An entry made from an earlier commit of the source says so. It stands also where the plan does not make it: where it
+    is blocked, or in no line of the catalog any more.
     """
-    entries = {entry.variant: entry for entry in _standing(plan, source)}
-    entries |= {entry.variant: entry for entry in pressed.entries}
+    before = {entry.variant: entry for entry in plan.published.entries()}
+    entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, pressed)}
+    entries |= {entry.variant: _after(before.get(entry.variant), entry) for entry in pressed.entries}
     for name, commit in pressed.verified.items():
         if name in entries and entries[name].status == "published":
             entries[name] = entries[name].model_copy(update={"verified": commit})
@@ -94,8 +95,10 @@ def compose_manifest(
         card=templates_fingerprint(plan.format),
         verification=pressed.verification or (main.verification if main else None),
     )
+    coming = {planned.variant.name for planned in plan.to_make}
     old = {
-        entry.variant: f"made from the source's earlier commit {entry.recipe.source_sha[:8]}, to be made anew"
+        entry.variant: f"made from the source's earlier commit {entry.recipe.source_sha[:8]}"
+        + (", to be made anew" if entry.variant in coming else "")
         for entry in manifest.published()
         if entry.recipe.source_sha != source.sha
     }
@@ -110,24 +113,18 @@ def _earlier(main: Manifest | None, source: SourceRecord) -> list[Earlier]:
     return [*main.earlier, Earlier(tag=f"v{len(main.earlier) + 1}", source=main.source, changed=changed)]
 
 
-def _own_entries(plan: FormatPlan) -> list[Entry]:
-    """Every variant's entry, from the branch on which its files are."""
-    listed = [entry for manifest in plan.published.manifests.values() for entry in manifest.entries]
-    found = {entry.variant: plan.published.entry(entry.variant, entry.branch) for entry in listed}
-    return [entry for entry in found.values() if entry is not None]
+def _is_replaced(entry: Entry, pressed: Pressed) -> bool:
+    """Whether the files of a published entry give way to others of the same names: its branch has another default."""
+    published = [each for each in pressed.entries if each.status == "published"]
+    new = {(each.branch, file.path) for each in published for file in each.artifact.files}
+    return entry.status == "published" and any((entry.branch, file.path) in new for file in entry.artifact.files)
 
 
-def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
-    """Entries of this commit of the source; of an earlier one what is to be made anew, until it is, and what was
-    withheld or retracted and is not made again."""
-    coming = {planned.variant.name for planned in plan.to_make}
-    staying = {planned.variant.name for planned in plan.variants if planned.step.action == "keep"}
-    return [
-        entry
-        for entry in _own_entries(plan)
-        if entry.recipe.source_sha == source.sha
-        or entry.variant in (coming if entry.status == "published" else staying)
-    ]
+def _after(before: Entry | None, entry: Entry) -> Entry:
+    """The new entry of a variant; that it was withdrawn stays on record until it is published again."""
+    if before is None or entry.status != "withheld":
+        return entry
+    return entry.model_copy(update={"retraction": before.retraction})
 
 
 def compose_revisions(

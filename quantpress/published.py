@@ -36,6 +36,16 @@ class Published:
             found = listed if listed and listed.status != "published" else None
         return found
 
+    def entries(self) -> list[Entry]:
+        """Every variant's entry, from the branch on which its files are; ``main`` says which that is, as far as it
+        lists the variant."""
+        branches: dict[str, str] = {}
+        for name in sorted(self.manifests, key=lambda name: name != "main"):
+            for entry in self.manifests[name].entries:
+                branches.setdefault(entry.variant, entry.branch)
+        found = [self.entry(variant, branch) for variant, branch in branches.items()]
+        return [entry for entry in found if entry is not None]
+
     def holds(self, entry: Entry) -> bool:
         """Whether the repo says of a variant what ``entry`` does already: the same recipe, protocol and status.
 
