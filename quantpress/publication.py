@@ -17,6 +17,7 @@ from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Mani
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import SUMS_FILE, Revision, sha256sums
+from quantpress.recipe import Recipe
 
 _Found = TypeVar("_Found", Entry, Alias)
 
@@ -69,7 +70,7 @@ def compose_manifest(
     """The manifest of ``main``: new entries, and what is on record until it is made anew, in the ladder's order.
 
     An entry made from an earlier commit of the source says so. It stands also where the plan does not make it: where it
-    is blocked, or in no line of the catalog any more.
+    is blocked, or in no line of the catalog any more. One that would be the same as another now gives way to that one.
     """
     before = {entry.variant: entry for entry in plan.published.entries()}
     entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, pressed)}
@@ -80,6 +81,8 @@ def compose_manifest(
     main = plan.published.manifests.get("main")
     aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
     named = {alias.variant: alias for alias in pressed.aliases}
+    made = {each.variant.name for each in plan.variants if _holds(entries, each.recipe)}
+    entries = {name: entry for name, entry in entries.items() if name not in named or named[name].same_as not in made}
     ladder = [planned.variant.name for planned in plan.variants]
     order = {name: position for position, name in enumerate(ladder)}
     manifest = Manifest(
@@ -118,6 +121,11 @@ def _is_replaced(entry: Entry, pressed: Pressed) -> bool:
     published = [each for each in pressed.entries if each.status == "published"]
     new = {(each.branch, file.path) for each in published for file in each.artifact.files}
     return entry.status == "published" and any((entry.branch, file.path) in new for file in entry.artifact.files)
+
+
+def _holds(entries: Mapping[str, Entry], recipe: Recipe) -> bool:
+    entry = entries.get(recipe.variant)
+    return entry is not None and entry.fingerprint == recipe.fingerprint
 
 
 def _after(before: Entry | None, entry: Entry) -> Entry:

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from safetensors.numpy import save
 
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest, parse_manifest
+from quantpress.manifest import Alias, Manifest, parse_manifest
 from quantpress.retract import retract
 from quantpress.settings import Settings
 from tests.quantpress.nights import Night
@@ -116,6 +116,25 @@ def test_a_new_default_takes_the_place_of_the_old_one_on_main(press: Press, tmp_
     after = manifest(press, "press/Default-GPTQ", tmp_path)
     assert {entry.variant: entry.branch for entry in after.entries} == {large: "main", small: small}
     assert models(press, "press/Default-GPTQ", small) == ["model.safetensors"]
+
+
+def test_a_rung_that_is_the_same_as_another_now_gives_way_to_it(press: Press, tmp_path: Path) -> None:
+    """It has a file of its own, from a night when the catalog did not have the other."""
+    line = {"repo": "up/Alias", "variants": {"gguf": ["Q4_K_M", "Q4_K_L"]}}
+    repo_id = "press/Alias-GGUF"
+    press.source("up/Alias")
+    first = night(press, line, tmp_path)
+    first.press(first.entry("Q4_K_L"), first.entry("Q4_K_M"))
+    press.source("up/Alias", CONFIG, **MOVED)
+
+    second = night(press, line, tmp_path)
+    recipe = second.planned("Q4_K_L").recipe
+    alias = Alias(recipe=recipe, fingerprint=recipe.fingerprint, same_as="Q4_K_M")
+    second.press(aliases=[alias])
+    assert models(press, repo_id) == ["Alias-Q4_K_L.gguf", "Alias-Q4_K_M.gguf"]
+    second.press(second.entry("Q4_K_M"), aliases=[alias])
+    assert models(press, repo_id) == ["Alias-Q4_K_M.gguf"]
+    assert night(press, line, tmp_path).planned("Q4_K_L").step.reason == "same as Q4_K_M"
 
 
 def test_a_retraction_is_on_record_until_the_variant_is_published_anew(press: Press, tmp_path: Path) -> None:
