@@ -143,7 +143,17 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
 
 def decide_cards(published: Published) -> str | None:
     """Why the cards of a repo are to be rendered anew; None where they need not be."""
-    main = published.manifests.get("main")
-    if main is None or main.card == templates_fingerprint(main.format):
+    manifest = published.manifest
+    if manifest is None:
         return None
-    return "the card's templates changed"
+    if misled := _misled(published):
+        return f"main does not list {', '.join(misled)} as its branch does"
+    return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None
+
+
+def _misled(published: Published) -> list[str]:
+    """Variants of which ``main`` says other than their branches: a press died between the commits of the two."""
+    main = published.manifests.get("main")
+    listed = {entry.variant: entry for entry in main.entries} if main else {}
+    own = {entry.variant: entry for entry in published.entries()}
+    return sorted(name for name in listed.keys() | own.keys() if listed.get(name) != own.get(name))

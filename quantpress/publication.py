@@ -44,8 +44,8 @@ class Pressed:
 def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
     """What is published already, under the recipes of the plan where nothing but the source's commit changed; None
     where nothing is published. ``plots`` are names of shared files that are drawn anew."""
-    main = plan.published.manifests.get("main")
-    if main is None:
+    manifest = plan.published.manifest
+    if manifest is None:
         return None
     recipes = {each.variant.name: each.recipe for each in plan.variants if each.step.action == "card"}
 
@@ -55,12 +55,12 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
 
     return Pressed(
         entries=[under_recipe(entry) for entry in plan.published.entries()],
-        aliases=[under_recipe(alias) for alias in main.aliases],
+        aliases=[under_recipe(alias) for alias in manifest.aliases],
         folders={},
         shared=[],
-        baselines=main.baselines,
-        toolchain=main.toolchain,
-        kept=tuple(file for file in main.shared if file.path not in plots),
+        baselines=manifest.baselines,
+        toolchain=manifest.toolchain,
+        kept=tuple(file for file in manifest.shared if file.path not in plots),
     )
 
 
@@ -138,8 +138,12 @@ def _after(before: Entry | None, entry: Entry) -> Entry:
 def compose_revisions(
     plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
 ) -> list[Revision]:
-    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there."""
-    names = sorted({entry.branch for entry in pressed.entries} - {"main"})
+    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there.
+
+    A branch is told what was verified of it: it is the branch that the next plan believes.
+    """
+    told = [entry for entry in manifest.entries if entry.variant in pressed.verified]
+    names = sorted({entry.branch for entry in [*pressed.entries, *told]} - {"main"})
     revisions = []
     for name in names:
         own = manifest.model_copy(

@@ -46,6 +46,11 @@ class Published:
         found = [self.entry(variant, branch) for variant, branch in branches.items()]
         return [entry for entry in found if entry is not None]
 
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of ``main``; where a press died before the first one was there, that of a branch."""
+        return self.manifests.get("main") or next(iter(self.manifests.values()), None)
+
     def holds(self, entry: Entry) -> bool:
         """Whether the repo says of a variant what ``entry`` does already: the same recipe, protocol and status.
 

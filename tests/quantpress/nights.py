@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,28 +13,29 @@ from huggingface_hub import HfApi
 from quantpress.card import CardContext
 from quantpress.catalog import model_name
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict
+from quantpress.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.publication import Pressed, adopted, compose_manifest, compose_revisions
 from quantpress.publish import Revision, ensure_repo, publish
 from quantpress.published import read_published
 from quantpress.settings import Settings
 from tests.quantpress import samples
+from tests.quantpress.test_plan import Press
 
 
 @dataclass(frozen=True)
 class Night:
-    """One format of a model under the plan that was made at its beginning; ``folder`` is where files lie before they
+    """A model of one format under the plan that was made at its beginning; ``folder`` is where files lie before they
     are published."""
 
     api: HfApi
     folder: Path
     model: ModelPlan
-    number: int = 0
 
     @property
     def plan(self) -> FormatPlan:
-        return self.model.formats[self.number]
+        (plan,) = self.model.formats
+        return plan
 
     @property
     def source(self) -> SourceRecord:
@@ -67,18 +68,24 @@ class Night:
     def withheld(self, variant: str, reason: str) -> Entry:
         return self.entry(variant, status="withheld", verdict=Verdict(passed=False, reasons=[reason]))
 
-    def press(self, *entries: Entry, aliases: Sequence[Alias] = (), killed_after: str | None = None) -> Manifest:
-        """Commits what was made, and returns the manifest of ``main``; a press that is killed commits no branch after
-        ``killed_after``."""
+    def press(
+        self,
+        *entries: Entry,
+        aliases: Sequence[Alias] = (),
+        verified: Mapping[str, str] | None = None,
+        killed_after: str | None = None,
+    ) -> Manifest:
+        """Commits what was made, with what was verified after the commit before, and returns the manifest of ``main``.
+        A press that is killed commits no branch after ``killed_after``."""
         folders = {entry.variant: self.folder / entry.variant for entry in entries}
         pressed = Pressed(list(entries), list(aliases), folders, [], [samples.evaluation(16.1)], {})
-        return self._commit(pressed, killed_after)
+        return self._commit(replace(pressed, verified=verified or {}), killed_after)
 
-    def cards(self, **changes: Any) -> Manifest:
+    def cards(self, verified: Mapping[str, str] | None = None) -> Manifest:
         """The press's commit of cards and manifest alone."""
         pressed = adopted(self._now(), ())
         assert pressed is not None
-        return self._commit(replace(pressed, **changes), None)
+        return self._commit(replace(pressed, verified=verified or {}), None)
 
     def _now(self) -> FormatPlan:
         return replace(self.plan, published=read_published(self.api, self.plan.repo_id))
@@ -96,3 +103,21 @@ class Night:
 
     def _publish(self, revision: Revision, now: FormatPlan) -> None:
         publish(self.api, self.plan.repo_id, revision, now.published.heads, "press")
+
+
+def night(press: Press, line: dict[str, Any], folder: Path, **catalog: Any) -> Night:
+    """The night of a catalog with one line, of one format."""
+    (plan,) = press.plan(line, **catalog)
+    return Night(press.api, folder, plan)
+
+
+def manifest(press: Press, repo_id: str, folder: Path, revision: str = "main") -> Manifest:
+    return parse_manifest(_download(press, repo_id, "quantpress.json", folder, revision).read_bytes(), repo_id)
+
+
+def card(press: Press, repo_id: str, folder: Path, revision: str = "main") -> str:
+    return _download(press, repo_id, "README.md", folder, revision).read_text()
+
+
+def _download(press: Press, repo_id: str, name: str, folder: Path, revision: str) -> Path:
+    return Path(press.api.hf_hub_download(repo_id, name, revision=revision, cache_dir=folder / "look"))

@@ -50,10 +50,10 @@ class Press:
     api: HfApi
     home: Path
 
-    def put(self, repo_id: str, files: dict[str, bytes]) -> str:
+    def put(self, repo_id: str, files: dict[str, bytes], branch: str = "main") -> str:
         self.api.create_repo(repo_id, exist_ok=True)
         operations = [CommitOperationAdd(path, io.BytesIO(content)) for path, content in files.items()]
-        return self.api.create_commit(repo_id, operations, commit_message="put").oid
+        return self.api.create_commit(repo_id, operations, commit_message="put", revision=branch).oid
 
     def source(self, repo_id: str, config: dict[str, Any] = CONFIG, **files: bytes) -> str:
         return self.put(repo_id, {"config.json": json.dumps(config).encode(), "model.safetensors": WEIGHTS, **files})

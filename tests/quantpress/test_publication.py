@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ from huggingface_hub import HfApi
 from safetensors.numpy import save
 
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Alias, Manifest, parse_manifest
+from quantpress.manifest import Alias
 from quantpress.retract import retract
 from quantpress.settings import Settings
-from tests.quantpress.nights import Night
+from tests.quantpress.nights import card, manifest, night
 from tests.quantpress.test_plan import CONFIG, Press
 
 #: Other weights than those that a source has at first, of the same shape.
@@ -29,24 +28,9 @@ def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
         yield Press(hub, HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder / "home")
 
 
-def night(press: Press, line: dict[str, Any], folder: Path, **catalog: Any) -> Night:
-    (plan,) = press.plan(line, **catalog)
-    return Night(press.api, folder, plan)
-
-
 def models(press: Press, repo_id: str, revision: str = "main") -> list[str]:
     files = press.api.list_repo_files(repo_id, revision=revision)
     return [file for file in files if file.endswith((".gguf", ".safetensors"))]
-
-
-def manifest(press: Press, repo_id: str, folder: Path, revision: str = "main") -> Manifest:
-    path = press.api.hf_hub_download(repo_id, "quantpress.json", revision=revision, cache_dir=folder / "look")
-    return parse_manifest(Path(path).read_bytes(), repo_id)
-
-
-def card(press: Press, repo_id: str, folder: Path, revision: str = "main") -> str:
-    path = press.api.hf_hub_download(repo_id, "README.md", revision=revision, cache_dir=folder / "look")
-    return Path(path).read_text()
 
 
 def test_a_blocked_rung_stays_until_a_later_run_has_bytes_for_it(press: Press, tmp_path: Path) -> None:
@@ -116,6 +100,22 @@ def test_a_new_default_takes_the_place_of_the_old_one_on_main(press: Press, tmp_
     after = manifest(press, "press/Default-GPTQ", tmp_path)
     assert {entry.variant: entry.branch for entry in after.entries} == {large: "main", small: small}
     assert models(press, "press/Default-GPTQ", small) == ["model.safetensors"]
+
+
+def test_what_was_verified_of_each_branch_stays_known(press: Press, tmp_path: Path) -> None:
+    """Each variant is verified after its commit, and put on record with the next variant's, on another branch."""
+    variants = ["gptq-4bit-64g-actorder_False", "gptq-4bit-32g-actorder_True", "gptq-8bit-64g-actorder_True"]
+    line = {"repo": "up/Verified", "formats": ["gptq"], "variants": {"gptq": variants}}
+    press.source("up/Verified")
+    first = night(press, line, tmp_path)
+    verified: dict[str, str] = {}
+    for number, variant in enumerate(variants):
+        first.press(first.entry(variant), verified=verified)
+        verified = {variant: str(number) * 40}
+    first.cards(verified=verified)
+    assert [(each.variant.name, each.step.action) for each in night(press, line, tmp_path).plan.variants] == [
+        (variant, "keep") for variant in variants
+    ]
 
 
 def test_a_rung_that_is_the_same_as_another_now_gives_way_to_it(press: Press, tmp_path: Path) -> None:
