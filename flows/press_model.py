@@ -21,7 +21,7 @@ from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog_file import load_catalog
 from quantpress.collection import keep_collection
-from quantpress.comparison_publication import open_comparison, publish_comparison
+from quantpress.comparison_publication import gate_comparison, open_comparison, publish_comparison
 from quantpress.evaluation.base import Baseline
 from quantpress.hub import explained, source_hub, target_hub
 from quantpress.plan import FormatPlan, ModelPlan
@@ -74,6 +74,12 @@ def check(source: Source, bench: press.Bench) -> WeightsReport:
     return press.check_weights(bench)
 
 
+@stage("gate the comparison of {source.record.repo}")
+def gate(source: Source, settings: Settings) -> None:
+    """Gates the comparison of a source that was gated since."""
+    gate_comparison(target_hub(settings), settings.namespace, source.record)
+
+
 @stage("collection of {source.record.repo}")
 def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
     """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too."""
@@ -101,6 +107,8 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     rows: list[VariantReport] = []
     if plan.source is not None and plan.has_work:
         remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
+        if plan.source.record.gated is not None:
+            gate(plan.source, settings)
         _press_cards(plan, plan.source, settings, failures)
         if any(each.to_make for each in plan.formats):
             rows = _press_files(plan, plan.source, settings, failures)

@@ -12,6 +12,7 @@ from quantpress.comparison_report import read_manifests
 from quantpress.comparison_state import comparison_repo
 from quantpress.errors import QuantpressError
 from quantpress.gating import gate_like_source
+from quantpress.hub import explained
 from quantpress.manifest import SourceRecord
 from quantpress.publish import Outrun, ensure_repo, publish
 
@@ -28,6 +29,18 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
     ensure_repo(api, repo_id, private)
     gate_like_source(api, repo_id, source)
     return repo_id
+
+
+def gate_comparison(api: HfApi, namespace: str, source: SourceRecord) -> None:
+    """Gates the comparison of a model whose source is gated, if there is one: to be called before another repository
+    says that the source is."""
+    repo_id = comparison_repo(namespace, model_name(source.repo))
+    if source.gated is None:
+        return
+    with explained(api.endpoint, f"gating {repo_id}"):
+        there = api.repo_exists(repo_id)
+    if there:
+        gate_like_source(api, repo_id, source)
 
 
 def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> None:

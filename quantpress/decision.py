@@ -141,13 +141,16 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
     return [key for key in after if before[key] != after[key]]
 
 
-def decide_cards(published: Published) -> str | None:
-    """Why the cards of a repo are to be rendered anew; None where they need not be."""
+def decide_cards(published: Published, source: SourceRecord) -> str | None:
+    """Why the cards of a repo are to be committed anew; None where they need not be. ``source`` is upstream as it is
+    now."""
     manifest = published.manifest
     if manifest is None:
         return None
     if misled := _misled(published):
         return f"main does not list {', '.join(misled)} as its branch does"
+    if manifest.source.gated != source.gated:  # a setting upstream, which no commit tells of
+        return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None
 
 

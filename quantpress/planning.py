@@ -116,7 +116,8 @@ def plan_model(
             names = catalog.variants_of(line, format_name, source.config)
         except (Refused, Unreadable) as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
-            plans.append(FormatPlan(format_name, published, (), (step,)))
+            card = _plan_cards(format_name, published, source)
+            plans.append(FormatPlan(format_name, published, (), (step,), card))
             continue
         chosen = quantizer(format_name, catalog.backend_of(line, format_name))
         plans.append(plan_format(names, chosen, source, calibration, published, settings, gates))
@@ -180,10 +181,16 @@ def plan_format(
             estimate=estimate if action in ("press", "refresh") else None,
         )
         variants.append(VariantPlan(variant, recipe, step))
-    card = None
-    if outdated := decide_cards(published):
-        card = Step(model=repo, format=format_name, variant="", repo_id=repo_id, action="card", reason=outdated)
+    card = _plan_cards(format_name, published, source)
     return FormatPlan(format_name, published, tuple(variants), tuple(blocked), card)
+
+
+def _plan_cards(format_name: str, published: Published, source: Source) -> Step | None:
+    reason = decide_cards(published, source.record)
+    if reason is None:
+        return None
+    model, repo_id = source.record.repo, published.repo_id
+    return Step(model=model, format=format_name, variant="", repo_id=repo_id, action="card", reason=reason)
 
 
 def _too_large(estimate: Estimate, budget: int) -> Refused:
