@@ -118,8 +118,8 @@ class SourceRecord(_Record):
 
 
 class Earlier(_Record):
-    """What ``main`` held before the source moved: the tag that keeps it (of another branch, ``TAG-BRANCH``), its
-    source, and the files that the source's next commit changed."""
+    """What a branch held before the source moved: the tag that keeps it (``v1`` of ``main``, ``v1-BRANCH`` of another),
+    its source, and the files that the source's next commit changed."""
 
     tag: str
     source: SourceRecord
@@ -149,7 +149,7 @@ class Manifest(_Record):
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
     ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
-    of the others: that it is worse than one with fewer bits. ``earlier`` are the states that tags keep, oldest first.
+    of the others: that it is worse than one with fewer bits. ``earlier`` are the branch's states that tags keep.
     ``card`` is the fingerprint of the templates that the cards were made by, ``verification`` what the last download
     after publishing showed.
     """

@@ -94,7 +94,7 @@ def compose_manifest(
         entries=sorted(entries.values(), key=lambda entry: order.get(entry.variant, len(order))),
         aliases=[alias for alias in (aliases | named).values() if alias.variant not in entries],
         shared=[*pressed.kept, *(describe(path) for path in [*pressed.shared, *plots])],
-        earlier=_earlier(main, source),
+        earlier=_earlier(plan, "main", source),
         card=templates_fingerprint(plan.format),
         verification=pressed.verification or (main.verification if main else None),
     )
@@ -108,12 +108,18 @@ def compose_manifest(
     return manifest.model_copy(update={"flags": flags(manifest) | old})
 
 
-def _earlier(main: Manifest | None, source: SourceRecord) -> list[Earlier]:
-    """The states that tags keep: one more where this commit is the first from the source's new commit."""
-    if main is None or main.source.sha == source.sha:
-        return main.earlier if main else []
-    changed = changed_files(main.source.files, source.files) if main.source.files else []
-    return [*main.earlier, Earlier(tag=f"v{len(main.earlier) + 1}", source=main.source, changed=changed)]
+def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlier]:
+    """The states of a branch that tags keep: one more where this commit is its first from another commit of the source.
+
+    Each branch has states of its own: it may have come later than ``main``, or stood still while that moved on.
+    """
+    before = plan.published.manifests.get(branch)
+    if before is None or before.source.sha == source.sha:
+        return before.earlier if before else []
+    tag = f"v{len(before.earlier) + 1}"
+    changed = changed_files(before.source.files, source.files) if before.source.files else []
+    own = Earlier(tag=tag if branch == "main" else f"{tag}-{branch}", source=before.source, changed=changed)
+    return [*before.earlier, own]
 
 
 def _is_replaced(entry: Entry, pressed: Pressed) -> bool:
@@ -147,11 +153,15 @@ def compose_revisions(
     revisions = []
     for name in names:
         own = manifest.model_copy(
-            update={"entries": [entry for entry in manifest.entries if entry.branch == name], "shared": []}
+            update={
+                "entries": [entry for entry in manifest.entries if entry.branch == name],
+                "shared": [],
+                "earlier": _earlier(plan, name, manifest.source),
+            }
         )
         revisions.append(_revision(name, own, pressed, [], context.model_copy(update={"branch": name})))
     revisions.append(_revision("main", manifest, pressed, [*pressed.shared, *plots], context))
-    return [_tagged(revision, plan, manifest) for revision in revisions]
+    return [_tagged(revision, plan, manifest.source) for revision in revisions]
 
 
 def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext) -> Revision:
@@ -175,10 +185,9 @@ def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Pa
     return Revision(branch, uploads, frozenset(keep))
 
 
-def _tagged(revision: Revision, plan: FormatPlan, manifest: Manifest) -> Revision:
+def _tagged(revision: Revision, plan: FormatPlan, source: SourceRecord) -> Revision:
     """The revision with the tag that keeps what its branch holds now, if that was made from another source commit."""
     before = plan.published.manifests.get(revision.branch)
-    if before is None or before.source.sha == manifest.source.sha:
+    if before is None or before.source.sha == source.sha:
         return revision
-    tag = manifest.earlier[-1].tag
-    return replace(revision, tag=tag if revision.branch == "main" else f"{tag}-{revision.branch}")
+    return replace(revision, tag=_earlier(plan, revision.branch, source)[-1].tag)

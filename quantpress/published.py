@@ -65,9 +65,9 @@ class Published:
         )
 
     def source_files(self, sha: str) -> dict[str, str]:
-        """The hashes of the source's files at an earlier commit, as far as ``main`` tells of it."""
-        main = self.manifests.get("main")
-        records = [main.source, *(earlier.source for earlier in main.earlier)] if main else []
+        """The hashes of the source's files at an earlier commit, as far as a branch tells of it."""
+        manifests = self.manifests.values()
+        records = [record for each in manifests for record in (each.source, *(state.source for state in each.earlier))]
         return next((record.files for record in records if record.sha == sha), {})
 
     def alias(self, variant: str) -> Alias | None:

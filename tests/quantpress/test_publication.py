@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,33 @@ def test_a_new_default_takes_the_place_of_the_old_one_on_main(press: Press, tmp_
     after = manifest(press, "press/Default-GPTQ", tmp_path)
     assert {entry.variant: entry.branch for entry in after.entries} == {large: "main", small: small}
     assert models(press, "press/Default-GPTQ", small) == ["model.safetensors"]
+
+
+def test_a_branchs_card_links_the_tags_that_the_branch_has(press: Press, tmp_path: Path) -> None:
+    """A variant that is published first after the source moved, and then is not made for one commit of the source."""
+    default, other = "gptq-4bit-64g-actorder_False", "gptq-4bit-32g-actorder_True"
+    line = {"repo": "up/Tags", "formats": ["gptq"], "variants": {"gptq": [default, other]}}
+    made = [[default], [default, other], [default], [default, other]]
+    shas = []
+    for number, variants in enumerate(made):
+        weights = save({"model.embed_tokens.weight": np.full((64, 576), number, np.float16)})
+        shas.append(press.source("up/Tags", CONFIG, **{"model.safetensors": weights}))
+        current = night(press, line, tmp_path)
+        for variant in variants:
+            current.press(current.entry(variant))
+        if number == 1:
+            assert "stays under a tag" not in card(press, "press/Tags-GPTQ", tmp_path, other)
+
+    tags = {tag.name for tag in press.api.list_repo_refs("press/Tags-GPTQ").tags}
+    assert tags == {"v1", "v2", "v3", f"v1-{other}"}
+    text = card(press, "press/Tags-GPTQ", tmp_path, other)
+    assert "What this branch held before stays under a tag:" in text
+    assert re.findall(r"/press/Tags-GPTQ/tree/(v\d[^)>]*)", text) == [f"v1-{other}"]
+    assert f"| [`{shas[1]}`]" in text
+    assert manifest(press, "press/Tags-GPTQ", tmp_path, f"v1-{other}").source.sha == shas[1]
+    on_main = re.findall(r"/press/Tags-GPTQ/tree/(v\d[^)>]*)", card(press, "press/Tags-GPTQ", tmp_path))
+    assert on_main == ["v1", "v2", "v3"]
+    assert [manifest(press, "press/Tags-GPTQ", tmp_path, tag).source.sha for tag in on_main] == shas[:3]
 
 
 def test_what_was_verified_of_each_branch_stays_known(press: Press, tmp_path: Path) -> None:
