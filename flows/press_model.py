@@ -81,19 +81,23 @@ def gate(source: Source, settings: Settings) -> None:
 
 
 @stage("collection of {source.record.repo}")
-def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
-    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too."""
+def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str]:
+    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too.
+
+    Returns them. A Hub without collections has nothing to be kept.
+    """
     hub = target_hub(settings)
     comparison = open_comparison(hub, settings.namespace, source.record, settings.private)
     with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
         there = [comparison, *(repo_id for repo_id in repo_ids if hub.repo_exists(repo_id))]
     keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
+    return there
 
 
 @stage("comparison of {source.record.repo}")
-def compare(source: Source, settings: Settings) -> None:
-    """Publishes the comparison of all that is published of the model."""
-    publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private)
+def compare(source: Source, collected: list[str], settings: Settings) -> None:
+    """Publishes the comparison of all that is published of the model; ``collected`` goes on record with it."""
+    publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private, collected)
 
 
 @stage("baseline: transformers")
@@ -153,14 +157,15 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
 def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> None:
     """Collection and comparison, best effort: what is published is no worse where they lag behind by a night.
 
-    The comparison's commit comes last: by it the next plan sees that all before it was done.
+    The comparison's commit comes last: it tells the next plan what was compared, and what the collection holds.
     """
+    collected: list[str] = []
     try:
-        collect(source, [each.repo_id for each in plan.formats], settings)
+        collected = collect(source, [each.repo_id for each in plan.formats], settings)
     except StageFailed as error:
         get_run_logger().warning("the collection was not kept: %s", error)
     try:
-        compare(source, settings)
+        compare(source, collected, settings)
     except StageFailed as error:
         get_run_logger().warning("the comparison was not kept: %s", error)
 

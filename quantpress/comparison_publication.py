@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.catalog import model_name
 from quantpress.comparison_page import Place, compose_comparison
 from quantpress.comparison_report import read_manifests
-from quantpress.comparison_state import comparison_repo
-from quantpress.errors import QuantpressError
+from quantpress.comparison_state import comparison_repo, read_state
+from quantpress.errors import QuantpressError, Unreadable
 from quantpress.gating import gate_like_source
 from quantpress.hub import explained
 from quantpress.manifest import SourceRecord
@@ -43,20 +44,32 @@ def gate_comparison(api: HfApi, namespace: str, source: SourceRecord) -> None:
         gate_like_source(api, repo_id, source)
 
 
-def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> None:
+def publish_comparison(
+    api: HfApi, namespace: str, source: SourceRecord, private: bool, collected: Collection[str] = ()
+) -> None:
     """Compares what is published of a model now; no commit where that says the same as before.
 
+    ``collected`` are repositories that the model's collection holds, beside those that it was seen to hold before.
     Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses, or where others commit again and again.
     """
     repo_id = open_comparison(api, namespace, source, private)
     for _ in range(_ATTEMPTS):
         manifests = read_manifests(api, namespace, source.repo)
         heads = ensure_repo(api, repo_id, private)
+        held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
-            revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder))
+            revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder), held)
             try:
                 publish(api, repo_id, revision, heads, f"Compare what is made of {source.repo}")
             except Outrun:
                 continue
         return
     raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times")
+
+
+def _collected_before(api: HfApi, repo_id: str) -> list[str]:
+    try:
+        state = read_state(api, repo_id)
+    except Unreadable:
+        return []
+    return state.collected if state is not None else []

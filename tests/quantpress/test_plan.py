@@ -102,7 +102,8 @@ def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> N
 def compared_as(press: Press, repo_id: str, manifest: Manifest) -> None:
     """Publishes a comparison that was made from this manifest alone."""
     comparison = repo_id.removesuffix("-GGUF") + "-quantized"
-    press.put(comparison, {"made_from.json": state_of({repo_id: manifest}).to_json().encode()})
+    state = state_of({repo_id: manifest}, [repo_id, comparison])
+    press.put(comparison, {"made_from.json": state.to_json().encode()})
 
 
 def test_a_model_that_nobody_pressed_is_new(press: Press) -> None:
@@ -163,6 +164,8 @@ def test_a_comparison_that_is_older_than_what_it_compares_is_made_anew(press: Pr
         ({"manifests": {"press/Compared-GGUF": "0" * 64}}, "older than the manifest of press/Compared-GGUF"),
         ({"manifests": {}}, "older than the manifest of press/Compared-GGUF"),
         ({"templates": "0" * 64}, "the comparison's templates changed"),
+        ({"collected": []}, "its collection lacks press/Compared-quantized, press/Compared-GGUF"),
+        ({"collected": ["press/Compared-quantized"]}, "its collection lacks press/Compared-GGUF"),
         ({"more": 1}, "made_from.json of the comparison is not of this version"),
     ]:
         press.put(repo_id, {"made_from.json": json.dumps(state | changed).encode()})
