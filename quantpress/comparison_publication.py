@@ -13,7 +13,6 @@ from quantpress.comparison_report import read_manifests
 from quantpress.comparison_state import comparison_repo, read_state
 from quantpress.errors import QuantpressError, Unreadable
 from quantpress.gating import gate_like_source
-from quantpress.hub import explained
 from quantpress.manifest import SourceRecord
 from quantpress.publish import Outrun, ensure_repo, publish
 
@@ -33,15 +32,18 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
 
 
 def gate_comparison(api: HfApi, namespace: str, source: SourceRecord) -> None:
-    """Gates the comparison of a model whose source is gated, if there is one: to be called before another repository
-    says that the source is."""
+    """Gates the published comparison of a model whose source is gated: to be called before another repository says
+    that the source is."""
     repo_id = comparison_repo(namespace, model_name(source.repo))
-    if source.gated is None:
-        return
-    with explained(api.endpoint, f"gating {repo_id}"):
-        there = api.repo_exists(repo_id)
-    if there:
+    if _is_published(api, repo_id):
         gate_like_source(api, repo_id, source)
+
+
+def _is_published(api: HfApi, repo_id: str) -> bool:
+    try:
+        return read_state(api, repo_id) is not None
+    except Unreadable:  # ours, of another version
+        return True
 
 
 def publish_comparison(

@@ -110,11 +110,15 @@ def plan_model(
         if formats is not None and format_name not in formats:
             continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
-        published = Published(repo_id, {}, {})
         try:
             published = read_published(target_hub, repo_id)
+        except Unreadable as unreadable:
+            step = _blocked(line.repo, format_name, "", repo_id, unreadable)
+            plans.append(FormatPlan(format_name, Published(repo_id, {}, {}), (), (step,)))
+            continue
+        try:
             names = catalog.variants_of(line, format_name, source.config)
-        except (Refused, Unreadable) as refusal:
+        except Refused as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
             card = _plan_cards(format_name, published, source)
             plans.append(FormatPlan(format_name, published, (), (step,), card))
