@@ -150,8 +150,10 @@ def card(
 @stage("{plan.format}: card context")
 def published_context(plan: FormatPlan, source: Source, settings: Settings) -> CardContext:
     """What the cards of a repo say beside its manifest, where no source is on disk."""
-    main = plan.published.manifests["main"].model_copy(update={"source": source.record})
-    context, missing = gather_context(main, plan.repo_id, settings, source_hub(settings), target_hub(settings))
+    manifest = plan.published.manifest
+    assert manifest is not None, f"{plan.repo_id} has no cards"
+    manifest = manifest.model_copy(update={"source": source.record})
+    context, missing = gather_context(manifest, plan.repo_id, settings, source_hub(settings), target_hub(settings))
     if missing:
         get_run_logger().warning("%s", missing)
     return context

@@ -21,7 +21,7 @@ from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog_file import load_catalog
 from quantpress.collection import keep_collection
-from quantpress.comparison_publication import open_comparison, publish_comparison
+from quantpress.comparison_publication import gate_comparison, open_comparison, publish_comparison
 from quantpress.evaluation.base import Baseline
 from quantpress.hub import explained, source_hub, target_hub
 from quantpress.plan import FormatPlan, ModelPlan
@@ -74,20 +74,31 @@ def check(source: Source, bench: press.Bench) -> WeightsReport:
     return press.check_weights(bench)
 
 
+@stage("gate the comparison of {source.record.repo}")
+def gate(source: Source, settings: Settings) -> None:
+    """Gates the comparison of a source that was gated since."""
+    gate_comparison(target_hub(settings), settings.namespace, source.record)
+
+
 @stage("collection of {source.record.repo}")
-def collect(source: Source, repo_ids: list[str], settings: Settings) -> None:
-    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too."""
+def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str]:
+    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too.
+
+    Returns them. A Hub without collections has nothing to be kept.
+    """
     hub = target_hub(settings)
     comparison = open_comparison(hub, settings.namespace, source.record, settings.private)
     with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
         there = [comparison, *(repo_id for repo_id in repo_ids if hub.repo_exists(repo_id))]
     keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
+    return there
 
 
 @stage("comparison of {source.record.repo}")
-def compare(source: Source, settings: Settings) -> str | None:
-    """Publishes the comparison of all that is published of the model; returns its repository if that is a commit."""
-    return publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private)
+def compare(source: Source, collected: list[str], settings: Settings) -> str | None:
+    """Publishes the comparison of all that is published of the model; returns its repository if that is a commit.
+    ``collected`` goes on record with it."""
+    return publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private, collected)
 
 
 @stage("baseline: transformers")
@@ -102,6 +113,8 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     committed: list[str] = []
     if plan.source is not None and plan.has_work:
         remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
+        if plan.source.record.gated is not None:
+            gate(plan.source, settings)
         committed += _press_cards(plan, plan.source, settings, failures)
         if any(each.to_make for each in plan.formats):
             rows = _press_files(plan, plan.source, settings, failures)
@@ -152,14 +165,15 @@ def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> list
     """Collection and comparison, best effort: what is published is no worse where they lag behind by a night. Returns
     what was committed.
 
-    The comparison's commit comes last: by it the next plan sees that all before it was done.
+    The comparison's commit comes last: it tells the next plan what was compared, and what the collection holds.
     """
+    collected: list[str] = []
     try:
-        collect(source, [each.repo_id for each in plan.formats], settings)
+        collected = collect(source, [each.repo_id for each in plan.formats], settings)
     except StageFailed as error:
         get_run_logger().warning("the collection was not kept: %s", error)
     try:
-        repo_id = compare(source, settings)
+        repo_id = compare(source, collected, settings)
     except StageFailed as error:
         get_run_logger().warning("the comparison was not kept: %s", error)
         return []

@@ -145,7 +145,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "advice": figures.advice(comparison) if context.branch == "main" else [],
         "everyday": next((row for row in rows if everyday and row.variant == everyday.variant), None),
         "withheld": [
-            (row, entry.verdict) for row, entry in zip(figures.rows(withheld, comparison), withheld, strict=True)
+            (row, _why_withheld(entry)) for row, entry in zip(figures.rows(withheld, comparison), withheld, strict=True)
         ],
         "retracted": [
             (row, entry.retraction) for row, entry in zip(figures.rows(retracted, comparison), retracted, strict=True)
@@ -176,6 +176,12 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "longest_chat_template": LONGEST_CHAT_TEMPLATE,
         "manifest_file": MANIFEST_FILE,
     }
+
+
+def _why_withheld(entry: Entry) -> list[str]:
+    """The reasons, and why it had been withdrawn before it was made anew."""
+    before = [f"what was published before was retracted: {entry.retraction}"] if entry.retraction else []
+    return [*entry.verdict.reasons, *before]
 
 
 def _unique(values: Iterable[_T]) -> list[_T]:

@@ -29,28 +29,43 @@ def collection_title(source: str) -> str:
 def keep_collection(api: HfApi, namespace: str, source: str, repo_ids: Sequence[str], private: bool = False) -> None:
     """Sees to it that the collection of ``source`` under ``namespace`` has all of ``repo_ids``, which exist.
 
-    There is none for no repository. A collection that has all of them costs one request, or two where it has
-    more than four items. Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses.
+    There is none for no repository, and on a Hub that has no collections. One that has all of them costs one
+    request, or two where it has more than four items. Raises :class:`~quantpress.errors.QuantpressError` where the Hub
+    refuses.
     """
     if not repo_ids:
         return
     title = collection_title(source)
     with explained(api.endpoint, f"keeping the collection {title!r} of {namespace}"):
-        found = _find(api, namespace, title) or api.create_collection(
-            title,
-            namespace=namespace,
-            description=f"{source} in several formats, measured"[:_LONGEST_DESCRIPTION],
-            private=private,
-            exists_ok=True,
-        )
+        try:
+            found = _find(api, namespace, title) or api.create_collection(
+                title,
+                namespace=namespace,
+                description=f"{source} in several formats, measured"[:_LONGEST_DESCRIPTION],
+                private=private,
+                exists_ok=True,
+            )
+        except _NoCollections:
+            return
         there = {item.item_id for item in found.items if item.item_type == "model"}
         for repo_id in repo_ids:
             if repo_id not in there:
                 api.add_collection_item(found.slug, repo_id, "model", exists_ok=True)
 
 
+class _NoCollections(Exception):
+    """The Hub has nothing at the address of collections."""
+
+
 def _find(api: HfApi, namespace: str, title: str) -> Collection | None:
     """The collection of this title, with all its items; those that changed last are looked at first."""
+    from huggingface_hub.errors import HfHubHTTPError
+
     listed = api.list_collections(owner=namespace, sort="lastModified")
-    found = next((each for each in listed if each.title == title), None)
+    try:
+        found = next((each for each in listed if each.title == title), None)
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code == 404:
+            raise _NoCollections from None
+        raise
     return api.get_collection(found.slug) if found and len(found.items) >= _LISTED_ITEMS else found

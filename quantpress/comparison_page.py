@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,15 @@ class Place:
         return f"{self.repo(row.repo_id)}/tree/{markdown.segment(row.branch)}"
 
 
-def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: Path) -> Revision:
+def compose_comparison(
+    manifests: Mapping[str, Manifest], place: Place, folder: Path, collected: Collection[str] = ()
+) -> Revision:
     """What the comparison's repository shall hold: README.md, plots, the same figures as HTML, JSON and CSV, and its
     state.
 
-    ``manifests`` are those of ``main`` by repo id, ``folder`` is where plots are drawn. Equal manifests give equal
-    bytes. Raises :class:`~quantpress.errors.BadInput` where there is no manifest.
+    ``manifests`` are those of ``main`` by repo id, ``folder`` is where plots are drawn, ``collected`` are repositories
+    that the model's collection holds. Equal input gives equal bytes. Raises :class:`~quantpress.errors.BadInput` where
+    there is no manifest.
     """
     comparison, plots = compare_formats(manifests), draw(manifests, folder)
     texts = {
@@ -75,7 +78,7 @@ def compose_comparison(manifests: Mapping[str, Manifest], place: Place, folder: 
         "comparison.html": as_html(comparison, place, plots),
         "comparison.json": as_json(comparison),
         "comparison.csv": as_csv(comparison),
-        STATE_FILE: state_of(manifests).to_json(),
+        STATE_FILE: state_of(manifests, collected).to_json(),
     }
     uploads: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
     return Revision("main", uploads | {plot.name: plot for plot in plots})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.catalog import model_name
 from quantpress.comparison_page import Place, compose_comparison
 from quantpress.comparison_report import read_manifests
-from quantpress.comparison_state import comparison_repo
-from quantpress.errors import QuantpressError
+from quantpress.comparison_state import comparison_repo, read_state
+from quantpress.errors import QuantpressError, Unreadable
 from quantpress.gating import gate_like_source
 from quantpress.manifest import SourceRecord
 from quantpress.publish import Outrun, ensure_repo, publish
@@ -30,21 +31,48 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
     return repo_id
 
 
-def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str | None:
+def gate_comparison(api: HfApi, namespace: str, source: SourceRecord) -> None:
+    """Gates the published comparison of a model whose source is gated: to be called before another repository says
+    that the source is."""
+    repo_id = comparison_repo(namespace, model_name(source.repo))
+    if _is_published(api, repo_id):
+        gate_like_source(api, repo_id, source)
+
+
+def _is_published(api: HfApi, repo_id: str) -> bool:
+    try:
+        return read_state(api, repo_id) is not None
+    except Unreadable:  # ours, of another version
+        return True
+
+
+def publish_comparison(
+    api: HfApi, namespace: str, source: SourceRecord, private: bool, collected: Collection[str] = ()
+) -> str | None:
     """Compares what is published of a model now; no commit where that says the same as before. Returns the id of the
     repository if there was one.
 
+    ``collected`` are repositories that the model's collection holds, beside those that it was seen to hold before.
     Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses, or where others commit again and again.
     """
     repo_id = open_comparison(api, namespace, source, private)
     for _ in range(_ATTEMPTS):
         manifests = read_manifests(api, namespace, source.repo)
         heads = ensure_repo(api, repo_id, private)
+        held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
-            revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder))
+            revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder), held)
             try:
                 head = publish(api, repo_id, revision, heads, f"Compare what is made of {source.repo}")
             except Outrun:
                 continue
         return repo_id if head != heads.get("main") else None
     raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times")
+
+
+def _collected_before(api: HfApi, repo_id: str) -> list[str]:
+    try:
+        state = read_state(api, repo_id)
+    except Unreadable:
+        return []
+    return state.collected if state is not None else []

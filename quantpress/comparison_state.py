@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quantpress.card_templates import fingerprint
+from quantpress.errors import Unreadable
 from quantpress.hub import explained
 from quantpress.manifest import Manifest
 
@@ -31,21 +32,50 @@ def comparison_repo(namespace: str, model_name: str) -> str:
 
 
 class ComparisonState(BaseModel):
-    """The SHA-256 of each manifest by repo id, and of the templates."""
+    """The model that is compared (the source's repo), the SHA-256 of each manifest by repo id, and of the templates;
+    and which of the repositories, its own among them, the model's collection was seen to hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    model: str
     manifests: dict[str, str]
     templates: str
+    collected: list[str]
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
 
 
-def state_of(manifests: Mapping[str, Manifest]) -> ComparisonState:
-    """The state of a comparison that is made of these manifests now."""
+def state_of(manifests: Mapping[str, Manifest], collected: Collection[str] = ()) -> ComparisonState:
+    """The state of a comparison that is made of these manifests now, of which there is one at least."""
     hashes = {repo_id: hashlib.sha256(each.to_json().encode()).hexdigest() for repo_id, each in manifests.items()}
-    return ComparisonState(manifests=hashes, templates=fingerprint(COMPARISON_TEMPLATES))
+    return ComparisonState(
+        model=next(iter(manifests.values())).source.repo,
+        manifests=hashes,
+        templates=fingerprint(COMPARISON_TEMPLATES),
+        collected=sorted(collected),
+    )
+
+
+def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
+    """The state of the comparison in ``repo_id``, if there is one.
+
+    Raises :class:`Unreadable` where it is none of this version, and :class:`~quantpress.errors.QuantpressError` where
+    the Hub cannot be reached.
+    """
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+
+    with explained(api.endpoint, f"reading {repo_id}"):
+        try:
+            # By its commit: for a branch the client may give what it had before.
+            head = api.model_info(repo_id).sha
+            text = Path(api.hf_hub_download(repo_id, STATE_FILE, revision=head)).read_bytes()
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
+            return None
+    try:
+        return ComparisonState.model_validate_json(text)
+    except ValidationError:
+        raise Unreadable(f"{repo_id}: {STATE_FILE} of the comparison is not of this version") from None
 
 
 def why_outdated(api: HfApi, repo_id: str, manifests: Mapping[str, Manifest]) -> str | None:
@@ -54,23 +84,18 @@ def why_outdated(api: HfApi, repo_id: str, manifests: Mapping[str, Manifest]) ->
     ``manifests`` are those of ``main`` by repo id. Others that it compares, of formats that nobody asks about, are not
     looked at. Raises :class:`~quantpress.errors.QuantpressError` where the Hub cannot be reached.
     """
-    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
-
     if not manifests:
         return None
-    with explained(api.endpoint, f"reading {repo_id}"):
-        try:
-            # By its commit: for a branch the client may give what it had before.
-            head = api.model_info(repo_id).sha
-            text = Path(api.hf_hub_download(repo_id, STATE_FILE, revision=head)).read_bytes()
-        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
-            return "its formats are not compared yet"
     try:
-        published = ComparisonState.model_validate_json(text)
-    except ValidationError:
-        return f"{STATE_FILE} of the comparison is not of this version"
+        published = read_state(api, repo_id)
+    except Unreadable as unreadable:
+        return str(unreadable)
+    if published is None:
+        return "its formats are not compared yet"
     now = state_of(manifests)
     if published.templates != now.templates:
         return "the comparison's templates changed"
-    moved = [name for name, found in now.manifests.items() if published.manifests.get(name) != found]
-    return f"its comparison is older than the manifest of {', '.join(moved)}" if moved else None
+    if moved := [name for name, found in now.manifests.items() if published.manifests.get(name) != found]:
+        return f"its comparison is older than the manifest of {', '.join(moved)}"
+    missing = [name for name in (repo_id, *manifests) if name not in published.collected]
+    return f"its collection lacks {', '.join(missing)}" if missing else None

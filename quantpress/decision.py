@@ -75,7 +75,7 @@ def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]
     if weights := _weights(changed):
         return Decision("press", f"{moved}; weights changed: {', '.join(weights)}")
     if entry.status != "published":
-        return Decision("keep", f"{entry.status}: {entry.retraction or '; '.join(entry.verdict.reasons)}")
+        return Decision("keep", _why_absent(entry))
     if not changed:
         return Decision("card", f"{moved}; no file that is read changed")
     if len(entry.artifact.files) > 1 and entry.recipe.format == "gguf":
@@ -109,14 +109,21 @@ def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
     """What the gate's limit, as it is now, says of an entry whose recipe still holds. A retraction stands above it."""
     if entry.status == "retracted":
-        return Decision("keep", f"retracted: {entry.retraction}")
+        return Decision("keep", _why_absent(entry))
     if _gate_says_otherwise(entry, limit):
         return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
     if entry.status == "withheld":
-        return Decision("keep", f"withheld: {'; '.join(entry.verdict.reasons)}")
+        return Decision("keep", _why_absent(entry))
     if entry.verified is None:
         return Decision("verify", "published, not verified yet")
     return Decision("keep", "up to date")
+
+
+def _why_absent(entry: Entry) -> str:
+    """Why the files of an entry are not published."""
+    if entry.status == "retracted":
+        return f"retracted: {entry.retraction}"
+    return f"withheld: {'; '.join(entry.verdict.reasons)}"
 
 
 def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
@@ -137,9 +144,22 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
     return [key for key in after if before[key] != after[key]]
 
 
-def decide_cards(published: Published) -> str | None:
-    """Why the cards of a repo are to be rendered anew; None where they need not be."""
-    main = published.manifests.get("main")
-    if main is None or main.card == templates_fingerprint(main.format):
+def decide_cards(published: Published, source: SourceRecord) -> str | None:
+    """Why the cards of a repo are to be committed anew; None where they need not be. ``source`` is upstream as it is
+    now."""
+    manifest = published.manifest
+    if manifest is None:
         return None
-    return "the card's templates changed"
+    if misled := _misled(published):
+        return f"main does not list {', '.join(misled)} as its branch does"
+    if manifest.source.gated != source.gated:  # a setting upstream, which no commit tells of
+        return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
+    return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None
+
+
+def _misled(published: Published) -> list[str]:
+    """Variants of which ``main`` says other than their branches: a press died between the commits of the two."""
+    main = published.manifests.get("main")
+    listed = {entry.variant: entry for entry in main.entries} if main else {}
+    own = {entry.variant: entry for entry in published.entries()}
+    return sorted(name for name in listed.keys() | own.keys() if listed.get(name) != own.get(name))

@@ -23,5 +23,12 @@ class Refused(QuantpressError):
     """A format or variant that this model or this machine cannot have; found before any work."""
 
 
+class Unreadable(QuantpressError):
+    """What one repository says of itself cannot be read: it is damaged, of another version, or closed to this token.
+
+    The Hub was reached; other repositories are none the worse.
+    """
+
+
 class ChildFailed(QuantpressError):
     """A child process crashed, was killed or reported an error; carries its last lines of output."""

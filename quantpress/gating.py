@@ -48,7 +48,7 @@ def _plain(value: object, depth: int) -> Any:
 
 
 def gate_like_source(api: HfApi, repo_id: str, source: SourceRecord) -> None:
-    """Gates a repo whose source is gated, and in the same way; to be called before any file is in it.
+    """Gates a repo whose source is gated, and in the same way; to be called before any commit that says so.
 
     A repo whose source is open stays as its owner set it. Raises :class:`~quantpress.errors.QuantpressError` where
     the Hub refuses.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from quantpress.errors import QuantpressError
+from quantpress.errors import Unreadable
 from quantpress.evaluation.record import Evaluation
 from quantpress.recipe import Recipe
 
@@ -61,8 +61,8 @@ class Entry(_Record):
     """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
 
     ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
-    why. ``verified`` is the commit from which its files were downloaded afresh, found to be these, loaded and made to
-    write text; None until then.
+    why, also of a variant that was made anew since and withheld. ``verified`` is the commit from which its files were
+    downloaded afresh, found to be these, loaded and made to write text; None until then.
     """
 
     recipe: Recipe
@@ -119,8 +119,8 @@ class SourceRecord(_Record):
 
 
 class Earlier(_Record):
-    """What ``main`` held before the source moved: the tag that keeps it (of another branch, ``TAG-BRANCH``), its
-    source, and the files that the source's next commit changed."""
+    """What a branch held before the source moved: the tag that keeps it (``v1`` of ``main``, ``v1-BRANCH`` of another),
+    its source, and the files that the source's next commit changed."""
 
     tag: str
     source: SourceRecord
@@ -150,7 +150,7 @@ class Manifest(_Record):
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
     ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
-    of the others: that it is worse than one with fewer bits. ``earlier`` are the states that tags keep, oldest first.
+    of the others: that it is worse than one with fewer bits. ``earlier`` are the branch's states that tags keep.
     ``card`` is the fingerprint of the templates that the cards were made by, ``verification`` what the last download
     after publishing showed.
     """
@@ -182,13 +182,13 @@ class Manifest(_Record):
 
 
 def parse_manifest(text: str | bytes, where: str) -> Manifest:
-    """Reads a manifest. ``where`` names the repo in the error. Raises :class:`QuantpressError` if it is not one."""
+    """Reads a manifest. ``where`` names the repo in the error. Raises :class:`Unreadable` if it is not one."""
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise QuantpressError(
+        raise Unreadable(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
             "remove the file from the repo to press it anew"
         ) from None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantpress.catalog import Catalog, model_name
-from quantpress.errors import QuantpressError
+from quantpress.comparison_state import comparison_repo, read_state
+from quantpress.errors import Unreadable
 from quantpress.hub import explained
-from quantpress.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from quantpress.plan import Step
+from quantpress.published import read_manifest
 from quantpress.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,31 +22,32 @@ _TAG = "quantpress"
 
 
 def find_orphans(catalog: Catalog, settings: Settings, target_hub: HfApi) -> list[Step]:
-    """A step for each repo of the namespace that quantpress made and that no line of the catalog stands for, by name.
+    """A step for each repo of the namespace that quantpress made and that no line of the catalog stands for, by name:
+    formats, and comparisons of them.
 
-    One listing, and the manifest of those repos alone. A model that is skipped is still in the catalog. Raises
-    :class:`~quantpress.errors.QuantpressError` where the Hub cannot be reached.
+    One listing, and the manifest (or the state) of those repos alone. A model that is skipped is still in the catalog.
+    Raises :class:`~quantpress.errors.QuantpressError` where the Hub cannot be reached.
     """
+    names = {line.repo: model_name(line.repo) for line in catalog.models}
     expected = {
-        f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
+        f"{settings.namespace}/{names[line.repo]}-{quantizer(format_name).suffix}"
         for line in catalog.models
         for format_name in catalog.formats_of(line)
-    }
+    } | {comparison_repo(settings.namespace, name) for name in names.values()}
     with explained(target_hub.endpoint, f"listing the repositories of {settings.namespace}"):
         listed = sorted(model.id for model in target_hub.list_models(author=settings.namespace, filter=_TAG))
-    models = {line.repo for line in catalog.models}
-    found = [_orphan(target_hub, repo_id, models) for repo_id in listed if repo_id not in expected]
+    found = [_orphan(target_hub, repo_id, names.keys()) for repo_id in listed if repo_id not in expected]
     return [step for step in found if step is not None]
 
 
-def _orphan(api: HfApi, repo_id: str, models: set[str]) -> Step | None:
+def _orphan(api: HfApi, repo_id: str, models: Collection[str]) -> Step | None:
     try:
-        manifest = _manifest(api, repo_id)
-    except QuantpressError as error:
+        found = _made_of(api, repo_id)
+    except Unreadable as error:
         return Step(model="", format="", variant="", repo_id=repo_id, action="orphaned", reason=f"orphaned: {error}")
-    if manifest is None:
-        return None
-    model, format_name = manifest.source.repo, manifest.format
+    if found is None:
+        return None  # somebody gave the tag to a repo of their own making
+    model, format_name = found
     what = f"{format_name} is no format of {model}" if model in models else f"{model} is not"
     return Step(
         model=model,
@@ -57,13 +59,10 @@ def _orphan(api: HfApi, repo_id: str, models: set[str]) -> Step | None:
     )
 
 
-def _manifest(api: HfApi, repo_id: str) -> Manifest | None:
-    """The manifest of a repo's ``main``; none where somebody gave the tag to a repo of their own making."""
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    with explained(api.endpoint, f"reading {repo_id}"):
-        try:
-            path = api.hf_hub_download(repo_id, MANIFEST_FILE)
-        except RemoteEntryNotFoundError:
-            return None
-    return parse_manifest(Path(path).read_bytes(), repo_id)
+def _made_of(api: HfApi, repo_id: str) -> tuple[str, str] | None:
+    """The model and the format of a repo that quantpress made; a comparison is of no format."""
+    manifest = read_manifest(api, repo_id, "main", repo_id)
+    if manifest is not None:
+        return manifest.source.repo, manifest.format
+    state = read_state(api, repo_id)
+    return (state.model, "") if state is not None else None

@@ -51,7 +51,7 @@ class VariantPlan:
 class FormatPlan:
     """A format of a model: the target repo as it is now, its variants, and those that it cannot have.
 
-    ``card`` is the step for cards that were made by other templates, if they were.
+    ``card`` is the step for cards that do not say what they should, if there is one.
     """
 
     format: str

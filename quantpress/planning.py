@@ -13,7 +13,7 @@ from quantpress.catalog import Catalog, GateLine, ModelLine, model_name, nearest
 from quantpress.comparison_state import comparison_repo, why_outdated
 from quantpress.decision import Action, decide, decide_cards
 from quantpress.device import require_device
-from quantpress.errors import BadInput, Refused
+from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
 from quantpress.estimate import Estimate, estimate_variant
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import calibration_text
@@ -91,7 +91,10 @@ def plan_model(
     target_hub: HfApi,
     formats: list[str] | None,
 ) -> ModelPlan:
-    """What is to be done for one line of the catalog. Reads both Hubs; changes nothing."""
+    """What is to be done for one line of the catalog. Reads both Hubs; changes nothing.
+
+    Raises :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
+    """
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
 
     def whole(action: Action, reason: str) -> ModelPlan:
@@ -112,12 +115,18 @@ def plan_model(
         if formats is not None and format_name not in formats:
             continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
-        published = read_published(target_hub, repo_id)
+        try:
+            published = read_published(target_hub, repo_id)
+        except Unreadable as unreadable:
+            step = _blocked(line.repo, format_name, "", repo_id, unreadable)
+            plans.append(FormatPlan(format_name, Published(repo_id, {}, {}), (), (step,)))
+            continue
         try:
             names = catalog.variants_of(line, format_name, source.config)
         except Refused as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
-            plans.append(FormatPlan(format_name, published, (), (step,)))
+            card = _plan_cards(format_name, published, source)
+            plans.append(FormatPlan(format_name, published, (), (step,), card))
             continue
         chosen = quantizer(format_name, catalog.backend_of(line, format_name))
         plans.append(plan_format(names, chosen, source, calibration, published, settings, gates))
@@ -181,10 +190,16 @@ def plan_format(
             estimate=estimate if action in ("press", "refresh") else None,
         )
         variants.append(VariantPlan(variant, recipe, step))
-    card = None
-    if outdated := decide_cards(published):
-        card = Step(model=repo, format=format_name, variant="", repo_id=repo_id, action="card", reason=outdated)
+    card = _plan_cards(format_name, published, source)
     return FormatPlan(format_name, published, tuple(variants), tuple(blocked), card)
+
+
+def _plan_cards(format_name: str, published: Published, source: Source) -> Step | None:
+    reason = decide_cards(published, source.record)
+    if reason is None:
+        return None
+    model, repo_id = source.record.repo, published.repo_id
+    return Step(model=model, format=format_name, variant="", repo_id=repo_id, action="card", reason=reason)
 
 
 def _too_large(estimate: Estimate, budget: int) -> Refused:
@@ -194,6 +209,6 @@ def _too_large(estimate: Estimate, budget: int) -> Refused:
     )
 
 
-def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: Refused) -> Step:
+def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: QuantpressError) -> Step:
     reason = f"blocked: {refusal}"
     return Step(model=model, format=format_name, variant=variant, repo_id=repo_id, action="block", reason=reason)

@@ -17,6 +17,7 @@ from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Mani
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import SUMS_FILE, Revision, sha256sums
+from quantpress.recipe import Recipe
 
 _Found = TypeVar("_Found", Entry, Alias)
 
@@ -43,8 +44,8 @@ class Pressed:
 def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
     """What is published already, under the recipes of the plan where nothing but the source's commit changed; None
     where nothing is published. ``plots`` are names of shared files that are drawn anew."""
-    main = plan.published.manifests.get("main")
-    if main is None:
+    manifest = plan.published.manifest
+    if manifest is None:
         return None
     recipes = {each.variant.name: each.recipe for each in plan.variants if each.step.action == "card"}
 
@@ -53,32 +54,35 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
         return found.model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint}) if recipe else found
 
     return Pressed(
-        entries=[under_recipe(entry) for entry in _own_entries(plan)],
-        aliases=[under_recipe(alias) for alias in main.aliases],
+        entries=[under_recipe(entry) for entry in plan.published.entries()],
+        aliases=[under_recipe(alias) for alias in manifest.aliases],
         folders={},
         shared=[],
-        baselines=main.baselines,
-        toolchain=main.toolchain,
-        kept=tuple(file for file in main.shared if file.path not in plots),
+        baselines=manifest.baselines,
+        toolchain=manifest.toolchain,
+        kept=tuple(file for file in manifest.shared if file.path not in plots),
     )
 
 
 def compose_manifest(
     plan: FormatPlan, model_name: str, source: SourceRecord, pressed: Pressed, plots: list[Path]
 ) -> Manifest:
-    """The manifest of ``main``: new entries, and published ones that still hold, in the ladder's order.
+    """The manifest of ``main``: new entries, and what is on record until it is made anew, in the ladder's order.
 
-    An entry made from another commit of the source stands until it is made anew, and says so; one that the plan does
-    not have any more leaves the branch with this commit. The old state is kept by a tag.
+    An entry made from an earlier commit of the source says so. It stands also where the plan does not make it: where it
+    is blocked, or in no line of the catalog any more. One that would be the same as another now gives way to that one.
     """
-    entries = {entry.variant: entry for entry in _standing(plan, source)}
-    entries |= {entry.variant: entry for entry in pressed.entries}
+    before = {entry.variant: entry for entry in plan.published.entries()}
+    entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, pressed)}
+    entries |= {entry.variant: _after(before.get(entry.variant), entry) for entry in pressed.entries}
     for name, commit in pressed.verified.items():
         if name in entries and entries[name].status == "published":
             entries[name] = entries[name].model_copy(update={"verified": commit})
     main = plan.published.manifests.get("main")
     aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
     named = {alias.variant: alias for alias in pressed.aliases}
+    made = {each.variant.name for each in plan.variants if _holds(entries, each.recipe)}
+    entries = {name: entry for name, entry in entries.items() if name not in named or named[name].same_as not in made}
     ladder = [planned.variant.name for planned in plan.variants]
     order = {name: position for position, name in enumerate(ladder)}
     manifest = Manifest(
@@ -90,59 +94,74 @@ def compose_manifest(
         entries=sorted(entries.values(), key=lambda entry: order.get(entry.variant, len(order))),
         aliases=[alias for alias in (aliases | named).values() if alias.variant not in entries],
         shared=[*pressed.kept, *(describe(path) for path in [*pressed.shared, *plots])],
-        earlier=_earlier(main, source),
+        earlier=_earlier(plan, "main", source),
         card=templates_fingerprint(plan.format),
         verification=pressed.verification or (main.verification if main else None),
     )
+    coming = {planned.variant.name for planned in plan.to_make}
     old = {
-        entry.variant: f"made from the source's earlier commit {entry.recipe.source_sha[:8]}, to be made anew"
+        entry.variant: f"made from the source's earlier commit {entry.recipe.source_sha[:8]}"
+        + (", to be made anew" if entry.variant in coming else "")
         for entry in manifest.published()
         if entry.recipe.source_sha != source.sha
     }
     return manifest.model_copy(update={"flags": flags(manifest) | old})
 
 
-def _earlier(main: Manifest | None, source: SourceRecord) -> list[Earlier]:
-    """The states that tags keep: one more where this commit is the first from the source's new commit."""
-    if main is None or main.source.sha == source.sha:
-        return main.earlier if main else []
-    changed = changed_files(main.source.files, source.files) if main.source.files else []
-    return [*main.earlier, Earlier(tag=f"v{len(main.earlier) + 1}", source=main.source, changed=changed)]
+def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlier]:
+    """The states of a branch that tags keep: one more where this commit is its first from another commit of the source.
+
+    Each branch has states of its own: it may have come later than ``main``, or stood still while that moved on.
+    """
+    before = plan.published.manifests.get(branch)
+    if before is None or before.source.sha == source.sha:
+        return before.earlier if before else []
+    tag = f"v{len(before.earlier) + 1}"
+    changed = changed_files(before.source.files, source.files) if before.source.files else []
+    own = Earlier(tag=tag if branch == "main" else f"{tag}-{branch}", source=before.source, changed=changed)
+    return [*before.earlier, own]
 
 
-def _own_entries(plan: FormatPlan) -> list[Entry]:
-    """Every variant's entry, from the branch on which its files are."""
-    listed = [entry for manifest in plan.published.manifests.values() for entry in manifest.entries]
-    found = {entry.variant: plan.published.entry(entry.variant, entry.branch) for entry in listed}
-    return [entry for entry in found.values() if entry is not None]
+def _is_replaced(entry: Entry, pressed: Pressed) -> bool:
+    """Whether the files of a published entry give way to others of the same names: its branch has another default."""
+    published = [each for each in pressed.entries if each.status == "published"]
+    new = {(each.branch, file.path) for each in published for file in each.artifact.files}
+    return entry.status == "published" and any((entry.branch, file.path) in new for file in entry.artifact.files)
 
 
-def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
-    """Entries of this commit of the source; of an earlier one what is to be made anew, until it is, and what was
-    withheld or retracted and is not made again."""
-    coming = {planned.variant.name for planned in plan.to_make}
-    staying = {planned.variant.name for planned in plan.variants if planned.step.action == "keep"}
-    return [
-        entry
-        for entry in _own_entries(plan)
-        if entry.recipe.source_sha == source.sha
-        or entry.variant in (coming if entry.status == "published" else staying)
-    ]
+def _holds(entries: Mapping[str, Entry], recipe: Recipe) -> bool:
+    entry = entries.get(recipe.variant)
+    return entry is not None and entry.fingerprint == recipe.fingerprint
+
+
+def _after(before: Entry | None, entry: Entry) -> Entry:
+    """The new entry of a variant; that it was withdrawn stays on record until it is published again."""
+    if before is None or entry.status != "withheld":
+        return entry
+    return entry.model_copy(update={"retraction": before.retraction})
 
 
 def compose_revisions(
     plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
 ) -> list[Revision]:
-    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there."""
-    names = sorted({entry.branch for entry in pressed.entries} - {"main"})
+    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there.
+
+    A branch is told what was verified of it: it is the branch that the next plan believes.
+    """
+    told = [entry for entry in manifest.entries if entry.variant in pressed.verified]
+    names = sorted({entry.branch for entry in [*pressed.entries, *told]} - {"main"})
     revisions = []
     for name in names:
         own = manifest.model_copy(
-            update={"entries": [entry for entry in manifest.entries if entry.branch == name], "shared": []}
+            update={
+                "entries": [entry for entry in manifest.entries if entry.branch == name],
+                "shared": [],
+                "earlier": _earlier(plan, name, manifest.source),
+            }
         )
         revisions.append(_revision(name, own, pressed, [], context.model_copy(update={"branch": name})))
     revisions.append(_revision("main", manifest, pressed, [*pressed.shared, *plots], context))
-    return [_tagged(revision, plan, manifest) for revision in revisions]
+    return [_tagged(revision, plan, manifest.source) for revision in revisions]
 
 
 def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext) -> Revision:
@@ -166,10 +185,9 @@ def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Pa
     return Revision(branch, uploads, frozenset(keep))
 
 
-def _tagged(revision: Revision, plan: FormatPlan, manifest: Manifest) -> Revision:
+def _tagged(revision: Revision, plan: FormatPlan, source: SourceRecord) -> Revision:
     """The revision with the tag that keeps what its branch holds now, if that was made from another source commit."""
     before = plan.published.manifests.get(revision.branch)
-    if before is None or before.source.sha == manifest.source.sha:
+    if before is None or before.source.sha == source.sha:
         return revision
-    tag = manifest.earlier[-1].tag
-    return replace(revision, tag=tag if revision.branch == "main" else f"{tag}-{revision.branch}")
+    return replace(revision, tag=_earlier(plan, revision.branch, source)[-1].tag)

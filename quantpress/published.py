@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantpress.errors import Unreadable
 from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
 
@@ -35,6 +36,21 @@ class Published:
             found = listed if listed and listed.status != "published" else None
         return found
 
+    def entries(self) -> list[Entry]:
+        """Every variant's entry, from the branch on which its files are; ``main`` says which that is, as far as it
+        lists the variant."""
+        branches: dict[str, str] = {}
+        for name in sorted(self.manifests, key=lambda name: name != "main"):
+            for entry in self.manifests[name].entries:
+                branches.setdefault(entry.variant, entry.branch)
+        found = [self.entry(variant, branch) for variant, branch in branches.items()]
+        return [entry for entry in found if entry is not None]
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of ``main``; where a press died before the first one was there, that of a branch."""
+        return self.manifests.get("main") or next(iter(self.manifests.values()), None)
+
     def holds(self, entry: Entry) -> bool:
         """Whether the repo says of a variant what ``entry`` does already: the same recipe, protocol and status.
 
@@ -49,9 +65,9 @@ class Published:
         )
 
     def source_files(self, sha: str) -> dict[str, str]:
-        """The hashes of the source's files at an earlier commit, as far as ``main`` tells of it."""
-        main = self.manifests.get("main")
-        records = [main.source, *(earlier.source for earlier in main.earlier)] if main else []
+        """The hashes of the source's files at an earlier commit, as far as a branch tells of it."""
+        manifests = self.manifests.values()
+        records = [record for each in manifests for record in (each.source, *(state.source for state in each.earlier))]
         return next((record.files for record in records if record.sha == sha), {})
 
     def alias(self, variant: str) -> Alias | None:
@@ -63,22 +79,31 @@ class Published:
 def read_published(api: HfApi, repo_id: str) -> Published:
     """Reads a repo's branches and their manifests. A repo that does not exist has none.
 
-    Raises :class:`~quantpress.errors.QuantpressError` when the Hub cannot be reached or a manifest is unreadable.
+    Raises :class:`Unreadable` where a manifest is none or closed to the token, and
+    :class:`~quantpress.errors.QuantpressError` when the Hub cannot be reached.
     """
-    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
-    heads: dict[str, str] = {}
-    manifests: dict[str, Manifest] = {}
     with explained(api.endpoint, f"reading {repo_id}"):
         try:
             refs = api.list_repo_refs(repo_id)
         except RepositoryNotFoundError:
             return Published(repo_id, {}, {})
-        for branch in refs.branches:
-            heads[branch.name] = branch.target_commit
-            try:
-                path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=branch.target_commit)
-            except RemoteEntryNotFoundError:
-                continue
-            manifests[branch.name] = parse_manifest(Path(path).read_bytes(), f"{repo_id}@{branch.name}")
-    return Published(repo_id, heads, manifests)
+    heads = {branch.name: branch.target_commit for branch in refs.branches}
+    found = {name: read_manifest(api, repo_id, commit, f"{repo_id}@{name}") for name, commit in heads.items()}
+    return Published(repo_id, heads, {name: manifest for name, manifest in found.items() if manifest is not None})
+
+
+def read_manifest(api: HfApi, repo_id: str, revision: str, where: str) -> Manifest | None:
+    """The manifest at one revision of a repo, if there is one; ``where`` names it in errors, of which there are those
+    of :func:`read_published`."""
+    from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError
+
+    with explained(api.endpoint, f"reading {where}"):
+        try:
+            path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision)
+        except RemoteEntryNotFoundError:
+            return None
+        except GatedRepoError:
+            raise Unreadable(f"{where} is gated and closed to this token: give one that may write to it") from None
+    return parse_manifest(Path(path).read_bytes(), where)

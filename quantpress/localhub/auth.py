@@ -1,7 +1,8 @@
 """Who is asking, and what they may do.
 
 A token reads everything that is not gated, private repos included; a token with role ``write`` may also
-change every repo. Only SHA-256 hashes of tokens are kept: they are 240 random bits, so a plain hash will do.
+change every repo, and reads what is gated too. Only SHA-256 hashes of tokens are kept: they are 240 random bits, so a
+plain hash will do.
 """
 
 from __future__ import annotations
@@ -94,11 +95,15 @@ def require_visible(repo: Repo, identity: Identity | None) -> None:
         raise repo_not_found(repo.repo_id)
 
 
+def _may_read(db: sqlite3.Connection, repo: Repo, identity: Identity) -> bool:
+    """Whether the files of a gated repo are open to the user. Whoever may gate it must not shut themselves out."""
+    return identity.role == "write" or identity.user == repo.namespace or has_grant(db, repo, identity.user)
+
+
 def require_files(db: sqlite3.Connection, repo: Repo, identity: Identity | None) -> None:
-    """Raises HubError (403, GatedRepo) if the repo is gated and neither owned by nor granted to the user."""
-    if repo.gated is None:
-        return
-    if identity is not None and (identity.user == repo.namespace or has_grant(db, repo, identity.user)):
+    """Raises HubError (403, GatedRepo) if the repo is gated and the user neither owns it, nor may change it, nor was
+    granted access."""
+    if repo.gated is None or (identity is not None and _may_read(db, repo, identity)):
         return
     raise HubError(
         403,

@@ -73,6 +73,8 @@ class Line:
     upstream: str
     endpoint: str = ""
     decide: Callable[[Request], Fault | None] = _no_fault
+    #: Addresses that begin so are not there: a Hub that lacks a part of the API.
+    absent: str | None = None
     #: Called with the bytes of the body that have passed, once at the request's start and after every chunk.
     watch: Callable[[Request, int], None] = unwatched
     chance: random.Random = field(default_factory=lambda: random.Random(0))
@@ -96,9 +98,12 @@ class Line:
         fault = self.decide(request)
         self.seen.append((request, fault))
         self.watch(request, 0)
-        if fault in _ANSWERS:
+        answer = _ANSWERS.get(fault) if fault else None
+        if self.absent is not None and request.path.startswith(self.absent):
+            answer = (404, "Not Found", "")
+        if answer is not None:
             await self._swallow(reader, request)
-            status, phrase, header = _ANSWERS[fault]
+            status, phrase, header = answer
             writer.write(
                 f"HTTP/1.1 {status} {phrase}\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
             )

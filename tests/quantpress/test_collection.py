@@ -11,6 +11,7 @@ from huggingface_hub import HfApi
 from quantpress.collection import keep_collection
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import running_hub
+from tests.faults.line import bad_line
 
 MODEL = "maker/SmolLM2-135M-Instruct"
 REPOS = [f"press/SmolLM2-135M-Instruct-{suffix}" for suffix in ("GGUF", "GPTQ", "AWQ", "EXL3", "EXL2")]
@@ -62,3 +63,11 @@ def test_nothing_published_makes_no_collection(api: HfApi) -> None:
 def test_a_refusal_is_one_line(api: HfApi) -> None:
     with pytest.raises(QuantpressError, match="keeping the collection 'SmolLM2-135M-Instruct, quantized' of press on"):
         keep_collection(api, "press", MODEL, ["press/absent"])
+
+
+def test_a_hub_without_collections_has_none_to_be_kept(api: HfApi) -> None:
+    with bad_line(api.endpoint) as line:
+        line.absent = "/api/collections"
+        there = HfApi(endpoint=line.endpoint, token=api.token)
+        assert keep_collection(there, "press", MODEL, REPOS[:1]) is None
+    assert list(api.list_collections()) == []

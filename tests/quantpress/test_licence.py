@@ -22,7 +22,8 @@ from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
 from quantpress.source import look_up_source
 from tests.quantpress import samples
-from tests.quantpress.test_plan import CONFIG, WEIGHTS
+from tests.quantpress.nights import night
+from tests.quantpress.test_plan import CONFIG, WEIGHTS, Press
 
 ADVICE = "; if you may publish it, say why in the catalog: licence_override"
 
@@ -177,3 +178,26 @@ def test_the_plan_blocks_it_unless_the_catalog_says_why_not(hub: RunningHub, tmp
     context = CardContext(repo_id="press/ND-GGUF", quantized_by="press")
     card = render_card(samples.gguf(source=allowed.source.record), context)
     assert "| Licence | cc-by-nd-4.0; published because: we asked {{ 7\\*7 }} &#60;b&#62;them&#60;/b&#62; |" in card
+
+
+def test_a_source_that_is_gated_without_a_commit_is_work_once(hub: RunningHub, tmp_path: Path) -> None:
+    press = Press(hub, HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), tmp_path / "home")
+    line = {"repo": "up/Gate", "variants": {"gguf": ["Q8_0"]}}
+    press.source("up/Gate")
+    first = night(press, line, tmp_path)
+    first.press(first.entry("Q8_0", verified="a" * 40))
+
+    def steps() -> list[tuple[str, str, str]]:
+        return [(step.variant, step.action, step.reason) for step in night(press, line, tmp_path).model.steps][:2]
+
+    unchanged = ("Q8_0", "keep", "up to date")
+    assert steps()[0] == unchanged
+    for gated, reason in [
+        ("auto", "the source is gated now (auto)"),
+        ("manual", "the source is gated now (manual)"),
+        (False, "the source is not gated any more"),
+    ]:
+        press.api.update_repo_settings("up/Gate", gated=gated)
+        assert steps() == [unchanged, ("", "card", reason)]
+        night(press, line, tmp_path).cards()
+        assert [action for _, action, _ in steps()] == ["keep", "compare"]

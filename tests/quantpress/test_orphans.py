@@ -11,6 +11,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from quantpress.catalog_file import parse_catalog
+from quantpress.comparison_publication import publish_comparison
 from quantpress.localhub.server import running_hub
 from quantpress.manifest import Manifest
 from quantpress.orphans import find_orphans
@@ -66,3 +67,23 @@ def test_only_what_quantpress_made_is_listed(api: HfApi) -> None:
     ((repo_id, reason),) = orphans(api, "other/Model")
     assert repo_id == "press/Damaged-GGUF"
     assert reason.startswith("orphaned: press/Damaged-GGUF: quantpress.json is not a manifest of this version")
+
+
+def test_the_comparison_of_a_model_that_left_is_orphaned(api: HfApi) -> None:
+    name, model = "SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"
+    gguf, comparison = f"press/{name}-GGUF", f"press/{name}-quantized"
+    put(api, gguf, samples.gguf())
+    publish_comparison(api, "press", samples.source(), False)
+    assert orphans(api, {"repo": model, "formats": ["gguf"]}) == []
+    assert orphans(api, {"repo": model, "formats": ["gptq"]}) == [
+        (gguf, f"orphaned: gguf is no format of {model} in the catalog any more; {gguf} stays as it is")
+    ]
+    assert orphans(api, "other/Model") == [
+        (gguf, f"orphaned: {model} is not in the catalog any more; {gguf} stays as it is"),
+        (comparison, f"orphaned: {model} is not in the catalog any more; {comparison} stays as it is"),
+    ]
+    api.upload_file(repo_id=comparison, path_in_repo="made_from.json", path_or_fileobj=b"{}")
+    assert orphans(api, "other/Model")[1] == (
+        comparison,
+        f"orphaned: {comparison}: made_from.json of the comparison is not of this version",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from quantpress.catalog_file import parse_catalog
 from quantpress.comparison_state import state_of
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.localhub.server import running_hub
+from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.manifest import Manifest, Verdict, parse_manifest
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
@@ -47,13 +47,14 @@ WEIGHTS = save({"model.embed_tokens.weight": np.zeros((64, 576), np.float16)})
 class Press:
     """An embedded Hub with sources on it, and the plan for a catalog."""
 
+    hub: RunningHub
     api: HfApi
     home: Path
 
-    def put(self, repo_id: str, files: dict[str, bytes]) -> str:
+    def put(self, repo_id: str, files: dict[str, bytes], branch: str = "main") -> str:
         self.api.create_repo(repo_id, exist_ok=True)
         operations = [CommitOperationAdd(path, io.BytesIO(content)) for path, content in files.items()]
-        return self.api.create_commit(repo_id, operations, commit_message="put").oid
+        return self.api.create_commit(repo_id, operations, commit_message="put", revision=branch).oid
 
     def source(self, repo_id: str, config: dict[str, Any] = CONFIG, **files: bytes) -> str:
         return self.put(repo_id, {"config.json": json.dumps(config).encode(), "model.safetensors": WEIGHTS, **files})
@@ -78,7 +79,7 @@ class Press:
 def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
     folder = tmp_path_factory.mktemp("plan")
     with running_hub(folder / "hub") as hub:
-        yield Press(HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder / "home")
+        yield Press(hub, HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder / "home")
 
 
 def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> None:
@@ -102,7 +103,8 @@ def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> N
 def compared_as(press: Press, repo_id: str, manifest: Manifest) -> None:
     """Publishes a comparison that was made from this manifest alone."""
     comparison = repo_id.removesuffix("-GGUF") + "-quantized"
-    press.put(comparison, {"made_from.json": state_of({repo_id: manifest}).to_json().encode()})
+    state = state_of({repo_id: manifest}, [repo_id, comparison])
+    press.put(comparison, {"made_from.json": state.to_json().encode()})
 
 
 def test_a_model_that_nobody_pressed_is_new(press: Press) -> None:
@@ -163,6 +165,8 @@ def test_a_comparison_that_is_older_than_what_it_compares_is_made_anew(press: Pr
         ({"manifests": {"press/Compared-GGUF": "0" * 64}}, "older than the manifest of press/Compared-GGUF"),
         ({"manifests": {}}, "older than the manifest of press/Compared-GGUF"),
         ({"templates": "0" * 64}, "the comparison's templates changed"),
+        ({"collected": []}, "its collection lacks press/Compared-quantized, press/Compared-GGUF"),
+        ({"collected": ["press/Compared-quantized"]}, "its collection lacks press/Compared-GGUF"),
         ({"more": 1}, "made_from.json of the comparison is not of this version"),
     ]:
         press.put(repo_id, {"made_from.json": json.dumps(state | changed).encode()})
@@ -352,8 +356,33 @@ def test_without_a_namespace_nothing_is_planned(press: Press) -> None:
         press.plan("up/New", namespace="")
 
 
-def test_a_manifest_that_is_none_stops_the_plan(press: Press) -> None:
-    press.source("up/Strange")
-    press.put("press/Strange-GGUF", {"quantpress.json": b'{"schema_version": 99}'})
-    with pytest.raises(QuantpressError, match=r"press/Strange-GGUF@main: quantpress\.json is not a manifest"):
-        press.plan("up/Strange")
+def test_a_manifest_that_is_none_blocks_its_format_alone(press: Press) -> None:
+    press.source("up/Edited")
+    press.source("up/New")
+    press.put("press/Edited-GGUF", {"quantpress.json": b'{"schema_version": 99}'})
+    variants = {"gguf": ["Q8_0"], "gptq": ["gptq-4bit-32g-actorder_True"]}
+    edited, new = press.plan("up/Edited", "up/New", formats=["gguf", "gptq"], variants=variants)
+    steps = [(step.format, step.variant, step.action) for step in edited.steps]
+    assert steps == [("gptq", "gptq-4bit-32g-actorder_True", "press"), ("gguf", "", "block")]
+    assert edited.steps[1].reason.startswith(
+        "blocked: press/Edited-GGUF@main: quantpress.json is not a manifest of this version (schema_version: "
+    )
+    assert {step.action for step in new.steps} == {"press"}
+
+
+def test_a_repo_that_is_closed_to_the_token_blocks_its_format_alone(press: Press) -> None:
+    press.source("up/Closed")
+    published_as(press, "press/Closed-GGUF", press.plan({"repo": "up/Closed", "variants": {"gguf": ["Q8_0"]}})[0])
+    press.api.update_repo_settings("press/Closed-GGUF", gated="manual")
+    stranger = replace(press, api=HfApi(endpoint=press.api.endpoint, token=press.hub.create_token("ann", "read")))
+    assert stranger.reasons("up/Closed") == [
+        "blocked: press/Closed-GGUF@main is gated and closed to this token: give one that may write to it"
+    ]
+
+
+def test_a_hub_that_does_not_answer_stops_the_plan(press: Press) -> None:
+    press.source("up/New")
+    nowhere = HfApi(endpoint="http://127.0.0.1:9", token=False)
+    catalog = parse_catalog(json.dumps({"models": ["up/New"]}), "c")
+    with pytest.raises(QuantpressError, match=r"^reading press/New-GGUF on http://127\.0\.0\.1:9: "):
+        plan_catalog(catalog, Settings(namespace="press", home=press.home), press.api, nowhere)

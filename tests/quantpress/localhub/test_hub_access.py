@@ -57,6 +57,18 @@ def test_a_gated_repo_opens_to_whom_it_is_granted(live_hub: LiveHub) -> None:
     assert live_hub.send("GET", address).body == b"one"
 
 
+def test_who_may_gate_a_repo_reads_what_is_in_it(live_hub: LiveHub) -> None:
+    """A press under an organization's namespace gates the repo and then reads its own manifest."""
+    live_hub.create("owned")
+    live_hub.add_text("a.txt", "one", "press/owned")
+    member = live_hub.hub.create_token("member", "write")
+    address = "/press/owned/resolve/main/a.txt"
+    answer = live_hub.send("PUT", "/api/models/press/owned/settings", token=member, gated="auto")
+    assert answer.status == 200
+    assert live_hub.send("GET", address, token=member).body == b"one"
+    assert live_hub.send("GET", address, token=live_hub.read_token).status == 403
+
+
 def test_a_private_repo_does_not_exist_without_a_token(live_hub: LiveHub) -> None:
     live_hub.create("secret")
     live_hub.add_text("a.txt", "one", "press/secret")
