@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, get_session
+from huggingface_hub.lfs import UploadInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +140,19 @@ def test_a_failed_upload_is_one_line(repo: str, api: HfApi, hub: RunningHub, lin
         publish(api, repo, revision(tmp_path), heads, "one")
     assert "signature" not in str(caught.value)
     assert len(HfApi(endpoint=hub.endpoint).list_repo_commits(repo)) == 1
+
+
+def test_a_refused_upload_is_told_without_its_signature(repo: str, api: HfApi) -> None:
+    """A file that changed after its hash was taken: the Hub answers 422, and the client quotes the upload's address."""
+    api.create_repo(repo)
+    operation = CommitOperationAdd("Model-Q8_0.gguf", LARGE)
+    operation.upload_info = UploadInfo.from_bytes(LARGE[::-1])
+    with pytest.raises(QuantpressError) as caught, explained(api.endpoint, f"publishing {repo}@main"):
+        api.create_commit(repo, [operation], commit_message="one")
+    assert str(caught.value) == (
+        f"publishing {repo}@main on {api.endpoint}: Client error '422 Unprocessable Entity' for url "
+        f"'{api.endpoint}/lfs/{operation.upload_info.sha256.hex()}/complete'"
+    )
 
 
 @pytest.mark.timeout(120)
