@@ -12,6 +12,7 @@ from pathlib import Path
 
 from quantpress.errors import QuantpressError
 from quantpress.recipe import Recipe
+from quantpress.scratch import remove_abandoned_scratch
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def _lock_file(home: Path, repo: str) -> Path:
 
 def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
     """Removes work on the model's commits that no run goes on with: a run that was killed left it, and the source has
-    moved since, or all is published. ``keep`` is the sha that is worked on (None: none).
+    moved since, or all is published. ``keep`` is the sha that is worked on (None: none). What killed verifications and
+    rebuilds left goes too, whatever their model.
 
     To be called where the model's place is held (:func:`alone`).
     """
@@ -94,10 +96,13 @@ def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
         found = own.fullmatch(folder.name)
         if found and not (keep and keep.startswith(found[1])):
             shutil.rmtree(folder, ignore_errors=True)
+    remove_abandoned_scratch(home)
 
 
 def remove_idle_work(home: Path, repo: str) -> None:
-    """Removes all work on a model of which there is nothing to do, unless a press holds its place."""
+    """Removes all work on a model of which there is nothing to do, unless a press holds its place; and what killed
+    verifications and rebuilds left."""
+    remove_abandoned_scratch(home)
     if any((home / "work").glob(f"{repo.replace('/', '--')}-*")):
         from filelock import FileLock, Timeout
 
