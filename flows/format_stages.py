@@ -21,6 +21,7 @@ from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
 from quantpress.gating import gate_like_source
 from quantpress.hub import source_hub, target_hub
+from quantpress.loading import Loader
 from quantpress.manifest import Entry, VerificationRecord
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
@@ -34,7 +35,6 @@ from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.verify import Loader
 from quantpress.verify import verify as download_and_check
 from quantpress.workspace import Workspace
 
@@ -183,7 +183,7 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
 def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> VerificationRecord:
     """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
     loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
-    found = download_and_check(target_hub(settings), repo_id, branch, loader)
+    found = download_and_check(target_hub(settings), repo_id, branch, loader, settings.home)
     if found.problems:
         raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
     return found.record()

@@ -16,7 +16,8 @@ from quantpress.evaluation.record import Evaluation
 from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Manifest, SourceRecord, VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
-from quantpress.publish import SUMS_FILE, Revision, sha256sums
+from quantpress.publish import Revision
+from quantpress.sums import SUMS_FILE, sha256sums
 
 _Found = TypeVar("_Found", Entry, Alias)
 

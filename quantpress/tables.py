@@ -10,7 +10,7 @@ from quantpress.plan import ModelPlan, Step
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings
 from quantpress.toolchain.registry import Installed, Toolchain
-from quantpress.verify import Verification
+from quantpress.verification import Verification
 
 
 def megabytes(size: int) -> str:
