@@ -114,7 +114,7 @@ def _press_cards(plan: ModelPlan, source: Source, settings: Settings, failures: 
     for each in plan.formats:
         if each.cards_only:
             try:
-                press_cards(source, each, settings)
+                press_cards(source, each, settings, failures)
             except StageFailed as error:
                 failures.append(f"{plan.line.repo} {each.format}: {error}")
 

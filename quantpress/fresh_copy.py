@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 _UNSAFE = "has a name that leads out of the repo's folder: it was not downloaded"
+#: Times that a file is downloaded whose size is wrong: it may have been the line.
+_ATTEMPTS = 2
 
 
 class _Damaged(QuantpressError):
@@ -48,13 +50,14 @@ class FreshCopy:
 
     def get(self, path: str) -> Path:
         """Downloads a file, once; all lie in one folder, as in the repo."""
-        try:
-            return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.commit, cache_dir=self.cache))
-        except OSError as error:
-            # Of all errors that the client raises, that of a wrong size alone has neither a type nor a number.
-            if type(error) is not OSError or error.errno is not None:
-                raise
-            raise _Damaged(f"arrives with another size than the {self.listed[path].size} bytes that it had") from None
+        for _ in range(_ATTEMPTS):
+            try:
+                return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.commit, cache_dir=self.cache))
+            except OSError as error:
+                # Of all errors that the client raises, that of a wrong size alone has neither a type nor a number.
+                if type(error) is not OSError or error.errno is not None:
+                    raise
+        raise _Damaged(f"arrives with another size than the {self.listed[path].size} bytes that it had")
 
     def check_listed(self, path: str) -> Checked:
         """Downloads a file and compares it with the hash that the Hub lists of it."""

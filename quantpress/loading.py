@@ -55,6 +55,7 @@ def load(model: Model, loader: Loader, folder: Path) -> Spoken:
     try:
         text = run_child("quantpress.evaluation.generate", job, Generation, folder).text
     except ChildFailed as error:
-        return Spoken(model.name, "", f"does not load and generate: {error}")
-    mute = model.spoke and not speaks(text)
-    return Spoken(model.name, text, f"writes {text[:40]!r}, which is no text" if mute else "")
+        return Spoken(model.name, "", "does not load and generate", str(error))
+    if model.spoke and not speaks(text):
+        return Spoken(model.name, text, "writes no text", repr(text[:40]))
+    return Spoken(model.name, text, "")

@@ -27,7 +27,8 @@ class Pressed:
     """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files.
 
     An entry without a folder keeps the files that are on its branch; ``kept`` are shared files that stay as they are.
-    ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit.
+    ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit, ``faulty`` those
+    of which that failed to what was wrong.
     """
 
     entries: list[Entry]
@@ -38,6 +39,7 @@ class Pressed:
     toolchain: dict[str, str]
     kept: tuple[File, ...] = ()
     verified: Mapping[str, str] = field(default_factory=dict)
+    faulty: Mapping[str, list[str]] = field(default_factory=dict)
     verification: VerificationRecord | None = None
 
 
@@ -54,7 +56,7 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
         return found.model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint}) if recipe else found
 
     return Pressed(
-        entries=[under_recipe(entry) for entry in _own_entries(plan)],
+        entries=[under_recipe(entry) for entry in plan.published.entries],
         aliases=[under_recipe(alias) for alias in main.aliases],
         folders={},
         shared=[],
@@ -74,9 +76,9 @@ def compose_manifest(
     """
     entries = {entry.variant: entry for entry in _standing(plan, source)}
     entries |= {entry.variant: entry for entry in pressed.entries}
-    for name, commit in pressed.verified.items():
+    for name, found in _verifications(pressed).items():
         if name in entries and entries[name].status == "published":
-            entries[name] = entries[name].model_copy(update={"verified": commit})
+            entries[name] = entries[name].model_copy(update=found)
     main = plan.published.manifests.get("main")
     aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
     named = {alias.variant: alias for alias in pressed.aliases}
@@ -111,11 +113,11 @@ def _earlier(main: Manifest | None, source: SourceRecord) -> list[Earlier]:
     return [*main.earlier, Earlier(tag=f"v{len(main.earlier) + 1}", source=main.source, changed=changed)]
 
 
-def _own_entries(plan: FormatPlan) -> list[Entry]:
-    """Every variant's entry, from the branch on which its files are."""
-    listed = [entry for manifest in plan.published.manifests.values() for entry in manifest.entries]
-    found = {entry.variant: plan.published.entry(entry.variant, entry.branch) for entry in listed}
-    return [entry for entry in found.values() if entry is not None]
+def _verifications(pressed: Pressed) -> dict[str, dict[str, object]]:
+    """What verification changes in the entries of variants."""
+    found: dict[str, dict[str, object]] = {}
+    found |= {name: {"verified": commit, "problems": []} for name, commit in pressed.verified.items()}
+    return found | {name: {"verified": None, "problems": faults} for name, faults in pressed.faulty.items()}
 
 
 def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
@@ -125,7 +127,7 @@ def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
     staying = {planned.variant.name for planned in plan.variants if planned.step.action == "keep"}
     return [
         entry
-        for entry in _own_entries(plan)
+        for entry in plan.published.entries
         if entry.recipe.source_sha == source.sha
         or entry.variant in (coming if entry.status == "published" else staying)
     ]
@@ -134,8 +136,12 @@ def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
 def compose_revisions(
     plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
 ) -> list[Revision]:
-    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there."""
-    names = sorted({entry.branch for entry in pressed.entries} - {"main"})
+    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there.
+
+    What was found of a variant goes on record on its own branch too, for that is what the next plan believes.
+    """
+    found = {entry.branch for entry in manifest.published() if entry.variant in _verifications(pressed)}
+    names = sorted(({entry.branch for entry in pressed.entries} | found) - {"main"})
     revisions = []
     for name in names:
         own = manifest.model_copy(

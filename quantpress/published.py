@@ -35,6 +35,13 @@ class Published:
             found = listed if listed and listed.status != "published" else None
         return found
 
+    @property
+    def entries(self) -> list[Entry]:
+        """Every variant's entry, from the branch on which its files are."""
+        listed = [entry for manifest in self.manifests.values() for entry in manifest.entries]
+        found = {entry.variant: self.entry(entry.variant, entry.branch) for entry in listed}
+        return [entry for entry in found.values() if entry is not None]
+
     def holds(self, entry: Entry) -> bool:
         """Whether the repo says of a variant what ``entry`` does already: the same recipe, protocol and status.
 

@@ -13,20 +13,29 @@ from quantpress.toolchain.llama_cpp import planned_version
 
 @dataclass(frozen=True)
 class Checked:
-    """One file of a published revision; ``problem`` is empty where it is what the manifest and the Hub say."""
+    """One file of a published revision; ``problem`` is empty where it is what the manifest and the Hub say.
+    ``variant`` is the one that it belongs to, empty for what belongs to none."""
 
     path: str
     size: int
     problem: str
+    variant: str = ""
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a variant wrote when it was loaded from the download; ``problem`` is empty where it wrote text."""
+    """What a variant wrote when it was loaded from the download; ``problem`` is empty where it wrote text. ``detail``
+    is what the program said that could not load it."""
 
     variant: str
     text: str
     problem: str
+    detail: str = ""
+
+    @property
+    def failure(self) -> str:
+        """The problem with its detail; empty where there is none."""
+        return f"{self.problem}: {self.detail}" if self.detail else self.problem
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,30 @@ class Verification:
 
     @property
     def problems(self) -> list[str]:
-        """Everything that is wrong, in one line each."""
+        """Everything that is wrong, for whoever ran the verification."""
         whole = [self.problem] if self.problem else []
         files = [f"{file.path} {file.problem}" for file in self.files if file.problem]
-        spoken = [f"{spoken.variant} {spoken.problem}" for spoken in self.variants if spoken.problem]
+        spoken = [f"{spoken.variant} {spoken.failure}" for spoken in self.variants if spoken.problem]
         return whole + files + spoken + [f"{each.client} {each.problem}" for each in self.resolved if each.problem]
+
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """What is wrong by variant, for the manifest and the card; under the empty name what concerns no single one.
+
+        The words stay the same for as long as the fault does, and tell nothing of this machine: no detail is in them.
+        """
+        names = {file.variant for file in self.files}
+        found = [
+            *([("", self.problem)] if self.problem else []),
+            *((file.variant, f"{file.path} {file.problem}") for file in self.files if file.problem),
+            *((spoken.variant, spoken.problem) for spoken in self.variants if spoken.problem),
+            *(
+                (each.tag if each.tag in names else "", f"{each.client} {each.problem}")
+                for each in self.resolved
+                if each.problem
+            ),
+        ]
+        return {name: [fault for own, fault in found if own == name] for name in dict.fromkeys(own for own, _ in found)}
 
     def record(self) -> VerificationRecord:
         """What the manifest keeps of it."""
@@ -64,5 +92,5 @@ class Verification:
             resolved=[f"{each.client} {each.tag}: {each.path}" for each in self.resolved],
             notes=[f"{each.client} {each.note}" for each in self.resolved if each.note],
             versions={"huggingface_hub": metadata.version("huggingface_hub"), "llama.cpp": planned_version()},
-            problems=self.problems,
+            problems=[f"{name} {fault}".strip() for name, faults in self.faults.items() for fault in faults],
         )

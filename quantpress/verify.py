@@ -62,10 +62,11 @@ def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tu
     entries = manifest.published(branch)
     old = {file.path for entry in entries if not loader.wants(entry.variant) for file in entry.artifact.files}
     require_disk(home, sum(file.size for path, file in copy.listed.items() if not (path in old and file.lfs)))
-    files = [*(file for entry in entries for file in entry.artifact.files), *manifest.shared]
-    checked = [copy.check(file, fetched_before=file.path in old) for file in files]
-    sound = {file.path: file.sha256 for file, each in zip(files, checked, strict=True) if not each.problem}
-    checked += _check_beside(copy, {file.path for file in files}, sound)
+    files = [*((entry.variant, file) for entry in entries for file in entry.artifact.files)]
+    files += [("", file) for file in manifest.shared]
+    checked = [replace(copy.check(file, fetched_before=file.path in old), variant=name) for name, file in files]
+    sound = {file.path: file.sha256 for (_, file), each in zip(files, checked, strict=True) if not each.problem}
+    checked += _check_beside(copy, {file.path for _, file in files}, sound)
     whole = [entry for entry in entries if all(file.path in sound for file in entry.artifact.files)]
     resolved = _by_rules(entries, list(copy.listed)) if branch == "main" else []
     if revision == "main":  # the Hub answers Ollama for its head alone

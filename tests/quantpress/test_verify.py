@@ -115,6 +115,9 @@ def test_a_file_that_hashes_right_and_does_not_load_is_found(shelf: Shelf) -> No
     assert [file.problem for file in found.files] == ["", "", "", ""]
     (problem,) = found.problems
     assert problem.startswith("Q8_0 does not load and generate: ")
+    # What goes to manifest and card names no folder of this machine, and is the same the next time.
+    assert found.faults == {"Q8_0": ["does not load and generate"]}
+    assert found.record().problems == ["Q8_0 does not load and generate"]
 
 
 def test_a_file_with_other_bytes_is_found_and_not_loaded(shelf: Shelf) -> None:
@@ -306,6 +309,10 @@ def test_a_file_that_clients_take_instead_is_found(shelf: Shelf) -> None:
         "the Hub for Ollama takes sha256:"
         f"{hashlib.sha256(b'stray').hexdigest()} for Q8_0, not sha256:{sha256_of(shelf.good)}",
     ]
+    assert found.faults == {
+        "Q8_0": [found.problems[0], found.problems[1], found.problems[4]],
+        "": [found.problems[2], found.problems[3]],
+    }
 
 
 def test_a_manifest_cannot_lead_out_of_the_repo(shelf: Shelf) -> None:
