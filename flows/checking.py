@@ -1,17 +1,19 @@
-"""Verifying what was published, and putting it on record with the next commit."""
+"""Verifying what was published, and putting what was found on record with the next commit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from flows import format_stages as stages
 from flows.committing import commit_composed
 from flows.format_stages import Composed
+from flows.stage import StageFailed
 from quantpress.card import CardContext
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.manifest import VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, adopted
+from quantpress.published import Published
 from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.workspace import Workspace
@@ -19,42 +21,71 @@ from quantpress.workspace import Workspace
 
 @dataclass(frozen=True)
 class Checked:
-    """Variants that were verified and are not on record yet, with the commit that they were downloaded from."""
+    """What was found of published variants and is not on record yet: of sound ones the commit that they were downloaded
+    from, of faulty ones what was wrong."""
 
-    variants: dict[str, str]
-    record: VerificationRecord | None
+    sound: dict[str, str] = field(default_factory=dict)
+    faulty: dict[str, list[str]] = field(default_factory=dict)
+    record: VerificationRecord | None = None
 
     def onto(self, pressed: Pressed) -> Pressed:
         """The same to be committed, with this on record."""
-        return replace(pressed, verified=self.variants, verification=self.record)
+        return replace(pressed, verified=self.sound, faulty=self.faulty, verification=self.record)
+
+    def is_news(self, published: Published) -> bool:
+        """Whether the repo says something else of one of these variants."""
+        return any(
+            entry.verified is None or bool(entry.problems)
+            if entry.variant in self.sound
+            else (entry.verified, entry.problems) != (None, self.faulty[entry.variant])
+            for entry in published.entries()
+            if entry.status == "published" and (entry.variant in self.sound or entry.variant in self.faulty)
+        )
 
 
-def check(plan: FormatPlan, variants: list[tuple[str, str]], settings: Settings) -> Checked:
-    """Downloads and loads published variants, given with their branches."""
-    found: dict[str, str] = {}
+def check(plan: FormatPlan, variants: list[tuple[str, str]], settings: Settings, failures: list[str]) -> Checked:
+    """Downloads and loads published variants, given with their branches; adds a line to ``failures`` for each branch on
+    which something is wrong, or that cannot be looked at.
+
+    What is wrong with no single variant is held against all that were looked at: they are looked at again.
+    """
+    sound: dict[str, str] = {}
+    faulty: dict[str, list[str]] = {}
     record = None
     for branch in sorted({branch for _, branch in variants}):
         names = [name for name, own in variants if own == branch]
-        record = stages.verify(plan.repo_id, branch, names, settings)
-        found |= dict.fromkeys(names, record.commit)
-    return Checked(found, record)
+        try:
+            found = stages.verify(plan.repo_id, branch, names, settings)
+        except StageFailed as error:
+            failures.append(str(error))
+            continue
+        if found.problems:
+            failures.append(f"{plan.repo_id}@{branch}: {'; '.join(found.problems)}")
+        by_name = found.faults
+        of_all = by_name.pop("", [])
+        faulty |= by_name | {name: [*by_name.get(name, []), *of_all] for name in names if name in by_name or of_all}
+        sound |= {name: found.commit for name in names if name not in faulty}
+        record = found.record()
+    return Checked(sound, faulty, record)
 
 
 def commit_checked(
     plan: FormatPlan, source: Source, settings: Settings, checked: Checked, context: CardContext, workspace: Workspace
-) -> None:
-    """Commits cards and manifest alone, with what was verified on record; nothing where nothing was."""
-    if checked.variants:
-        commit_cards(plan, source, settings, checked, context, workspace)
+) -> bool:
+    """Commits cards and manifest alone, with what was found on record; nothing where they say so already. Returns
+    whether something was committed."""
+    if checked.record is None or not checked.is_news(stages.published_now(plan, settings).published):
+        return False
+    return commit_cards(plan, source, settings, checked, context, workspace)
 
 
 def commit_cards(
     plan: FormatPlan, source: Source, settings: Settings, checked: Checked, context: CardContext, workspace: Workspace
 ) -> bool:
     """Commits cards and manifest alone: what is published stays as it is. Returns whether they were not so before."""
-    message = f"Cards of {source.record.repo}@{source.record.sha[:8]}"
-    if checked.variants:
-        message = f"Verified after upload: {', '.join(checked.variants)}"
+    found = {"Verified after upload": list(checked.sound), "Found faulty after upload": list(checked.faulty)}
+    said = [f"{what}: {', '.join(variants)}" for what, variants in found.items() if variants]
+    message = "; ".join(said) or f"Cards of {source.record.repo}@{source.record.sha[:8]}"
 
     def compose(now: FormatPlan) -> Composed | None:
         pressed = adopted(now, (PERPLEXITY_PLOT, DIVERGENCE_PLOT))

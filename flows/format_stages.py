@@ -14,14 +14,14 @@ from quantpress import press, publication
 from quantpress.card import CardContext
 from quantpress.card_context import gather_context
 from quantpress.catalog import model_name
-from quantpress.errors import QuantpressError
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
 from quantpress.gating import gate_like_source
 from quantpress.hub import source_hub, target_hub
-from quantpress.manifest import Entry, VerificationRecord
+from quantpress.loading import Loader
+from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, ensure_repo
@@ -34,7 +34,7 @@ from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.verify import Loader
+from quantpress.verification import Verification
 from quantpress.verify import verify as download_and_check
 from quantpress.workspace import Workspace
 
@@ -182,10 +182,10 @@ def publish(composed: Composed, source: Source, settings: Settings) -> dict[str,
 
 
 @stage("{repo_id}: verify {branch}")
-def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> VerificationRecord:
+def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> Verification:
     """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
     loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
-    found = download_and_check(target_hub(settings), repo_id, branch, loader)
-    if found.problems:
-        raise QuantpressError(f"{repo_id}@{branch}: {'; '.join(found.problems)}")
-    return found.record()
+    found = download_and_check(target_hub(settings), repo_id, branch, loader, settings.home)
+    for problem in found.problems:
+        get_run_logger().error("%s@%s: %s", repo_id, branch, problem)
+    return found

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from flows import format_stages as stages
-from flows.checking import check, commit_cards
+from flows.checking import check, commit_cards, commit_checked
 from quantpress.plan import FormatPlan
 from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.workspace import Workspace
 
 
-def press_cards(source: Source, plan: FormatPlan, settings: Settings) -> bool:
-    """Verifies what a press published and did not live to verify; then renders all cards of the repo anew, under the
-    source's record as it is now, and commits them. Returns whether they were not so before."""
-    checked = check(plan, [(each.variant.name, each.variant.branch) for each in plan.to_verify], settings)
+def press_cards(source: Source, plan: FormatPlan, settings: Settings, failures: list[str]) -> bool:
+    """Verifies what a press published and did not live to verify, or found faulty; then renders all cards of the repo
+    anew, under the source's record as it is now, and commits them if they are outdated or something else was found.
+    Adds a line to ``failures`` for what is wrong; returns whether something was committed."""
+    checked = check(plan, [(each.variant.name, each.variant.branch) for each in plan.to_verify], settings, failures)
     context = stages.published_context(plan, source, settings)
     workspace = Workspace(settings.home, source.record.repo, source.record.sha)
-    return commit_cards(plan, source, settings, checked, context, workspace)
+    commit = commit_cards if plan.cards_outdated else commit_checked
+    return commit(plan, source, settings, checked, context, workspace)

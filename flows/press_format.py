@@ -71,7 +71,7 @@ def press_format(
     ]
     around = Around(source, bench, settings, job, reference, base, siblings, aliases)
     rows: list[VariantReport] = []
-    checked = Checked({}, None)
+    checked = Checked()
     if aliases and not order.waves:
         _publish(plan, [], {}, around, checked)
 
@@ -90,17 +90,10 @@ def press_format(
                 rows += published
                 bench.workspace.remove_variant(each.recipe)
                 if published:  # else nothing was committed, and what was verified before is not on record yet
-                    checked = _verify(plan, published, settings, failures)
+                    new = [(row.variant, row.branch) for row in published if row.status == "published"]
+                    checked = check(plan, new, settings, failures)
     commit_checked(plan, source, settings, checked, card_context(plan, around), bench.workspace)
     return rows
-
-
-def _verify(plan: FormatPlan, rows: list[VariantReport], settings: Settings, failures: list[str]) -> Checked:
-    try:
-        return check(plan, [(row.variant, row.branch) for row in rows if row.status == "published"], settings)
-    except StageFailed as error:
-        failures.append(str(error))
-        return Checked({}, None)
 
 
 def _published_before(plan: FormatPlan, bench: press.Bench, settings: Settings, failures: list[str]) -> Iterator[Wave]:

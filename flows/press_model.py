@@ -130,7 +130,7 @@ def _press_cards(plan: ModelPlan, source: Source, settings: Settings, failures: 
     for each in plan.formats:
         if each.cards_only:
             try:
-                if press_cards(source, each, settings):
+                if press_cards(source, each, settings, failures):
                     committed.append(f"cards of {each.repo_id}")
             except StageFailed as error:
                 failures.append(f"{plan.line.repo} {each.format}: {error}")

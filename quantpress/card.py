@@ -144,6 +144,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "prompt": PROMPT,
         "advice": figures.advice(comparison) if context.branch == "main" else [],
         "everyday": next((row for row in rows if everyday and row.variant == everyday.variant), None),
+        "faulty": [(entry.variant, entry.problems) for entry in shown if entry.problems],
         "withheld": [
             (row, _why_withheld(entry)) for row, entry in zip(figures.rows(withheld, comparison), withheld, strict=True)
         ],

@@ -141,14 +141,14 @@ def verify(
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
     from quantpress.hub import target_hub
+    from quantpress.loading import Loader
     from quantpress.tables import print_checked
-    from quantpress.verify import Loader
     from quantpress.verify import verify as download_and_check
 
     check_repo_id(repo)
     _, settings = load_optional(catalog)
     loader = Loader(settings.compute_device(), settings.thread_count())
-    found = download_and_check(target_hub(settings), repo, revision, loader)
+    found = download_and_check(target_hub(settings), repo, revision, loader, settings.home)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
     else:

@@ -114,6 +114,8 @@ def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
         return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
     if entry.status == "withheld":
         return Decision("keep", _why_absent(entry))
+    if entry.problems:
+        return Decision("verify", f"found faulty after upload: {'; '.join(entry.problems)}")
     if entry.verified is None:
         return Decision("verify", "published, not verified yet")
     return Decision("keep", "up to date")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from functools import cache
 
 from quantizers.protocol import Variant
 from quantpress.errors import Refused
+from quantpress.nvidia_smi import ask_nvidia_smi
 from quantpress.settings import Settings
 from quantpress.source import Source
 
@@ -34,15 +33,5 @@ def require_device(variant: Variant, source: Source, settings: Settings) -> None
 @cache
 def largest_gpu() -> int | None:
     """Bytes of memory of the largest NVIDIA GPU, asked of nvidia-smi once per process; None where that is missing."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    asked = subprocess.run(
-        [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    mebibytes = [int(line) for line in asked.stdout.split() if line.isdigit()]
+    mebibytes = [int(said) for said in ask_nvidia_smi("memory.total") if said.isdigit()]
     return max(mebibytes) << 20 if mebibytes else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE, Settings
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+#: The query of an address: that of an upload or a download carries its signature.
+_QUERY = re.compile(r"""(https?://[^\s?'"<>]*)\?[^\s'"<>]*""")
 
 
 def prepare_hub_client(endpoint: str) -> None:
@@ -52,7 +56,8 @@ def target_hub(settings: Settings) -> HfApi:
 def explained(endpoint: str, what: str) -> Iterator[None]:
     """Turns a failed request into one line: what was asked of which Hub, and what it answered.
 
-    Raises :class:`QuantpressError` for every error of the client, the connection and the local disk.
+    Addresses in it lose their queries. Raises :class:`QuantpressError` for every error of the client, the connection
+    and the local disk.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -66,5 +71,6 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
         found = error.__cause__ if type(error) is RuntimeError else error
         if not isinstance(found, failures):
             raise
-        answer = next((line.strip() for line in str(found).splitlines() if line.strip()), type(found).__name__)
+        said = _QUERY.sub(r"\1", str(found))
+        answer = next((line.strip() for line in said.splitlines() if line.strip()), type(found).__name__)
         raise QuantpressError(f"{what} on {endpoint}: {answer}") from None

@@ -62,7 +62,8 @@ class Entry(_Record):
 
     ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
     why, also of a variant that was made anew since and withheld. ``verified`` is the commit from which its files were
-    downloaded afresh, found to be these, loaded and made to write text; None until then.
+    downloaded afresh, found to be these, loaded and made to write text; None until then. ``problems`` are what was
+    wrong when that was last tried.
     """
 
     recipe: Recipe
@@ -77,6 +78,7 @@ class Entry(_Record):
     peak_memory_bytes: int
     peak_device_memory_bytes: int | None = None
     verified: str | None = None
+    problems: list[str] = []
 
     @property
     def variant(self) -> str:

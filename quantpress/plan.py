@@ -106,9 +106,14 @@ class FormatPlan:
         ]
 
     @property
+    def cards_outdated(self) -> bool:
+        """Whether the cards do not say what they would say now."""
+        return bool(self.card or self._to("card"))
+
+    @property
     def cards_only(self) -> bool:
-        """Whether cards and manifest must be committed whatever else there is to do."""
-        return bool(self.card or self._to("card") or self.to_verify)
+        """Whether there is something to do for which nothing is made: to verify, or to commit cards and manifest."""
+        return self.cards_outdated or bool(self.to_verify)
 
     @property
     def has_work(self) -> bool:

@@ -16,8 +16,9 @@ from quantpress.evaluation.record import Evaluation
 from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Manifest, SourceRecord, VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
-from quantpress.publish import SUMS_FILE, Revision, sha256sums
+from quantpress.publish import Revision
 from quantpress.recipe import Recipe
+from quantpress.sums import SUMS_FILE, sha256sums
 
 _Found = TypeVar("_Found", Entry, Alias)
 
@@ -27,7 +28,8 @@ class Pressed:
     """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files.
 
     An entry without a folder keeps the files that are on its branch; ``kept`` are shared files that stay as they are.
-    ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit.
+    ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit, ``faulty`` those
+    of which that failed to what was wrong.
     """
 
     entries: list[Entry]
@@ -38,6 +40,7 @@ class Pressed:
     toolchain: dict[str, str]
     kept: tuple[File, ...] = ()
     verified: Mapping[str, str] = field(default_factory=dict)
+    faulty: Mapping[str, list[str]] = field(default_factory=dict)
     verification: VerificationRecord | None = None
 
 
@@ -75,9 +78,9 @@ def compose_manifest(
     before = {entry.variant: entry for entry in plan.published.entries()}
     entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, pressed)}
     entries |= {entry.variant: _after(before.get(entry.variant), entry) for entry in pressed.entries}
-    for name, commit in pressed.verified.items():
+    for name, found in _verifications(pressed).items():
         if name in entries and entries[name].status == "published":
-            entries[name] = entries[name].model_copy(update={"verified": commit})
+            entries[name] = entries[name].model_copy(update=found)
     main = plan.published.manifests.get("main")
     aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
     named = {alias.variant: alias for alias in pressed.aliases}
@@ -141,14 +144,21 @@ def _after(before: Entry | None, entry: Entry) -> Entry:
     return entry.model_copy(update={"retraction": before.retraction})
 
 
+def _verifications(pressed: Pressed) -> dict[str, dict[str, object]]:
+    """What verification changes in the entries of variants."""
+    found: dict[str, dict[str, object]] = {}
+    found |= {name: {"verified": commit, "problems": []} for name, commit in pressed.verified.items()}
+    return found | {name: {"verified": None, "problems": faults} for name, faults in pressed.faulty.items()}
+
+
 def compose_revisions(
     plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
 ) -> list[Revision]:
     """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there.
 
-    A branch is told what was verified of it: it is the branch that the next plan believes.
+    What was found of a variant goes on record on its own branch too, for that is what the next plan believes.
     """
-    told = [entry for entry in manifest.entries if entry.variant in pressed.verified]
+    told = [entry for entry in manifest.published() if entry.variant in _verifications(pressed)]
     names = sorted({entry.branch for entry in [*pressed.entries, *told]} - {"main"})
     revisions = []
     for name in names:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
 from quantpress.hub import explained
-from quantpress.manifest import File
 from quantpress.quota import FILES_A_COMMIT
+from quantpress.sums import SUMS_FILE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,7 +28,6 @@ class Outrun(QuantpressError):
     """Another commit came first; nothing was published. Read the repo again and decide anew."""
 
 
-SUMS_FILE = "SHA256SUMS"
 #: Made by the Hub itself; decides what it stores as LFS.
 _HUB_OWN = {".gitattributes"}
 
@@ -42,11 +41,6 @@ class Revision:
     uploads: Mapping[str, Path | bytes]
     keep: frozenset[str] = frozenset()
     tag: str | None = None
-
-
-def sha256sums(files: list[File]) -> str:
-    """The text that ``sha256sum -c`` checks, sorted by path."""
-    return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
 
 
 def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:

@@ -7,7 +7,6 @@ empty folder.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.recipe import Calibration, Recipe
 from quantpress.repo_id import check_repo_id
+from quantpress.scratch import scratch
 from quantpress.settings import Settings
 from quantpress.source import Source, fetch, look_up_source
 from quantpress.toolchain.llama_cpp import install
@@ -108,9 +108,9 @@ def rebuild(
         install(plain_lines(report))
     report(f"fetching {recipe.source}@{recipe.source_sha[:12]}")
     folder = fetch(source_hub, source, Workspace(settings.home, recipe.source, recipe.source_sha).source)
-    with tempfile.TemporaryDirectory(prefix="rebuild-", dir=settings.home) as scratch:
-        job = _job(manifest, entry, made, folder, text, Path(scratch).resolve(), settings)
-        output = _make(job, Path(scratch), report)
+    with scratch(settings.home, "rebuild") as place_of_work:
+        job = _job(manifest, entry, made, folder, text, place_of_work, settings)
+        output = _make(job, place_of_work, report)
         files = compare(entry, job.out, output.files)
         if choices.out is not None:
             for name in output.files:
@@ -186,7 +186,7 @@ def _job(
     variant: Variant,
     source: Path,
     text: EvaluationText,
-    scratch: Path,
+    place_of_work: Path,
     settings: Settings,
 ) -> Job:
     calibration = entry.recipe.calibration
@@ -195,8 +195,8 @@ def _job(
         variant=variant,
         model_name=manifest.model_name,
         source=source.resolve(),
-        prepared=scratch / "prepared",
-        out=scratch / "files",
+        prepared=place_of_work / "prepared",
+        out=place_of_work / "files",
         calibration=CalibrationText(
             name=calibration.text,
             path=text.path.resolve(),

@@ -26,10 +26,11 @@ from quantpress.hints import hint
 from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest
 from quantpress.press import describe
-from quantpress.publish import SUMS_FILE, Outrun, Revision, publish, sha256sums
+from quantpress.publish import Outrun, Revision, publish
 from quantpress.published import Published, read_published
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
+from quantpress.sums import SUMS_FILE, sha256sums
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

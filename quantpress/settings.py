@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     def _is_url(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if "@" in value:  # it would reach logs, cards and the environment of children
+            raise ValueError("must not hold a user or password; log in with hf auth login, or set HF_TOKEN")
         return value.rstrip("/")
 
     def compute_device(self) -> Literal["cpu", "cuda"]:

@@ -12,7 +12,7 @@ from quantpress.plan import WORK, ModelPlan, Step
 from quantpress.report import ModelReport, VariantReport
 from quantpress.settings import Settings
 from quantpress.toolchain.registry import Installed, Toolchain
-from quantpress.verify import Verification
+from quantpress.verification import Verification
 
 
 def megabytes(size: int) -> str:
@@ -98,7 +98,7 @@ def print_checked(found: Verification) -> None:
         console.print(f"{file.path}  {megabytes(file.size)}  {file.problem or 'ok'}", style=style, soft_wrap=True)
     for spoken in found.variants:
         style = "red" if spoken.problem else "green"
-        said = spoken.problem or f"loads and writes: {' '.join(spoken.text.split())}"
+        said = spoken.failure or f"loads and writes: {' '.join(spoken.text.split())}"
         console.print(f"{spoken.variant}  {said}", style=style, soft_wrap=True)
     for each in found.resolved:
         style = "red" if each.problem else "yellow" if each.note else "green"

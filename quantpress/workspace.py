@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.recipe import Recipe
+from quantpress.scratch import remove_abandoned_scratch
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _lock_file(home: Path, repo: str) -> Path:
 def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
     """Removes work on the model's commits that no run goes on with: a run that was killed left it, and the source has
     moved since, or all is published. ``keep`` is the sha that is worked on (None: none); downloads of the source at
-    other commits than it go, too.
+    other commits than it go, too. So does what killed verifications and rebuilds left, whatever their model.
 
     To be called where the model's place is held (:func:`alone`).
     """
@@ -132,10 +133,13 @@ def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
             folder.unlink()  # a folder of the operator's own
         else:
             shutil.rmtree(folder, ignore_errors=True)
+    remove_abandoned_scratch(home)
 
 
 def remove_idle_work(home: Path, repo: str) -> None:
-    """Removes all work on a model of which there is nothing to do, unless a press holds its place."""
+    """Removes all work on a model of which there is nothing to do, unless a press holds its place; and what killed
+    verifications and rebuilds left."""
+    remove_abandoned_scratch(home)
     if any((home / "work").glob(f"{repo.replace('/', '--')}-*")):
         from filelock import FileLock, Timeout
 

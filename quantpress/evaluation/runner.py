@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from typing import Literal
 
+from quantpress.nvidia_smi import ask_nvidia_smi
 from quantpress.toolchain.machine import processor
 
 
@@ -20,10 +19,5 @@ def runner_name(device: Literal["cpu", "cuda"], threads: int) -> str:
 
 def _gpu_name() -> str:
     """The first GPU that this process may use, as the driver names it; empty where the driver's tool is missing."""
-    smi = shutil.which("nvidia-smi")
-    if smi is None:
-        return ""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
-    command = [smi, "--query-gpu=name", "--format=csv,noheader", f"--id={first}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    return said.stdout.strip() if said.returncode == 0 else ""
+    return next(iter(ask_nvidia_smi("name", f"--id={first}")), "")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from quantpress.nvidia_smi import ask_nvidia_smi
 
 #: CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
 #: machine may announce it and then trap on the first tile instruction (seen on a Firecracker guest, kernel
@@ -74,14 +75,10 @@ def cuda() -> Cuda | None:
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
     search = os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes if home)])
     compiler = shutil.which("nvcc", path=search)
-    smi = shutil.which("nvidia-smi")
-    if compiler is None or smi is None:
+    if compiler is None:
         return None
-    asked = subprocess.run(
-        [smi, "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    capabilities = tuple(sorted({line.strip() for line in asked.stdout.splitlines() if line.strip()}))
-    return Cuda(Path(compiler), capabilities) if asked.returncode == 0 and capabilities else None
+    capabilities = tuple(sorted(set(ask_nvidia_smi("compute_cap"))))
+    return Cuda(Path(compiler), capabilities) if capabilities else None
 
 
 def cuda_options(found: Cuda | None) -> list[str]:

@@ -11,7 +11,7 @@ from quantpress.localhub.database import reading
 from quantpress.localhub.history import Entry
 from quantpress.localhub.repos import get_repo
 from quantpress.manifest import MANIFEST_FILE, Manifest, parse_manifest
-from quantpress.publish import SUMS_FILE
+from quantpress.sums import SUMS_FILE
 
 _WEIGHTS = (".gguf", ".safetensors")
 

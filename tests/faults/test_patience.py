@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, get_session
+from huggingface_hub.lfs import UploadInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,8 +24,9 @@ from quantpress.hub import explained, hub_client
 from quantpress.localhub.server import RunningHub
 from quantpress.manifest import MANIFEST_FILE
 from quantpress.patience import Patience, be_patient, http_library, seconds_told
-from quantpress.publish import SUMS_FILE, Outrun, Revision, ensure_repo, publish
+from quantpress.publish import Outrun, Revision, ensure_repo, publish
 from quantpress.quota import COMMITS
+from quantpress.sums import SUMS_FILE
 from tests.faults.line import Fault, Line, Request
 
 #: Two parts of the embedded Hub's multipart uploads.
@@ -139,6 +141,19 @@ def test_a_failed_upload_is_one_line(repo: str, api: HfApi, hub: RunningHub, lin
         publish(api, repo, revision(tmp_path), heads, "one")
     assert "signature" not in str(caught.value)
     assert len(HfApi(endpoint=hub.endpoint).list_repo_commits(repo)) == 1
+
+
+def test_a_refused_upload_is_told_without_its_signature(repo: str, api: HfApi) -> None:
+    """A file that changed after its hash was taken: the Hub answers 422, and the client quotes the upload's address."""
+    api.create_repo(repo)
+    operation = CommitOperationAdd("Model-Q8_0.gguf", LARGE)
+    operation.upload_info = UploadInfo.from_bytes(LARGE[::-1])
+    with pytest.raises(QuantpressError) as caught, explained(api.endpoint, f"publishing {repo}@main"):
+        api.create_commit(repo, [operation], commit_message="one")
+    assert str(caught.value) == (
+        f"publishing {repo}@main on {api.endpoint}: Client error '422 Unprocessable Entity' for url "
+        f"'{api.endpoint}/lfs/{operation.upload_info.sha256.hex()}/complete'"
+    )
 
 
 @pytest.mark.timeout(120)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,18 +74,6 @@ def test_an_unreachable_hub_is_one_line(operator: Operator) -> None:
     assert code == 1
     (line,) = err.splitlines()
     assert line.startswith(f"quantpress: looking up {MODEL} on http://127.0.0.1:9: ")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 20 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", mount], check=True)
-    yield mount
-    subprocess.run(["umount", mount], check=True)
 
 
 def test_a_full_disk_is_found_before_the_download(operator: Operator, small_disk: Path) -> None:

@@ -130,7 +130,7 @@ def test_verify_finds_a_flipped_byte(pressed: Operator) -> None:
             stream.seek(-1, os.SEEK_END)
             stream.write(last)
     assert code == 1
-    assert "of 8 files are not what the manifest says" in err
+    assert "of 11 files are not what the manifest says" in err
 
 
 def test_a_source_commit_is_noticed(pressed: Operator) -> None:

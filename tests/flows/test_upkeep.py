@@ -49,7 +49,7 @@ def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator
         {"path": "Tiny-Instruct-Q4_K_M.gguf", "published": file.sha256, "rebuilt": file.sha256}
     ]
     assert sha256_of(tmp_path / "out" / "Tiny-Instruct-Q4_K_M.gguf") == file.sha256
-    assert not list((tmp_path / "home").glob("rebuild-*"))
+    assert list((tmp_path / "home" / "scratch").iterdir()) == []
     code, _, err = pressed.call(*call, **elsewhere)
     assert code == 2
     assert err == f"quantpress: {tmp_path / 'out'} is not empty: give an empty folder, or one that is not there yet\n"

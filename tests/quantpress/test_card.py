@@ -281,6 +281,15 @@ def test_a_card_without_published_variants_is_still_a_card() -> None:
     assert "## Download" not in text and "## Files" not in text
 
 
+def test_what_was_found_faulty_after_upload_is_told_before_all_advice() -> None:
+    manifest = samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51})
+    assert "Found faulty" not in card(manifest)
+    faulty = manifest.entries[0].model_copy(update={"problems": ["does not load and generate", "a|b"]})
+    text = card(samples.gguf(entries=[faulty, manifest.entries[1]]))
+    assert table_rows(text, "Variant")[1:] == [["Q4_K_M", "does not load and generate; a|b"]]
+    assert text.index("## Found faulty") < text.index("## Which one")
+
+
 def test_equal_input_gives_equal_cards_whatever_the_order_of_sets() -> None:
     program = (
         "import sys; from tests.quantpress import samples; from tests.quantpress.test_card import CHATML, card; "

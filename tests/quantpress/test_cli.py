@@ -139,6 +139,16 @@ def test_a_report_in_an_unknown_format_asks_no_hub(call: Caller) -> None:
     assert err == "quantpress: unknown report format 'pdf': use md, html, json, csv\n"
 
 
+def test_an_endpoint_with_a_password_is_refused_and_not_repeated(call: Caller) -> None:
+    call.patch.setenv("QUANTPRESS_TARGET_ENDPOINT", "https://user:secret@hub.example")
+    code, out, err = call("verify", "press/Model-GGUF")
+    assert (code, out) == (2, "")
+    assert err == (
+        "quantpress: environment variable QUANTPRESS_TARGET_ENDPOINT: Value error, must not hold a user or password; "
+        "log in with hf auth login, or set HF_TOKEN\n"
+    )
+
+
 def test_a_folder_that_holds_no_model_is_refused(call: Caller, tmp_path: Path) -> None:
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")

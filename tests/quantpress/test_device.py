@@ -56,6 +56,15 @@ def test_a_model_that_fits_no_gpu_is_refused(gpus: Gpus) -> None:
         require_device(variant(), source(27 * 10**9), WITH_CUDA)
 
 
+def test_nvidia_smi_is_given_no_token(gpus: Gpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
+    gpus(f'echo "token ${{HF_TOKEN-none}} key ${{PREFECT_API_KEY-none}} path $PATH" > {tmp_path}/seen; echo 8192')
+
+    assert largest_gpu() == 8 << 30
+    assert (tmp_path / "seen").read_text() == f"token none key none path {tmp_path}\n"
+
+
 def test_without_an_answer_nothing_is_refused(gpus: Gpus) -> None:
     gpus("echo No devices were found; exit 6")
 

@@ -1,0 +1,96 @@
+"""One commit of a repo as the Hub lists and serves it now, each file downloaded by the real client into an empty cache.
+
+The listing is the Hub's memory of what was uploaded: it does not change when bytes on its disk do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpress.errors import QuantpressError
+from quantpress.files import git_sha1_of, sha256_of, stays_within
+from quantpress.manifest import File
+from quantpress.verification import Checked
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+_UNSAFE = "has a name that leads out of the repo's folder: it was not downloaded"
+#: Times that a file is downloaded whose size is wrong: it may have been the line.
+_ATTEMPTS = 2
+
+
+class _Damaged(QuantpressError):
+    """A download that arrives with another size than the Hub lists."""
+
+
+@dataclass(frozen=True)
+class FreshCopy:
+    """``listed`` are the commit's files by path, in the order of their paths; ``cache`` is the client's, empty at
+    first."""
+
+    api: HfApi
+    repo_id: str
+    commit: str
+    listed: Mapping[str, RepoFile]
+    cache: Path
+
+    @classmethod
+    def of(cls, api: HfApi, repo_id: str, revision: str, cache: Path) -> FreshCopy:
+        """The commit that ``revision`` names. Nothing is downloaded yet."""
+        from huggingface_hub.hf_api import RepoFile
+
+        commit = api.model_info(repo_id, revision=revision).sha or revision
+        tree = api.list_repo_tree(repo_id, recursive=True, revision=commit)
+        return cls(api, repo_id, commit, {file.path: file for file in tree if isinstance(file, RepoFile)}, cache)
+
+    def get(self, path: str) -> Path:
+        """Downloads a file, once; all lie in one folder, as in the repo."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.commit, cache_dir=self.cache))
+            except OSError as error:
+                # Of all errors that the client raises, that of a wrong size alone has neither a type nor a number.
+                if type(error) is not OSError or error.errno is not None:
+                    raise
+        raise _Damaged(f"arrives with another size than the {self.listed[path].size} bytes that it had")
+
+    def check_listed(self, path: str) -> Checked:
+        """Downloads a file and compares it with the hash that the Hub lists of it."""
+        file = self.listed[path]
+        if not stays_within(path):
+            return Checked(path, file.size, _UNSAFE)
+        try:
+            local = self.get(path)
+        except _Damaged as error:
+            return Checked(path, file.size, str(error))
+        same = sha256_of(local) == file.lfs.sha256 if file.lfs else git_sha1_of(local) == file.blob_id
+        return Checked(path, file.size, "" if same else "is not what the Hub's hash says")
+
+    def check(self, file: File, *, fetched_before: bool) -> Checked:
+        """Compares a file of the manifest with what is downloaded; or, where it lies in LFS and was downloaded when it
+        was published, with the hash that the Hub lists."""
+        if not stays_within(file.path):
+            return Checked(file.path, file.size, _UNSAFE)
+        there = self.listed.get(file.path)
+        if there is None:
+            return Checked(file.path, file.size, "listed in the manifest, missing in the repo")
+        if fetched_before and there.lfs:
+            same = there.lfs.sha256 == file.sha256
+            return Checked(file.path, file.size, "" if same else "is listed by the Hub with another SHA-256")
+        try:
+            return Checked(file.path, file.size, _difference(file, self.get(file.path)))
+        except _Damaged as error:
+            return Checked(file.path, file.size, str(error))
+
+
+def _difference(file: File, local: Path) -> str:
+    size = local.stat().st_size
+    if size != file.size:
+        return f"has {size} bytes, the manifest says {file.size}"
+    digest = sha256_of(local)
+    return "" if digest == file.sha256 else f"has SHA-256 {digest}, the manifest says {file.sha256}"

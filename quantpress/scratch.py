@@ -1,0 +1,68 @@
+"""Folders that live as long as one piece of work: what is left of one that was killed, the next removes.
+
+They lie under the home folder, which is on the disk that an operator chose for large files. Each is locked while it is
+used. The lock is the kernel's: it ends with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+
+@contextmanager
+def scratch(home: Path, purpose: str) -> Iterator[Path]:
+    """An empty folder, by its absolute path, that is removed at the end. Its name begins with ``purpose``."""
+    home = home.absolute()
+    with _guard(home):
+        _remove_abandoned(home)
+        _folder_of(home).mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=_folder_of(home)))
+        used = _lock_of(folder)
+        used.acquire()
+    try:
+        yield folder
+    finally:
+        with _guard(home):
+            used.release()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned_scratch(home: Path) -> None:
+    """Removes the folders that nobody uses any more."""
+    if _folder_of(home).is_dir():
+        with _guard(home):
+            _remove_abandoned(home)
+
+
+def _remove_abandoned(home: Path) -> None:
+    from filelock import Timeout
+
+    for folder in _folder_of(home).glob("*/"):
+        with suppress(Timeout), _lock_of(folder).acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _guard(home: Path) -> BaseFileLock:
+    """Held for as long as folders come and go: one that was just made is not locked yet, and looks abandoned."""
+    from filelock import FileLock
+
+    (home / "locks").mkdir(parents=True, exist_ok=True)
+    return FileLock(home / "locks" / "scratch.lock")
+
+
+def _lock_of(folder: Path) -> BaseFileLock:
+    from filelock import FileLock
+
+    return FileLock(folder / ".lock")
+
+
+def _folder_of(home: Path) -> Path:
+    return home / "scratch"

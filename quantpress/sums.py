@@ -1,0 +1,32 @@
+"""``SHA256SUMS``: what ``sha256sum -c`` checks a download by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from quantpress.manifest import File
+
+SUMS_FILE = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+def sha256sums(files: list[File]) -> str:
+    """The text that ``sha256sum -c`` checks, sorted by path."""
+    return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
+
+
+def difference(text: str, known: Mapping[str, str], there: Collection[str]) -> str:
+    """What is wrong with sums, in words; empty if nothing.
+
+    ``known`` maps path to the SHA-256 of files that must be named, ``there`` are all paths of the revision.
+    """
+    found = [_LINE.fullmatch(line) for line in text.splitlines()]
+    sums = {line[2]: line[1] for line in found if line}
+    parts = {
+        "gives another SHA-256 for": [path for path in known if path in sums and sums[path] != known[path]],
+        "lacks": [path for path in known if path not in sums],
+        "names what is not there:": [path for path in sums if path not in there],
+    }
+    said = [f"{what} {', '.join(sorted(paths))}" for what, paths in parts.items() if paths]
+    return "; ".join([*said, *(["has lines that sha256sum cannot read"] if None in found else [])])

@@ -1,0 +1,96 @@
+"""What a verification found, and what of it goes on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+
+from quantpress.manifest import VerificationRecord
+from quantpress.resolution import Resolved
+from quantpress.toolchain.llama_cpp import planned_version
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file of a published revision; ``problem`` is empty where it is what the manifest and the Hub say.
+    ``variant`` is the one that it belongs to, empty for what belongs to none."""
+
+    path: str
+    size: int
+    problem: str
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a variant wrote when it was loaded from the download; ``problem`` is empty where it wrote text. ``detail``
+    is what the program said that could not load it."""
+
+    variant: str
+    text: str
+    problem: str
+    detail: str = ""
+
+    @property
+    def failure(self) -> str:
+        """The problem with its detail; empty where there is none."""
+        return f"{self.problem}: {self.detail}" if self.detail else self.problem
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What became of a revision's files, of those of its variants that were loaded, and of the tags that clients ask
+    for.
+
+    ``commit`` is the one that was read, ``reference`` what the files were compared with; ``problem`` is what is wrong
+    with the revision as a whole, empty if nothing.
+    """
+
+    files: list[Checked] = field(default_factory=list)
+    variants: list[Spoken] = field(default_factory=list)
+    resolved: list[Resolved] = field(default_factory=list)
+    commit: str = ""
+    reference: str = "the manifest"
+    problem: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong, for whoever ran the verification."""
+        whole = [self.problem] if self.problem else []
+        files = [f"{file.path} {file.problem}" for file in self.files if file.problem]
+        spoken = [f"{spoken.variant} {spoken.failure}" for spoken in self.variants if spoken.problem]
+        return whole + files + spoken + [f"{each.client} {each.problem}" for each in self.resolved if each.problem]
+
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """What is wrong by variant, for the manifest and the card; under the empty name what concerns no single one.
+
+        The words stay the same for as long as the fault does, and tell nothing of this machine: no detail is in them.
+        """
+        names = {file.variant for file in self.files}
+        found = [
+            *([("", self.problem)] if self.problem else []),
+            *((file.variant, f"{file.path} {file.problem}") for file in self.files if file.problem),
+            *((spoken.variant, spoken.problem) for spoken in self.variants if spoken.problem),
+            *(
+                (each.tag if each.tag in names else "", f"{each.client} {each.problem}")
+                for each in self.resolved
+                if each.problem
+            ),
+        ]
+        return {name: [fault for own, fault in found if own == name] for name in dict.fromkeys(own for own, _ in found)}
+
+    def record(self) -> VerificationRecord:
+        """What the manifest keeps of it."""
+        return VerificationRecord(
+            at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            commit=self.commit,
+            files=len(self.files),
+            bytes=sum(file.size for file in self.files),
+            loaded=[spoken.variant for spoken in self.variants],
+            resolved=[f"{each.client} {each.tag}: {each.path}" for each in self.resolved],
+            notes=[f"{each.client} {each.note}" for each in self.resolved if each.note],
+            versions={"huggingface_hub": metadata.version("huggingface_hub"), "llama.cpp": planned_version()},
+            problems=[f"{name} {fault}".strip() for name, faults in self.faults.items() for fault in faults],
+        )
