@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
+from quantpress.gating import gate_like_source
 from quantpress.hub import explained
-from quantpress.manifest import File
+from quantpress.manifest import File, SourceRecord
+from quantpress.published import Published
 from quantpress.quota import FILES_A_COMMIT
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +57,25 @@ def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
         return {branch.name: branch.target_commit for branch in api.list_repo_refs(repo_id).branches}
 
 
+def publish_format(
+    api: HfApi, published: Published, revisions: list[Revision], source: SourceRecord, private: bool, message: str
+) -> dict[str, str]:
+    """Commits each branch of a format's repo, which is made if there is none, and gated as the source is; returns
+    branch to commit sha.
+
+    ``published`` is the repo as it was when the revisions were composed. What came since then is no parent for them:
+    :class:`Outrun` says to read and compose anew. Raises :class:`QuantpressError` when the Hub refuses.
+    """
+    ensure_repo(api, published.repo_id, private)
+    gate_like_source(api, published.repo_id, source)
+    return {each.branch: publish(api, published.repo_id, each, published.heads, message) for each in revisions}
+
+
 def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, str], message: str) -> str:
     """Commits a revision and returns the branch's new head (the old one if nothing changed).
 
-    ``heads`` are the branches as they were when the plan was made; a new branch starts from the repo's first
-    commit. Files on the branch that are neither uploaded nor kept are deleted in the same commit. Raises
+    ``heads`` are the branches as they were before the revision was composed; one that was not there starts from the
+    repo's first commit. Files on the branch that are neither uploaded nor kept are deleted in the same commit. Raises
     :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -73,7 +88,7 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
             *(repo_id, branch, len(revision.uploads), FILES_A_COMMIT),
         )
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
-        parent = heads.get(branch) or _new_branch(api, repo_id, branch)
+        parent = heads.get(branch) or _begin(api, repo_id, branch)
         if revision.tag:
             api.create_tag(repo_id, tag=revision.tag, revision=parent, exist_ok=True)
         there = set(api.list_repo_files(repo_id, revision=parent))
@@ -112,8 +127,13 @@ def _made_already(api: HfApi, repo_id: str, revision: Revision, parent: str) -> 
     return child if found == revision.uploads[SUMS_FILE] else None
 
 
-def _new_branch(api: HfApi, repo_id: str, branch: str) -> str:
-    """Starts a branch at the repo's first commit, so that nothing of ``main`` shows on it."""
+def _begin(api: HfApi, repo_id: str, branch: str) -> str:
+    """Starts a branch at the repo's first commit, so that nothing of ``main`` shows on it, and returns that commit.
+
+    It is the only parent for what was composed when the branch was not there: of two presses that begin the same
+    branch, and ``main`` of a new repo, the Hub refuses the later one.
+    """
     first = api.list_repo_commits(repo_id)[-1].commit_id
-    api.create_branch(repo_id, branch=branch, revision=first, exist_ok=True)
+    if branch != "main":
+        api.create_branch(repo_id, branch=branch, revision=first, exist_ok=True)
     return first
