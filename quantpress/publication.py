@@ -140,30 +140,28 @@ def compose_revisions(
         own = manifest.model_copy(
             update={"entries": [entry for entry in manifest.entries if entry.branch == name], "shared": []}
         )
-        revisions.append(_revision(name, own, pressed, [], context.model_copy(update={"branch": name})))
-    revisions.append(_revision("main", manifest, pressed, [*pressed.shared, *plots], context))
+        revisions.append(_revision(plan, own, pressed, [], context.model_copy(update={"branch": name})))
+    revisions.append(_revision(plan, manifest, pressed, [*pressed.shared, *plots], context))
     return [_tagged(revision, plan, manifest) for revision in revisions]
 
 
-def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext) -> Revision:
+def _revision(
+    plan: FormatPlan, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext
+) -> Revision:
+    branch = context.branch
     uploads: dict[str, Path | bytes] = {path.name: path for path in shared}
-    listed: list[File] = list(manifest.shared)
-    keep = {file.path for file in pressed.kept} if branch == "main" else set()
+    listed = manifest.files(branch)
     for entry in manifest.published(branch):
-        listed += entry.artifact.files
         folder = pressed.folders.get(entry.variant)
-        for file in entry.artifact.files:
-            if folder is None:
-                keep.add(file.path)
-            else:
-                uploads[file.path] = folder / file.path
+        if folder is not None:
+            uploads |= {file.path: folder / file.path for file in entry.artifact.files}
     texts = {"README.md": render_card(manifest, context), MANIFEST_FILE: manifest.to_json()}
     for path, text in texts.items():
         content = text.encode()
         uploads[path] = content
         listed.append(File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
     uploads[SUMS_FILE] = sha256sums(listed).encode()
-    return Revision(branch, uploads, frozenset(keep))
+    return Revision(branch, uploads, manifest.gone(plan.published.manifests.get(branch), branch))
 
 
 def _tagged(revision: Revision, plan: FormatPlan, manifest: Manifest) -> Revision:

@@ -36,12 +36,12 @@ _HUB_OWN = {".gitattributes"}
 
 @dataclass(frozen=True)
 class Revision:
-    """What a branch shall hold: ``uploads`` maps path to a local file or to bytes, ``keep`` stays as it is. ``tag`` is
-    to keep what the branch holds now."""
+    """What becomes of a branch: ``uploads`` maps path to a local file or to bytes; ``remove`` goes, if it is there. All
+    else stays as it is, for it may be a person's. ``tag`` is to keep what the branch holds now."""
 
     branch: str
     uploads: Mapping[str, Path | bytes]
-    keep: frozenset[str] = frozenset()
+    remove: frozenset[str] = frozenset()
     tag: str | None = None
 
 
@@ -75,8 +75,8 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
     """Commits a revision and returns the branch's new head (the old one if nothing changed).
 
     ``heads`` are the branches as they were before the revision was composed; one that was not there starts from the
-    repo's first commit. Files on the branch that are neither uploaded nor kept are deleted in the same commit. Raises
-    :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub refuses.
+    repo's first commit. Raises :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub
+    refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
@@ -92,11 +92,13 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
         if revision.tag:
             api.create_tag(repo_id, tag=revision.tag, revision=parent, exist_ok=True)
         there = set(api.list_repo_files(repo_id, revision=parent))
-        wanted = set(revision.uploads) | revision.keep | _HUB_OWN
+        # A branch begins with what the repo's first commit holds: of a squashed history, all that main held.
+        begins = branch != "main" and branch not in heads
+        gone = there - set(revision.uploads) - _HUB_OWN if begins else there & revision.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(path, content) for path, content in revision.uploads.items()
         ]
-        operations += [CommitOperationDelete(path) for path in sorted(there - wanted)]
+        operations += [CommitOperationDelete(path) for path in sorted(gone)]
         try:
             commit = api.create_commit(
                 repo_id, operations, commit_message=message, revision=branch, parent_commit=parent

@@ -17,8 +17,8 @@ _WEIGHTS = (".gguf", ".safetensors")
 
 
 def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
-    """Of every commit on ``main``: each stored file is what its hash says, ``SHA256SUMS`` names exactly the files that
-    are there, the manifest exactly the weights, the card no other.
+    """Of every commit on ``main``, to which nobody but the press wrote: each stored file is what its hash says,
+    ``SHA256SUMS`` names exactly the files that are there, the manifest exactly the weights, the card no other.
 
     Returns the manifests, oldest first.
     """
@@ -38,7 +38,7 @@ def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
         assert sums == there
         manifest = parse_manifest(contents[tree[MANIFEST_FILE].sha256], repo_id)
         published = {file.path for entry in manifest.published("main") for file in entry.artifact.files}
-        listed = published | {file.path for file in manifest.shared}
+        listed = {file.path for file in manifest.files("main")}
         assert {path for path in there if path.endswith(_WEIGHTS)} == {
             path for path in listed if path.endswith(_WEIGHTS)
         }

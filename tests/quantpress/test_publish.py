@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.hf_api import GitCommitInfo
 
 from quantpress.localhub.server import running_hub
 from quantpress.publish import Outrun
@@ -52,3 +54,64 @@ def test_of_two_presses_that_begin_a_branch_the_later_one_is_outrun(branched: Ha
         branched.publish([other.model_copy(update={"seconds": 99.0})], "the slower one", published=seen)
     assert branched.titles(OTHER) == ["the faster one", "initial commit"]
     assert branched.titles() == ["the faster one", "main alone", "initial commit"]
+
+
+def add(press: HandPress, *paths: str, branch: str = "main") -> None:
+    """A person adds files of their own."""
+    operations = [CommitOperationAdd(path, b"mine") for path in paths]
+    press.api.create_commit(press.repo_id, operations, commit_message="mine", revision=branch)
+
+
+def test_a_variant_that_left_the_plan_goes_and_what_a_person_added_stays(press: HandPress) -> None:
+    q4, q8 = samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}).entries
+    press.publish([q4, q8], "one")
+    add(press, "notes.txt", "my-own.gguf")
+    press.publish([q8], "two", source=samples.source(sha="f" * 40))
+    assert press.files() == [
+        ".gitattributes",
+        "README.md",
+        "SHA256SUMS",
+        "SmolLM2-135M-Instruct-Q8_0.gguf",
+        "my-own.gguf",
+        "notes.txt",
+        "quantpress.json",
+    ]
+    assert [line.split("  ")[1] for line in press.text("SHA256SUMS").splitlines()] == [
+        "README.md",
+        "SmolLM2-135M-Instruct-Q8_0.gguf",
+        "quantpress.json",
+    ]
+
+
+def test_what_a_person_added_to_a_branch_stays(branched: HandPress) -> None:
+    _, other, _ = samples.gptq().entries
+    branched.publish([other], "one")
+    add(branched, "notes.txt", branch=OTHER)
+    fewer = other.artifact.model_copy(update={"files": other.artifact.files[1:]})
+    branched.publish([other.model_copy(update={"artifact": fewer})], "two")
+    assert branched.files(OTHER) == [
+        ".gitattributes", "README.md", "SHA256SUMS", "model.safetensors", "notes.txt", "quantpress.json",
+        "tokenizer.json",
+    ]  # fmt: skip
+
+
+class Squashed(HfApi):
+    """A Hub where the history of every repo was squashed: the newest commit is the first, too."""
+
+    def list_repo_commits(self, repo_id: str, **options: Any) -> list[GitCommitInfo]:
+        return super().list_repo_commits(repo_id, **options)[:1]
+
+
+def test_nothing_of_main_shows_on_a_branch_that_begins_after_the_history_was_squashed(branched: HandPress) -> None:
+    default, other, _ = samples.gptq().entries
+    branched.publish([default], "one")
+    add(branched, "notes.txt")
+    only_weights = other.artifact.model_copy(update={"files": other.artifact.files[1:2]})
+    api = Squashed(endpoint=branched.api.endpoint, token=branched.api.token)
+    HandPress(api, branched.folder, branched.repo_id).publish(
+        [other.model_copy(update={"artifact": only_weights})], "two"
+    )
+    assert branched.files(OTHER) == [
+        ".gitattributes", "README.md", "SHA256SUMS", "model.safetensors", "quantpress.json",
+    ]  # fmt: skip
+    assert {"config.json", "notes.txt", "tokenizer.json"} <= set(branched.files())

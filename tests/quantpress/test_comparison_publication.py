@@ -1,0 +1,47 @@
+"""The comparison's repository: what a person put there stays, and no comparison is replaced by an older one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from quantpress.comparison_publication import publish_comparison
+from quantpress.localhub.server import running_hub
+from tests.quantpress import samples
+from tests.quantpress.by_hand import HandPress
+
+REPO = "press/SmolLM2-135M-Instruct-quantized"
+
+
+@pytest.fixture
+def press(tmp_path: Path) -> Iterator[HandPress]:
+    with running_hub(tmp_path / "hub") as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write"))
+        yield HandPress(api, tmp_path, "press/SmolLM2-135M-Instruct-GGUF")
+
+
+def compare(press: HandPress) -> None:
+    publish_comparison(press.api, "press", samples.source(), False)
+
+
+def test_plots_go_with_what_they_compare_and_what_a_person_added_stays(press: HandPress) -> None:
+    q4, q8 = samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}).entries
+    press.publish([q4, q8], "two")
+    compare(press)
+    api = press.api
+    assert {"divergence.png", "perplexity.png"} <= set(api.list_repo_files(REPO))
+    api.create_commit(REPO, [CommitOperationAdd("notes.txt", b"mine")], commit_message="mine")
+    press.publish([q8], "one", source=samples.source(sha="f" * 40))
+    compare(press)
+    assert api.list_repo_files(REPO) == [
+        ".gitattributes",
+        "README.md",
+        "comparison.csv",
+        "comparison.html",
+        "comparison.json",
+        "made_from.json",
+        "notes.txt",
+    ]
