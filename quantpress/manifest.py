@@ -198,5 +198,5 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         place = ".".join(str(part) for part in first["loc"])
         raise QuantpressError(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
-            "remove the file from the repo to press it anew"
+            "rename or delete the repo to press it anew"
         ) from None

@@ -109,6 +109,7 @@ def plan_model(
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
         published = read_published(target_hub, repo_id)
         try:
+            published.require_ours("main")
             names = catalog.variants_of(line, format_name, source.config)
         except Refused as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
@@ -146,6 +147,7 @@ def plan_format(
     for name in names:
         try:
             variant = chosen.variant(name, source.config)
+            published.require_ours(variant.branch)
             require_device(variant, source, settings)
             version = chosen.version()
         except Refused as refusal:

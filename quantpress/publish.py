@@ -64,8 +64,11 @@ def publish_format(
     branch to commit sha.
 
     ``published`` is the repo as it was when the revisions were composed. What came since then is no parent for them:
-    :class:`Outrun` says to read and compose anew. Raises :class:`QuantpressError` when the Hub refuses.
+    :class:`Outrun` says to read and compose anew. Raises :class:`~quantpress.errors.Refused` before any commit where a
+    branch holds somebody else's weights, :class:`QuantpressError` when the Hub refuses.
     """
+    for each in revisions:
+        published.require_ours(each.branch)
     ensure_repo(api, published.repo_id, private)
     gate_like_source(api, published.repo_id, source)
     return {each.branch: publish(api, published.repo_id, each, published.heads, message) for each in revisions}

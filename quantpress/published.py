@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantpress.errors import Refused
 from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
 
@@ -13,13 +14,27 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
+#: What files with a model's weights end with, whoever made them.
+_WEIGHTS = (".gguf", ".ggml", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".tflite")
+
+
 @dataclass(frozen=True)
 class Published:
-    """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest."""
+    """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest; ``foreign`` are
+    the branches that hold weights and no manifest."""
 
     repo_id: str
     heads: dict[str, str]
     manifests: dict[str, Manifest]
+    foreign: frozenset[str] = frozenset()
+
+    def require_ours(self, branch: str) -> None:
+        """Raises :class:`Refused` for a branch whose weights somebody else put there: they would be replaced."""
+        if branch in self.foreign:
+            where, remedy = self.repo_id, "rename it or set another namespace"
+            if branch != "main":
+                where, remedy = f"branch {branch} of {self.repo_id}", "delete the branch or leave the variant out"
+            raise Refused(f"{where} was not made by quantpress (it holds weights and no {MANIFEST_FILE}): {remedy}")
 
     def entry(self, variant: str, branch: str) -> Entry | None:
         """A variant's entry, from the branch on which its files are.
@@ -69,6 +84,7 @@ def read_published(api: HfApi, repo_id: str) -> Published:
 
     heads: dict[str, str] = {}
     manifests: dict[str, Manifest] = {}
+    foreign: set[str] = set()
     with explained(api.endpoint, f"reading {repo_id}"):
         try:
             refs = api.list_repo_refs(repo_id)
@@ -79,6 +95,9 @@ def read_published(api: HfApi, repo_id: str) -> Published:
             try:
                 path = api.hf_hub_download(repo_id, MANIFEST_FILE, revision=branch.target_commit)
             except RemoteEntryNotFoundError:
+                paths = api.list_repo_files(repo_id, revision=branch.target_commit)
+                if any(path.lower().endswith(_WEIGHTS) for path in paths):
+                    foreign.add(branch.name)
                 continue
             manifests[branch.name] = parse_manifest(Path(path).read_bytes(), f"{repo_id}@{branch.name}")
-    return Published(repo_id, heads, manifests)
+    return Published(repo_id, heads, manifests, frozenset(foreign))

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.hf_api import GitCommitInfo
 
+from quantpress.errors import Refused
 from quantpress.localhub.server import running_hub
 from quantpress.publish import Outrun
 from tests.quantpress import samples
@@ -115,3 +116,11 @@ def test_nothing_of_main_shows_on_a_branch_that_begins_after_the_history_was_squ
         ".gitattributes", "README.md", "SHA256SUMS", "model.safetensors", "quantpress.json",
     ]  # fmt: skip
     assert {"config.json", "notes.txt", "tokenizer.json"} <= set(branched.files())
+
+
+def test_a_repo_that_somebody_else_made_while_the_press_worked_is_left_alone(press: HandPress) -> None:
+    press.api.create_repo(press.repo_id)
+    add(press, "SmolLM2-135M-Instruct-Q8_0.gguf", "README.md")
+    with pytest.raises(Refused, match=r"^press/SmolLM2-135M-Instruct-GGUF was not made by quantpress"):
+        press.publish(samples.gguf({"Q8_0": 8.51}).entries, "one")
+    assert press.titles() == ["mine", "initial commit"]
