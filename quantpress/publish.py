@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +94,7 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
         parent = heads.get(branch) or _begin(api, repo_id, branch)
         if revision.tag:
-            api.create_tag(repo_id, tag=revision.tag, revision=parent, exist_ok=True)
+            _tag(api, repo_id, revision.tag, parent)
         there = set(api.list_repo_files(repo_id, revision=parent))
         # A branch begins with what the repo's first commit holds: of a squashed history, all that main held.
         begins = branch != "main" and branch not in heads
@@ -116,6 +117,26 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
                 ) from None
             return own
     return commit.oid
+
+
+def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
+    """Makes a tag name the commit that is about to be replaced.
+
+    A press that made it before may have been killed or outrun, and another commit may have followed: then the tag moves
+    on to this one. It never moves back: whoever would do that read the branch too early, and their commit is refused.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+
+    try:
+        api.create_tag(repo_id, tag=tag, revision=commit)
+    except HfHubHTTPError as error:
+        if error.response is None or error.response.status_code != 409:
+            raise
+        named = next((each.target_commit for each in api.list_repo_refs(repo_id).tags if each.name == tag), None)
+        if named in [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit)[1:]]:
+            with suppress(RevisionNotFoundError):  # another press moves it, too
+                api.delete_tag(repo_id, tag=tag)
+            _tag(api, repo_id, tag, commit)
 
 
 def _made_already(api: HfApi, repo_id: str, revision: Revision, parent: str) -> str | None:

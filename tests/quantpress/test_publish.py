@@ -124,3 +124,39 @@ def test_a_repo_that_somebody_else_made_while_the_press_worked_is_left_alone(pre
     with pytest.raises(Refused, match=r"^press/SmolLM2-135M-Instruct-GGUF was not made by quantpress"):
         press.publish(samples.gguf({"Q8_0": 8.51}).entries, "one")
     assert press.titles() == ["mine", "initial commit"]
+
+
+def tagged(press: HandPress) -> dict[str, str]:
+    return {tag.name: tag.target_commit for tag in press.api.list_repo_refs(press.repo_id).tags}
+
+
+def test_a_tag_names_the_commit_that_was_replaced(press: HandPress) -> None:
+    q4, q8 = samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}).entries
+    moved = samples.source(sha="f" * 40)
+    press.publish([q4, q8], "one")
+    too_early = press.read()
+    # What a press leaves that was killed after it made the tag and before it committed.
+    press.api.create_tag(press.repo_id, tag="v1")
+    add(press, "notes.txt")
+    replaced = press.head()
+    press.publish([q8], "two", source=moved)
+    assert tagged(press) == {"v1": replaced}
+    with pytest.raises(Outrun):
+        press.publish([q4], "from what was read too early", published=too_early, source=moved)
+    assert tagged(press) == {"v1": replaced}
+    press.publish([q4], "three", source=moved)
+    assert tagged(press) == {"v1": replaced}
+
+
+def test_a_press_that_is_outrun_leaves_no_tag_in_the_way(branched: HandPress) -> None:
+    _, other, _ = samples.gptq().entries
+    moved = samples.source(sha="f" * 40)
+    branched.publish([other], "one")
+    too_early = branched.read()
+    add(branched, "notes.txt", branch=OTHER)
+    with pytest.raises(Outrun):
+        branched.publish([other], "outrun", published=too_early, source=moved)
+    assert tagged(branched) == {f"v1-{OTHER}": too_early.heads[OTHER]}
+    replaced = {branch: branched.head(branch) for branch in ("main", OTHER)}
+    branched.publish([other], "two", source=moved)
+    assert tagged(branched) == {"v1": replaced["main"], f"v1-{OTHER}": replaced[OTHER]}
