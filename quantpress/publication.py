@@ -133,10 +133,15 @@ def _standing(plan: FormatPlan, source: SourceRecord) -> list[Entry]:
 def compose_revisions(
     plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
 ) -> list[Revision]:
-    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there."""
-    names = sorted({entry.branch for entry in pressed.entries} - {"main"})
+    """What becomes of each branch; branches before ``main``, so that ``main`` never lists what is not there.
+
+    No branch begins without files: what was withheld and never published stands on ``main`` alone. A branch that is
+    there already follows, or its own manifest would go on to say that the variant is published.
+    """
+    there = plan.published.manifests
+    names = {entry.branch for entry in pressed.entries if entry.status == "published" or entry.branch in there}
     revisions = []
-    for name in names:
+    for name in sorted(names - {"main"}):
         own = manifest.model_copy(
             update={"entries": [entry for entry in manifest.entries if entry.branch == name], "shared": []}
         )

@@ -40,8 +40,8 @@ class Published:
         """A variant's entry, from the branch on which its files are.
 
         An entry of ``main`` for a variant on another branch is not trusted: the branch's own manifest was
-        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, and
-        so may a retracted one.
+        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, unless
+        it was published before: then its branch is there and says so too, as it does of a retracted one.
         """
         own = self.manifests.get(branch)
         found = own.entry(variant) if own else None

@@ -12,6 +12,7 @@ from huggingface_hub.hf_api import GitCommitInfo
 
 from quantpress.errors import Refused
 from quantpress.localhub.server import running_hub
+from quantpress.manifest import Entry, Verdict
 from quantpress.publish import Outrun
 from tests.quantpress import samples
 from tests.quantpress.by_hand import HandPress
@@ -160,3 +161,35 @@ def test_a_press_that_is_outrun_leaves_no_tag_in_the_way(branched: HandPress) ->
     replaced = {branch: branched.head(branch) for branch in ("main", OTHER)}
     branched.publish([other], "two", source=moved)
     assert tagged(branched) == {"v1": replaced["main"], f"v1-{OTHER}": replaced[OTHER]}
+
+
+def withheld(entry: Entry) -> Entry:
+    return entry.model_copy(update={"status": "withheld", "verdict": Verdict(passed=False, reasons=["too far"])})
+
+
+def test_no_branch_begins_for_a_variant_that_is_withheld(branched: HandPress) -> None:
+    default, other, _ = samples.gptq().entries
+    branched.publish([default, withheld(other)], "one")
+    found = branched.read()
+    assert list(found.heads) == ["main"]
+    assert [(entry.variant, entry.status) for entry in found.manifests["main"].entries] == [
+        ("gptq-4bit-64g-actorder_True", "published"),
+        (OTHER, "withheld"),
+    ]
+    entry = found.entry(OTHER, OTHER)
+    assert entry is not None and entry.status == "withheld"
+    branched.publish([other], "its gate lets it through now")
+    assert list(branched.read().heads) == ["main", OTHER]
+    assert "model.safetensors" in branched.files(OTHER)
+
+
+def test_a_published_variant_that_is_withheld_leaves_its_branch(branched: HandPress) -> None:
+    default, other, _ = samples.gptq().entries
+    branched.publish([default, other], "one")
+    branched.publish([withheld(other)], "two")
+    assert branched.files(OTHER) == [".gitattributes", "README.md", "SHA256SUMS", "quantpress.json"]
+    for branch in ("main", OTHER):
+        entry = branched.manifest(branch).entry(OTHER)
+        assert entry is not None and entry.status == "withheld"
+    assert "too far" in branched.text("README.md", OTHER)
+    assert "model.safetensors" in branched.files()
