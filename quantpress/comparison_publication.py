@@ -37,8 +37,9 @@ def publish_comparison(api: HfApi, namespace: str, source: SourceRecord, private
     """
     repo_id = open_comparison(api, namespace, source, private)
     for _ in range(_ATTEMPTS):
-        manifests = read_manifests(api, namespace, source.repo)
+        # Heads before manifests: a comparison that another press commits in between may be made of newer ones.
         heads = ensure_repo(api, repo_id, private)
+        manifests = read_manifests(api, namespace, source.repo)
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
             revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder))
             try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from quantpress import comparison_publication
 from quantpress.comparison_publication import publish_comparison
+from quantpress.comparison_report import read_manifests
 from quantpress.localhub.server import running_hub
+from quantpress.manifest import Manifest
 from tests.quantpress import samples
 from tests.quantpress.by_hand import HandPress
 
@@ -45,3 +49,24 @@ def test_plots_go_with_what_they_compare_and_what_a_person_added_stays(press: Ha
         "made_from.json",
         "notes.txt",
     ]
+
+
+def test_a_slower_press_does_not_replace_a_newer_comparison(press: HandPress, monkeypatch: pytest.MonkeyPatch) -> None:
+    q4, q8 = samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}).entries
+    press.publish([q4], "one")
+    compare(press)
+
+    def slowly(api: HfApi, namespace: str, model: str) -> dict[str, Manifest]:
+        """Reads the manifests, and then another press publishes more and compares it."""
+        monkeypatch.undo()
+        found = read_manifests(api, namespace, model)
+        press.publish([q8], "two")
+        compare(press)
+        return found
+
+    monkeypatch.setattr(comparison_publication, "read_manifests", slowly)
+    compare(press)
+    path = press.api.hf_hub_download(REPO, "comparison.json", revision=press.api.model_info(REPO).sha)
+    compared = json.loads(Path(path).read_text())["variants"]
+    assert [row["variant"] for row in compared] == ["Q4_K_M", "Q8_0"]
+    assert len(press.api.list_repo_commits(REPO)) == 3
