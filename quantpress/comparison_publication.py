@@ -14,6 +14,7 @@ from quantpress.errors import QuantpressError
 from quantpress.gating import gate_like_source
 from quantpress.manifest import SourceRecord
 from quantpress.publish import Outrun, ensure_repo, publish
+from quantpress.published import read_published
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -23,8 +24,13 @@ _ATTEMPTS = 10
 
 
 def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str:
-    """Sees to it that the repository of a model's comparison exists, gated as the source is; returns its id."""
+    """Sees to it that the repository of a model's comparison exists, gated as the source is; returns its id.
+
+    Raises :class:`~quantpress.errors.Refused` where there is a repository with weights in its place: a comparison has
+    none.
+    """
     repo_id = comparison_repo(namespace, model_name(source.repo))
+    read_published(api, repo_id).require_ours("main")
     ensure_repo(api, repo_id, private)
     gate_like_source(api, repo_id, source)
     return repo_id

@@ -128,6 +128,10 @@ def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], ta
     reason = why_outdated(target_hub, repo_id, manifests)
     if reason is None:
         return None
+    try:
+        read_published(target_hub, repo_id).require_ours("main")
+    except Refused as refusal:
+        return _blocked(model, "", "", repo_id, refusal)
     return Step(model=model, format="", variant="", repo_id=repo_id, action="compare", reason=reason)
 
 

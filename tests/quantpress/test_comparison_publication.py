@@ -12,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from quantpress import comparison_publication
 from quantpress.comparison_publication import publish_comparison
 from quantpress.comparison_report import read_manifests
+from quantpress.errors import Refused
 from quantpress.localhub.server import running_hub
 from quantpress.manifest import Manifest
 from tests.quantpress import samples
@@ -70,3 +71,13 @@ def test_a_slower_press_does_not_replace_a_newer_comparison(press: HandPress, mo
     compared = json.loads(Path(path).read_text())["variants"]
     assert [row["variant"] for row in compared] == ["Q4_K_M", "Q8_0"]
     assert len(press.api.list_repo_commits(REPO)) == 3
+
+
+def test_a_repo_that_somebody_else_made_is_left_alone(press: HandPress) -> None:
+    press.publish(samples.gguf({"Q8_0": 8.51}).entries, "one")
+    press.api.create_repo(REPO)
+    mine = [CommitOperationAdd(path, b"mine") for path in ("README.md", "model.safetensors")]
+    press.api.create_commit(REPO, mine, commit_message="mine")
+    with pytest.raises(Refused, match=f"^{REPO} was not made by quantpress"):
+        compare(press)
+    assert [commit.title for commit in press.api.list_repo_commits(REPO)] == ["mine", "initial commit"]

@@ -168,6 +168,14 @@ def test_a_comparison_that_is_older_than_what_it_compares_is_made_anew(press: Pr
         found = compared()
         assert found is not None and found[:3] == (True, "compare", repo_id)
         assert found[3].endswith(reason)
+    press.put(repo_id, {"made_from.json": b"{}", "model.safetensors": b"by hand"})
+    assert compared() == (
+        False,
+        "block",
+        repo_id,
+        f"blocked: {repo_id} was not made by quantpress (it holds weights and no quantpress.json): "
+        "rename it or set another namespace",
+    )
     press.api.delete_repo(repo_id)
     assert compared() == (True, "compare", repo_id, "its formats are not compared yet")
 
