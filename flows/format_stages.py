@@ -18,14 +18,12 @@ from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
-from quantpress.gating import gate_like_source
 from quantpress.hub import source_hub, target_hub
 from quantpress.loading import Loader
 from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
-from quantpress.publish import Outrun, Revision, ensure_repo
-from quantpress.publish import publish as commit
+from quantpress.publish import Outrun, Revision, publish_format
 from quantpress.published import read_published
 from quantpress.refresh import fetch_published, retrieve_costly
 from quantpress.refresh import refresh as renew_metadata
@@ -168,14 +166,9 @@ def published_now(plan: FormatPlan, settings: Settings) -> FormatPlan:
 @stage("{composed.plan.format}: publish {composed.plan.repo_id}")
 def publish(composed: Composed, source: Source, settings: Settings) -> dict[str, str] | None:
     """Commits each branch; returns branch to commit sha, or None where another press was faster."""
-    api, plan = target_hub(settings), composed.plan
-    heads = {**ensure_repo(api, plan.repo_id, settings.private), **plan.published.heads}
-    gate_like_source(api, plan.repo_id, source.record)
+    api, published = target_hub(settings), composed.plan.published
     try:
-        return {
-            revision.branch: commit(api, plan.repo_id, revision, heads, composed.message)
-            for revision in composed.revisions
-        }
+        return publish_format(api, published, composed.revisions, source.record, settings.private, composed.message)
     except Outrun as error:
         get_run_logger().warning("%s", error)
         return None

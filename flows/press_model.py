@@ -7,6 +7,7 @@ A format that fails leaves the others alone.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -22,6 +23,7 @@ from quantpress import press
 from quantpress.catalog_file import load_catalog
 from quantpress.collection import keep_collection
 from quantpress.comparison_publication import gate_comparison, open_comparison, publish_comparison
+from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.hub import explained, source_hub, target_hub
 from quantpress.plan import FormatPlan, ModelPlan
@@ -87,9 +89,11 @@ def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str
     Returns them. A Hub without collections has nothing to be kept.
     """
     hub = target_hub(settings)
-    comparison = open_comparison(hub, settings.namespace, source.record, settings.private)
+    there = []
+    with suppress(Refused):  # the comparison's own stage says so
+        there.append(open_comparison(hub, settings.namespace, source.record, settings.private))
     with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
-        there = [comparison, *(repo_id for repo_id in repo_ids if hub.repo_exists(repo_id))]
+        there += [repo_id for repo_id in repo_ids if hub.repo_exists(repo_id)]
     keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
     return there
 

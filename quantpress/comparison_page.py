@@ -81,7 +81,8 @@ def compose_comparison(
         STATE_FILE: state_of(manifests, collected).to_json(),
     }
     uploads: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
-    return Revision("main", uploads | {plot.name: plot for plot in plots})
+    drawn = {plot.name: plot for plot in plots}
+    return Revision("main", uploads | drawn, frozenset(_PLOTS) - set(drawn))
 
 
 def draw(manifests: Mapping[str, Manifest], folder: Path) -> list[Path]:

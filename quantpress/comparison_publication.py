@@ -15,6 +15,7 @@ from quantpress.errors import QuantpressError, Unreadable
 from quantpress.gating import gate_like_source
 from quantpress.manifest import SourceRecord
 from quantpress.publish import Outrun, ensure_repo, publish
+from quantpress.published import read_published
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -24,8 +25,13 @@ _ATTEMPTS = 10
 
 
 def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str:
-    """Sees to it that the repository of a model's comparison exists, gated as the source is; returns its id."""
+    """Sees to it that the repository of a model's comparison exists, gated as the source is; returns its id.
+
+    Raises :class:`~quantpress.errors.Refused` where there is a repository with weights in its place: a comparison has
+    none.
+    """
     repo_id = comparison_repo(namespace, model_name(source.repo))
+    read_published(api, repo_id).require_ours("main")
     ensure_repo(api, repo_id, private)
     gate_like_source(api, repo_id, source)
     return repo_id
@@ -57,8 +63,9 @@ def publish_comparison(
     """
     repo_id = open_comparison(api, namespace, source, private)
     for _ in range(_ATTEMPTS):
-        manifests = read_manifests(api, namespace, source.repo)
+        # Heads before manifests: a comparison that another press commits in between may be made of newer ones.
         heads = ensure_repo(api, repo_id, private)
+        manifests = read_manifests(api, namespace, source.repo)
         held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
             revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder), held)

@@ -179,6 +179,15 @@ class Manifest(_Record):
         """Published entries, of one branch or of all."""
         return [entry for entry in self.entries if entry.status == "published" and branch in (None, entry.branch)]
 
+    def files(self, branch: str) -> list[File]:
+        """What is on a branch beside card, manifest and sums: the files of its published variants, and the shared."""
+        return [*self.shared, *(file for entry in self.published(branch) for file in entry.artifact.files)]
+
+    def gone(self, before: Manifest | None, branch: str) -> frozenset[str]:
+        """Paths that ``before``, the manifest that this one replaces on a branch, listed and this one does not."""
+        old = before.files(branch) if before else []
+        return frozenset(file.path for file in old) - {file.path for file in self.files(branch)}
+
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
 
@@ -192,5 +201,5 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         place = ".".join(str(part) for part in first["loc"])
         raise Unreadable(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
-            "remove the file from the repo to press it anew"
+            "rename or delete the repo to press it anew"
         ) from None

@@ -131,7 +131,7 @@ class ModelPlan:
     gates: Mapping[str, GateLine]
     formats: tuple[FormatPlan, ...]
     other_steps: tuple[Step, ...]
-    #: The step for a comparison of the model's formats that is older than what it compares.
+    #: The step for a comparison of the model's formats that is older than what it compares, or blocked.
     comparison: Step | None = None
     #: Bytes that the model may upload of the run's upload budget, if there is one.
     upload: int | None = None
@@ -189,4 +189,5 @@ class ModelPlan:
 
     @property
     def has_work(self) -> bool:
-        return self.comparison is not None or any(each.has_work for each in self.formats)
+        outdated = self.comparison is not None and self.comparison.action == "compare"
+        return outdated or any(each.has_work for each in self.formats)

@@ -122,6 +122,7 @@ def plan_model(
             plans.append(FormatPlan(format_name, Published(repo_id, {}, {}), (), (step,)))
             continue
         try:
+            published.require_ours("main")
             names = catalog.variants_of(line, format_name, source.config)
         except Refused as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
@@ -141,6 +142,10 @@ def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], ta
     reason = why_outdated(target_hub, repo_id, manifests)
     if reason is None:
         return None
+    try:
+        read_published(target_hub, repo_id).require_ours("main")
+    except Refused as refusal:
+        return _blocked(model, "", "", repo_id, refusal)
     return Step(model=model, format="", variant="", repo_id=repo_id, action="compare", reason=reason)
 
 
@@ -160,6 +165,7 @@ def plan_format(
     for name in names:
         try:
             variant = chosen.variant(name, source.config)
+            published.require_ours(variant.branch)
             require_device(variant, source, settings)
             version = chosen.version()
         except Refused as refusal:

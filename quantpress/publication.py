@@ -154,14 +154,17 @@ def _verifications(pressed: Pressed) -> dict[str, dict[str, object]]:
 def compose_revisions(
     plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
 ) -> list[Revision]:
-    """What each branch shall hold; branches before ``main``, so that ``main`` never lists what is not there.
+    """What becomes of each branch; branches before ``main``, so that ``main`` never lists what is not there.
 
-    What was found of a variant goes on record on its own branch too, for that is what the next plan believes.
+    No branch begins without files: what was withheld and never published stands on ``main`` alone. A branch that is
+    there already follows, or its own manifest would go on to say that the variant is published. What was found of a
+    variant goes on record on its own branch too, for that is what the next plan believes.
     """
-    told = [entry for entry in manifest.published() if entry.variant in _verifications(pressed)]
-    names = sorted({entry.branch for entry in [*pressed.entries, *told]} - {"main"})
+    told = {entry.branch for entry in manifest.published() if entry.variant in _verifications(pressed)}
+    there = plan.published.manifests
+    names = {entry.branch for entry in pressed.entries if entry.status == "published" or entry.branch in there} | told
     revisions = []
-    for name in names:
+    for name in sorted(names - {"main"}):
         own = manifest.model_copy(
             update={
                 "entries": [entry for entry in manifest.entries if entry.branch == name],
@@ -169,30 +172,28 @@ def compose_revisions(
                 "earlier": _earlier(plan, name, manifest.source),
             }
         )
-        revisions.append(_revision(name, own, pressed, [], context.model_copy(update={"branch": name})))
-    revisions.append(_revision("main", manifest, pressed, [*pressed.shared, *plots], context))
+        revisions.append(_revision(plan, own, pressed, [], context.model_copy(update={"branch": name})))
+    revisions.append(_revision(plan, manifest, pressed, [*pressed.shared, *plots], context))
     return [_tagged(revision, plan, manifest.source) for revision in revisions]
 
 
-def _revision(branch: str, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext) -> Revision:
+def _revision(
+    plan: FormatPlan, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext
+) -> Revision:
+    branch = context.branch
     uploads: dict[str, Path | bytes] = {path.name: path for path in shared}
-    listed: list[File] = list(manifest.shared)
-    keep = {file.path for file in pressed.kept} if branch == "main" else set()
+    listed = manifest.files(branch)
     for entry in manifest.published(branch):
-        listed += entry.artifact.files
         folder = pressed.folders.get(entry.variant)
-        for file in entry.artifact.files:
-            if folder is None:
-                keep.add(file.path)
-            else:
-                uploads[file.path] = folder / file.path
+        if folder is not None:
+            uploads |= {file.path: folder / file.path for file in entry.artifact.files}
     texts = {"README.md": render_card(manifest, context), MANIFEST_FILE: manifest.to_json()}
     for path, text in texts.items():
         content = text.encode()
         uploads[path] = content
         listed.append(File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
     uploads[SUMS_FILE] = sha256sums(listed).encode()
-    return Revision(branch, uploads, frozenset(keep))
+    return Revision(branch, uploads, manifest.gone(plan.published.manifests.get(branch), branch))
 
 
 def _tagged(revision: Revision, plan: FormatPlan, source: SourceRecord) -> Revision:

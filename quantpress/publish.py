@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
+from quantpress.gating import gate_like_source
 from quantpress.hub import explained
+from quantpress.manifest import SourceRecord
+from quantpress.published import Published
 from quantpress.quota import FILES_A_COMMIT
 from quantpress.sums import SUMS_FILE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
 
 _log = logging.getLogger(__name__)
 
@@ -34,12 +37,12 @@ _HUB_OWN = {".gitattributes"}
 
 @dataclass(frozen=True)
 class Revision:
-    """What a branch shall hold: ``uploads`` maps path to a local file or to bytes, ``keep`` stays as it is. ``tag`` is
-    to keep what the branch holds now."""
+    """What becomes of a branch: ``uploads`` maps path to a local file or to bytes; ``remove`` goes, if it is there. All
+    else stays as it is, for it may be a person's. ``tag`` is to keep what the branch holds now."""
 
     branch: str
     uploads: Mapping[str, Path | bytes]
-    keep: frozenset[str] = frozenset()
+    remove: frozenset[str] = frozenset()
     tag: str | None = None
 
 
@@ -50,12 +53,29 @@ def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
         return {branch.name: branch.target_commit for branch in api.list_repo_refs(repo_id).branches}
 
 
+def publish_format(
+    api: HfApi, published: Published, revisions: list[Revision], source: SourceRecord, private: bool, message: str
+) -> dict[str, str]:
+    """Commits each branch of a format's repo, which is made if there is none, and gated as the source is; returns
+    branch to commit sha.
+
+    ``published`` is the repo as it was when the revisions were composed. What came since then is no parent for them:
+    :class:`Outrun` says to read and compose anew. Raises :class:`~quantpress.errors.Refused` before any commit where a
+    branch holds somebody else's weights, :class:`QuantpressError` when the Hub refuses.
+    """
+    for each in revisions:
+        published.require_ours(each.branch)
+    ensure_repo(api, published.repo_id, private)
+    gate_like_source(api, published.repo_id, source)
+    return {each.branch: publish(api, published.repo_id, each, published.heads, message) for each in revisions}
+
+
 def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, str], message: str) -> str:
     """Commits a revision and returns the branch's new head (the old one if nothing changed).
 
-    ``heads`` are the branches as they were when the plan was made; a new branch starts from the repo's first
-    commit. Files on the branch that are neither uploaded nor kept are deleted in the same commit. Raises
-    :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub refuses.
+    ``heads`` are the branches as they were before the revision was composed; one that was not there starts from the
+    repo's first commit. Raises :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub
+    refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
@@ -67,15 +87,17 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
             *(repo_id, branch, len(revision.uploads), FILES_A_COMMIT),
         )
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
-        parent = heads.get(branch) or _new_branch(api, repo_id, branch)
+        parent = heads.get(branch) or _begin(api, repo_id, branch)
         if revision.tag:
-            api.create_tag(repo_id, tag=revision.tag, revision=parent, exist_ok=True)
+            _tag(api, repo_id, revision.tag, parent)
         there = set(api.list_repo_files(repo_id, revision=parent))
-        wanted = set(revision.uploads) | revision.keep | _HUB_OWN
+        # A branch begins with what the repo's first commit holds: of a squashed history, all that main held.
+        begins = branch != "main" and branch not in heads
+        gone = there - set(revision.uploads) - _HUB_OWN if begins else there & revision.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(path, content) for path, content in revision.uploads.items()
         ]
-        operations += [CommitOperationDelete(path) for path in sorted(there - wanted)]
+        operations += [CommitOperationDelete(path) for path in sorted(gone)]
         try:
             commit = api.create_commit(
                 repo_id, operations, commit_message=message, revision=branch, parent_commit=parent
@@ -92,6 +114,26 @@ def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, st
     return commit.oid
 
 
+def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
+    """Makes a tag name the commit that is about to be replaced.
+
+    A press that made it before may have been killed or outrun, and another commit may have followed: then the tag moves
+    on to this one. It never moves back: whoever would do that read the branch too early, and their commit is refused.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+
+    try:
+        api.create_tag(repo_id, tag=tag, revision=commit)
+    except HfHubHTTPError as error:
+        if error.response is None or error.response.status_code != 409:
+            raise
+        named = next((each.target_commit for each in api.list_repo_refs(repo_id).tags if each.name == tag), None)
+        if named in [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit)[1:]]:
+            with suppress(RevisionNotFoundError):  # another press moves it, too
+                api.delete_tag(repo_id, tag=tag)
+            _tag(api, repo_id, tag, commit)
+
+
 def _made_already(api: HfApi, repo_id: str, revision: Revision, parent: str) -> str | None:
     """The commit that this very revision became when the Hub's answer to it was lost: the one on top of ``parent``, if
     its sums are the revision's, which name the hash of every file."""
@@ -106,8 +148,13 @@ def _made_already(api: HfApi, repo_id: str, revision: Revision, parent: str) -> 
     return child if found == revision.uploads[SUMS_FILE] else None
 
 
-def _new_branch(api: HfApi, repo_id: str, branch: str) -> str:
-    """Starts a branch at the repo's first commit, so that nothing of ``main`` shows on it."""
+def _begin(api: HfApi, repo_id: str, branch: str) -> str:
+    """Starts a branch at the repo's first commit, so that nothing of ``main`` shows on it, and returns that commit.
+
+    It is the only parent for what was composed when the branch was not there: of two presses that begin the same
+    branch, and ``main`` of a new repo, the Hub refuses the later one.
+    """
     first = api.list_repo_commits(repo_id)[-1].commit_id
-    api.create_branch(repo_id, branch=branch, revision=first, exist_ok=True)
+    if branch != "main":
+        api.create_branch(repo_id, branch=branch, revision=first, exist_ok=True)
     return first

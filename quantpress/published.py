@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantpress.errors import Unreadable
+from quantpress.errors import Refused, Unreadable
 from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
 
@@ -14,20 +14,34 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
+#: What files with a model's weights end with, whoever made them.
+_WEIGHTS = (".gguf", ".ggml", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".tflite")
+
+
 @dataclass(frozen=True)
 class Published:
-    """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest."""
+    """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest; ``foreign`` are
+    the branches that hold weights and no manifest."""
 
     repo_id: str
     heads: dict[str, str]
     manifests: dict[str, Manifest]
+    foreign: frozenset[str] = frozenset()
+
+    def require_ours(self, branch: str) -> None:
+        """Raises :class:`Refused` for a branch whose weights somebody else put there: they would be replaced."""
+        if branch in self.foreign:
+            where, remedy = self.repo_id, "rename it or set another namespace"
+            if branch != "main":
+                where, remedy = f"branch {branch} of {self.repo_id}", "delete the branch or leave the variant out"
+            raise Refused(f"{where} was not made by quantpress (it holds weights and no {MANIFEST_FILE}): {remedy}")
 
     def entry(self, variant: str, branch: str) -> Entry | None:
         """A variant's entry, from the branch on which its files are.
 
         An entry of ``main`` for a variant on another branch is not trusted: the branch's own manifest was
-        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, and
-        so may a retracted one.
+        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, unless
+        it was published before: then its branch is there and says so too, as it does of a retracted one.
         """
         own = self.manifests.get(branch)
         found = own.entry(variant) if own else None
@@ -91,7 +105,14 @@ def read_published(api: HfApi, repo_id: str) -> Published:
             return Published(repo_id, {}, {})
     heads = {branch.name: branch.target_commit for branch in refs.branches}
     found = {name: read_manifest(api, repo_id, commit, f"{repo_id}@{name}") for name, commit in heads.items()}
-    return Published(repo_id, heads, {name: manifest for name, manifest in found.items() if manifest is not None})
+    manifests = {name: manifest for name, manifest in found.items() if manifest is not None}
+    foreign = [name for name in heads.keys() - manifests if _holds_weights(api, repo_id, heads[name])]
+    return Published(repo_id, heads, manifests, frozenset(foreign))
+
+
+def _holds_weights(api: HfApi, repo_id: str, revision: str) -> bool:
+    with explained(api.endpoint, f"listing {repo_id}"):
+        return any(path.lower().endswith(_WEIGHTS) for path in api.list_repo_files(repo_id, revision=revision))
 
 
 def read_manifest(api: HfApi, repo_id: str, revision: str, where: str) -> Manifest | None:

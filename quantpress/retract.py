@@ -23,7 +23,6 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
-from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest
 from quantpress.press import describe
 from quantpress.publish import Outrun, Revision, publish
@@ -112,11 +111,8 @@ def _commit(api: HfApi, published: Published, branch: str, variant: str, reason:
         manifest = withdrawn(before, variant, reason)
         plots = draw_plots(manifest, Path(folder)) if branch == "main" else []
         manifest = _with_plots(manifest, plots)
-        with explained(api.endpoint, f"reading {published.repo_id}@{branch}"):
-            there = set(api.list_repo_files(published.repo_id, revision=published.heads[branch]))
-        gone = _files(before, branch) - _files(manifest, branch) | set(_PLOTS)
         card = render_card(manifest, context.model_copy(update={"branch": branch}))
-        revision = _revision(branch, manifest, card, plots, frozenset(there - gone))
+        revision = _revision(branch, manifest, card, plots, manifest.gone(before, branch))
         return publish(api, published.repo_id, revision, published.heads, f"Retract {variant}: {reason}")
 
 
@@ -137,17 +133,13 @@ def _with_plots(manifest: Manifest, plots: list[Path]) -> Manifest:
     return manifest.model_copy(update={"shared": [*others, *map(describe, plots)]})
 
 
-def _files(manifest: Manifest, branch: str) -> set[str]:
-    return {file.path for entry in manifest.published(branch) for file in entry.artifact.files}
-
-
-def _revision(branch: str, manifest: Manifest, card: str, plots: list[Path], keep: frozenset[str]) -> Revision:
+def _revision(branch: str, manifest: Manifest, card: str, plots: list[Path], gone: frozenset[str]) -> Revision:
     texts = {"README.md": card.encode(), MANIFEST_FILE: manifest.to_json().encode()}
-    listed = [*manifest.shared, *(file for entry in manifest.published(branch) for file in entry.artifact.files)]
+    listed = manifest.files(branch)
     listed += [File(path=path, size=len(text), sha256=hashlib.sha256(text).hexdigest()) for path, text in texts.items()]
     uploads: Mapping[str, Path | bytes] = {
         **{path.name: path for path in plots},
         **texts,
         SUMS_FILE: sha256sums(listed).encode(),
     }
-    return Revision(branch, uploads, keep)
+    return Revision(branch, uploads, gone)

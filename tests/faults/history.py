@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from quantpress.localhub import history
 from quantpress.localhub.database import reading
@@ -14,18 +16,30 @@ from quantpress.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from quantpress.sums import SUMS_FILE
 
 _WEIGHTS = (".gguf", ".safetensors")
+_NAME_OF_WEIGHTS = re.compile(r"[\w.-]+\.(?:gguf|safetensors)\b")
+#: Names the source's files, not this repo's (``templates/base.md.jinja``).
+_WHAT_MOVED = re.compile(r"The source has moved since\..*?To check a download", re.DOTALL)
 
 
 def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
-    """Of every commit on ``main``: each stored file is what its hash says, ``SHA256SUMS`` names exactly the files that
-    are there, the manifest exactly the weights, the card no other.
+    """Of every commit on every branch, to which nobody but the press wrote: each stored file is what its hash says,
+    ``SHA256SUMS`` names exactly the files that are there, the manifest exactly the weights, and the card all of
+    them that are a variant's and none that is not there.
 
-    Returns the manifests, oldest first.
+    Returns the manifests of ``main``, oldest first.
     """
     with reading(root) as db:
         repo = get_repo(db, repo_id)
-        head = history.resolve(db, repo, "main").oid
-        trees = [history.read_tree(db, commit.tree) for commit in reversed(history.log(db, repo, head))]
+        branches = {
+            ref.name: [history.read_tree(db, commit.tree) for commit in reversed(history.log(db, repo, ref.target))]
+            for ref in history.list_refs(db, repo)
+            if ref.kind == "branch"
+        }
+    manifests = {branch: _manifests_of_whole(root, repo_id, branch, trees) for branch, trees in branches.items()}
+    return manifests["main"]
+
+
+def _manifests_of_whole(root: Path, repo_id: str, branch: str, trees: list[dict[str, Entry]]) -> list[Manifest]:
     contents = {entry.sha256: _stored(root, entry) for tree in trees for entry in tree.values()}
     manifests = []
     for tree in trees:
@@ -37,15 +51,22 @@ def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
         there = {path: entry.sha256 for path, entry in tree.items() if path not in {".gitattributes", SUMS_FILE}}
         assert sums == there
         manifest = parse_manifest(contents[tree[MANIFEST_FILE].sha256], repo_id)
-        published = {file.path for entry in manifest.published("main") for file in entry.artifact.files}
-        listed = published | {file.path for file in manifest.shared}
-        assert {path for path in there if path.endswith(_WEIGHTS)} == {
-            path for path in listed if path.endswith(_WEIGHTS)
-        }
+        published = {file.path for entry in manifest.published(branch) for file in entry.artifact.files}
+        listed = {file.path for file in manifest.files(branch)}
+        weights = {path for path in there if path.endswith(_WEIGHTS)}
+        assert weights == {path for path in listed if path.endswith(_WEIGHTS)}
         card = contents[tree["README.md"].sha256].decode()
         assert all(path in card for path in published)
+        invented = weights_named_on(card) - weights
+        assert not invented, f"{repo_id}@{branch}: the card names {sorted(invented)}"
         manifests.append(manifest)
     return manifests
+
+
+def weights_named_on(card: str) -> set[str]:
+    """The files with weights that a card names as the repo's: in links, commands and hashes."""
+    plain = unquote(_WHAT_MOVED.sub("", card).replace("\\", ""))  # Markdown puts a backslash before underscores
+    return set(_NAME_OF_WEIGHTS.findall(plain))
 
 
 def _stored(root: Path, entry: Entry) -> bytes:

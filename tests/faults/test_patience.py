@@ -108,6 +108,20 @@ def test_anothers_commit_is_not_taken_for_the_one_whose_answer_was_lost(
     assert [commit.title for commit in api.list_repo_commits(repo)] == ["theirs", "initial commit"]
 
 
+@pytest.mark.parametrize("branch", ["main", "4bit"])
+def test_the_first_commit_of_a_branch_is_ones_own_though_its_answer_was_lost(
+    repo: str, api: HfApi, line: Line, branch: str
+) -> None:
+    ensure_repo(api, repo, False)
+    line.decide = once((of_kind("commit"), Fault.LOSE_ANSWER))
+    begun = Revision(branch, {MANIFEST_FILE: b"{}", SUMS_FILE: b"sums"})
+    head = publish(api, repo, begun, heads={}, message="one")
+    assert line.faults() == [Fault.LOSE_ANSWER]
+    commits = api.list_repo_commits(repo, revision=branch)
+    assert [commit.title for commit in commits] == ["one", "initial commit"]
+    assert commits[0].commit_id == head
+
+
 def test_branches_and_repos_are_made_once(repo: str, api: HfApi, line: Line) -> None:
     line.decide = once(*[(lambda request: request.method == "POST", Fault.LOSE_ANSWER)] * 2)
     api.create_repo(repo, exist_ok=True)

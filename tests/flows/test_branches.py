@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from quantpress.manifest import parse_manifest
+from tests.faults.history import assert_every_revision_was_whole
 from tests.flows.operating import Operator
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,10 @@ def test_a_variant_is_published_on_its_branch(operator: Operator, tiny_model: Pa
     }
     assert weights["main"] != weights[OTHER]
     assert {step["reason"] for step in operator.plan()} == {"up to date"}
+
+
+def test_every_revision_of_each_branch_was_whole(operator: Operator) -> None:
+    assert len(assert_every_revision_was_whole(operator.hub.root, REPO)) == len(operator.commits(REPO)) - 1
 
 
 def test_each_branch_verifies(operator: Operator) -> None:

@@ -173,6 +173,14 @@ def test_a_comparison_that_is_older_than_what_it_compares_is_made_anew(press: Pr
         found = compared()
         assert found is not None and found[:3] == (True, "compare", repo_id)
         assert found[3].endswith(reason)
+    press.put(repo_id, {"made_from.json": b"{}", "model.safetensors": b"by hand"})
+    assert compared() == (
+        False,
+        "block",
+        repo_id,
+        f"blocked: {repo_id} was not made by quantpress (it holds weights and no quantpress.json): "
+        "rename it or set another namespace",
+    )
     press.api.delete_repo(repo_id)
     assert compared() == (True, "compare", repo_id, "its formats are not compared yet")
 
@@ -386,3 +394,46 @@ def test_a_hub_that_does_not_answer_stops_the_plan(press: Press) -> None:
     catalog = parse_catalog(json.dumps({"models": ["up/New"]}), "c")
     with pytest.raises(QuantpressError, match=r"^reading press/New-GGUF on http://127\.0\.0\.1:9: "):
         plan_catalog(catalog, Settings(namespace="press", home=press.home), press.api, nowhere)
+
+
+@pytest.mark.parametrize("path", ["Mine-Q8_0.gguf", "old/model.SAFETENSORS", "pytorch_model.bin"])
+def test_a_repo_that_somebody_else_made_is_left_alone(press: Press, path: str) -> None:
+    press.source("up/Mine")
+    head = press.put("press/Mine-GGUF", {path: b"by hand"})
+    (plan,) = press.plan("up/Mine")
+    (step,) = plan.steps
+    assert (step.action, step.repo_id, step.variant) == ("block", "press/Mine-GGUF", "")
+    assert step.reason == (
+        "blocked: press/Mine-GGUF was not made by quantpress (it holds weights and no quantpress.json): "
+        "rename it or set another namespace"
+    )
+    assert not plan.has_work
+    assert press.api.model_info("press/Mine-GGUF").sha == head
+    press.api.delete_repo("press/Mine-GGUF")
+
+
+def test_a_repo_without_weights_may_be_filled(press: Press) -> None:
+    press.source("up/Begun")
+    press.put("press/Begun-GGUF", {"README.md": b"soon"})
+    assert press.reasons("up/Begun", variants={"gguf": ["Q8_0"]}) == ["new"]
+
+
+def test_a_branch_that_somebody_else_made_is_left_alone(press: Press) -> None:
+    press.source("up/Branched")
+    taken, free = "gptq-4bit-32g-actorder_True", "gptq-4bit-64g-actorder_True"
+    repo_id = "press/Branched-GPTQ"
+    press.put(repo_id, {"README.md": b"soon"})
+    for branch in (taken, "fp16"):
+        press.api.create_branch(repo_id, branch=branch)
+        weights = [CommitOperationAdd("model.safetensors", b"by hand")]
+        press.api.create_commit(repo_id, weights, commit_message="mine", revision=branch)
+    variants = {"gptq": ["gptq-4bit-64g-actorder_False", taken, free]}
+    reasons = {
+        step.variant: step.reason for step in press.plan("up/Branched", formats=["gptq"], variants=variants)[0].steps
+    }
+    assert reasons == {
+        "gptq-4bit-64g-actorder_False": "new",
+        free: "new",
+        taken: f"blocked: branch {taken} of {repo_id} was not made by quantpress "
+        "(it holds weights and no quantpress.json): delete the branch or leave the variant out",
+    }
