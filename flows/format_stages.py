@@ -27,7 +27,7 @@ from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, ensure_repo
 from quantpress.publish import publish as commit
 from quantpress.published import read_published
-from quantpress.refresh import fetch_published, retrieve_costly
+from quantpress.refresh import fetch_published, keeps_costly, retrieve_costly
 from quantpress.refresh import refresh as renew_metadata
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
@@ -63,7 +63,13 @@ def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
     shared = plan.to_make[0].recipe.preparation_fingerprint
     first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
     hub = target_hub(settings)
-    return press.prepare(bench, first.variant, first.recipe, lambda job: retrieve_costly(hub, plan, job))
+    return press.prepare(
+        bench,
+        first.variant,
+        first.recipe,
+        lambda job: retrieve_costly(hub, plan, job),
+        keeps_costly=keeps_costly(plan),
+    )
 
 
 @stage("{plan.format}: baseline")

@@ -54,7 +54,9 @@ class Job(Record):
     ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepared`` is the folder
     that ``prepare`` fills once for all variants of a format (an F16 GGUF and its imatrix, say) and that
     ``quantize`` only reads. ``out`` is an empty folder for the variant's files; formats whose files can be split split
-    those of more than ``split_above`` bytes. ``published`` holds the files that ``refresh`` gives new metadata.
+    those of more than ``split_above`` bytes. ``published`` holds published files: those that ``refresh`` gives new
+    metadata; for ``prepare``, costly shared files that were made from another commit of the source and are kept as they
+    are, where nothing is quantized by them.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]

@@ -36,19 +36,36 @@ def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder:
     return folder
 
 
-def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
-    """Puts published shared files that are costly to make, and would be made from the same things, into
-    ``job.prepared``, where ``prepare`` finds them.
+def keeps_costly(plan: FormatPlan) -> bool:
+    """Whether the published shared files that are costly to make stay as they are, whatever commit of the source they
+    were made from: nothing is quantized by them.
 
-    They are the same if a published variant was prepared by the same recipe, or is only given new metadata.
+    A variant that is quantized goes by its recipe, which names one commit for all: for it they are made anew.
     """
+    return not plan.to_press and not _made_by_recipe(plan)
+
+
+def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
+    """Puts published shared files that are costly to make where ``prepare`` finds them: into ``job.published`` where
+    they are kept (:func:`keeps_costly`), into ``job.prepared`` where they are what it would make."""
     main, head = plan.published.manifests.get("main"), plan.published.heads.get("main")
+    folder = job.published or job.prepared
     names = quantizer_of(job.variant).costly_files(job.model_name)
-    if main is None or head is None or all((job.prepared / name).exists() for name in names):
+    if main is None or head is None or all((folder / name).exists() for name in names):
         return
+    if job.published is not None or _made_by_recipe(plan):
+        retrieve(api, plan.repo_id, head, [file for file in main.shared if file.path in names], folder)
+
+
+def _made_by_recipe(plan: FormatPlan) -> bool:
+    """Whether the published shared files are what ``prepare`` would make: a variant of the same recipe was quantized by
+    them. One that was only given new metadata was quantized by those of an earlier commit."""
+    main = plan.published.manifests.get("main")
     wanted = {planned.recipe.preparation_fingerprint for planned in plan.to_make}
-    if plan.to_refresh or any(entry.recipe.preparation_fingerprint in wanted for entry in main.entries):
-        retrieve(api, plan.repo_id, head, [file for file in main.shared if file.path in names], job.prepared)
+    return main is not None and any(
+        entry.recipe.preparation_fingerprint in wanted and WEIGHTS_FROM not in entry.artifact.details
+        for entry in main.entries
+    )
 
 
 def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made:
