@@ -34,6 +34,7 @@ def main(job_file: Path, result_file: Path) -> None:
     chosen = quantizer_of(job.variant)
     started = time.monotonic()
     output: Output | None = None
+    obstacle: str | None = None
     if job.step == "check":
         chosen.check(job)
     elif job.step == "prepare":
@@ -42,7 +43,7 @@ def main(job_file: Path, result_file: Path) -> None:
         chosen.prepare(job)
     elif job.step == "refresh":
         job.out.mkdir(parents=True, exist_ok=True)
-        chosen.refresh(job)
+        obstacle = chosen.refresh(job)
     else:
         job.out.mkdir(parents=True, exist_ok=True)
         output = chosen.quantize(job)
@@ -51,6 +52,7 @@ def main(job_file: Path, result_file: Path) -> None:
         seconds=time.monotonic() - started,
         peak_memory_bytes=peak_memory_bytes(),
         peak_device_memory_bytes=peak_device_memory_bytes(),
+        obstacle=obstacle,
     )
     write_text(result_file, result.model_dump_json(indent=1))
 

@@ -89,6 +89,7 @@ class Output(Record):
 class Result(Record):
     """The child's answer: ``output`` of ``quantize`` (none for the other steps), wall seconds, peak bytes of RSS.
 
+    ``obstacle`` says why ``refresh`` made nothing: the published weights are not what the source holds now.
     ``peak_device_memory_bytes`` is the most that PyTorch allocated on GPUs; None where it used none.
     """
 
@@ -96,6 +97,7 @@ class Result(Record):
     seconds: float
     peak_memory_bytes: int
     peak_device_memory_bytes: int | None = None
+    obstacle: str | None = None
 
 
 class Layout(Record):
@@ -172,6 +174,10 @@ class Quantizer(Protocol):
     def quantize_wave(self, jobs: list[Job]) -> list[Output]:
         """Makes several variants of one wave at once, an output per job. Runs in a child process."""
 
-    def refresh(self, job: Job) -> None:
+    def refresh(self, job: Job) -> str | None:
         """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``: the same weights,
-        and no quantizer at work. Runs in a child process."""
+        and no quantizer at work. Runs in a child process.
+
+        Returns what of the source's tensors is not as it was when the weights were quantized, and makes nothing then;
+        None where the files were made.
+        """

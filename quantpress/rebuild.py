@@ -248,7 +248,9 @@ def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None
     job = job.model_copy(update={"published": made.prepared})  # calibrating again would decide nothing
     run_child("quantizers.job", job, Result, folder / "refresh-prepare")
     job = job.model_copy(update={"step": "refresh", "published": made.out, "out": folder / "refreshed"})
-    run_child("quantizers.job", job, Result, folder / "refresh")
+    result = run_child("quantizers.job", job, Result, folder / "refresh")
+    if result.obstacle is not None:
+        raise QuantpressError(f"{made.variant.name} cannot have the metadata of the recipe's commit: {result.obstacle}")
     return job.out, sorted(path.name for path in job.out.iterdir())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 #: In an artifact's details: the source commit whose weights a refreshed variant was quantized from.
 WEIGHTS_FROM = "weights_from"
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A published variant whose weights are not what the source holds now, and why: it must be quantized."""
+
+    reason: str
 
 
 def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder: Path) -> Path:
@@ -68,9 +76,9 @@ def _made_by_recipe(plan: FormatPlan) -> bool:
     )
 
 
-def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made:
+def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made | Stale:
     """Gives the files of a published variant the source's metadata as it is now; ``weights_from`` is the source commit
-    that they were made from before."""
+    that they were made from before. Where the source holds other tensors now, nothing is made."""
     folder = bench.workspace.variant(planned.recipe)
     job = press.job_of(bench, "refresh", planned.variant, planned.recipe)
     job = job.model_copy(update={"published": published.files.resolve()})
@@ -78,6 +86,9 @@ def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, wei
     if result is None:
         shutil.rmtree(job.out, ignore_errors=True)
         result = run_child("quantizers.job", job, Result, folder)
+    if result.obstacle is not None:
+        bench.workspace.remove_variant(planned.recipe)
+        return Stale(result.obstacle)
     output = published.result.output
     assert output is not None
     files = sorted(path.name for path in job.out.iterdir())
