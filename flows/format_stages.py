@@ -25,7 +25,7 @@ from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, publish_format
 from quantpress.published import read_published
-from quantpress.refresh import fetch_published, retrieve_costly
+from quantpress.refresh import Stale, fetch_published, keeps_costly, retrieve_costly
 from quantpress.refresh import refresh as renew_metadata
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
@@ -61,7 +61,13 @@ def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
     shared = plan.to_make[0].recipe.preparation_fingerprint
     first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
     hub = target_hub(settings)
-    return press.prepare(bench, first.variant, first.recipe, lambda job: retrieve_costly(hub, plan, job))
+    return press.prepare(
+        bench,
+        first.variant,
+        first.recipe,
+        lambda job: retrieve_costly(hub, plan, job),
+        keeps_costly=keeps_costly(plan),
+    )
 
 
 @stage("{plan.format}: baseline")
@@ -101,11 +107,15 @@ def fetch_again(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, sett
 
 
 @stage("{planned.variant.format}: refresh {planned.variant.name}")
-def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, published: press.Made) -> press.Made:
-    """Gives a published variant the source's metadata as it is now."""
+def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, published: press.Made) -> press.Made | Stale:
+    """Gives a published variant the source's metadata as it is now, unless the source holds other tensors now."""
     entry = plan.published.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None
-    return renew_metadata(bench, planned, published, entry.recipe.source_sha)
+    renewed = renew_metadata(bench, planned, published, entry.recipe.source_sha)
+    if isinstance(renewed, Stale):
+        name = f"{planned.variant.name} of {plan.repo_id}"
+        get_run_logger().warning("%s is quantized, new metadata is not enough: %s", name, renewed.reason)
+    return renewed
 
 
 @stage("{planned.variant.format}: evaluate {planned.variant.name}")

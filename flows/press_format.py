@@ -7,9 +7,8 @@ no more than a wave's variants lie there; where there are cores enough, the next
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from flows import format_stages as stages
 from flows.artifacts import show_plot
@@ -30,6 +29,7 @@ from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.published import Published
+from quantpress.refresh import Stale
 from quantpress.report import VariantReport
 from quantpress.settings import Settings
 from quantpress.shared_files import shared_files
@@ -59,54 +59,79 @@ def press_format(
     siblings: dict[str, str],
     failures: list[str],
 ) -> list[VariantReport]:
-    """Presses what is to be made of one format; adds a line to ``failures`` for each variant that failed."""
+    """Presses what is to be made of one format; adds a line to ``failures`` for each variant that failed.
+
+    What is published comes first, for that shows which variants must be quantized although the source's weights did not
+    change.
+    """
     job = stages.calibrate(bench, plan, settings)
     base = stages.format_baseline(bench, plan, job, reference)
-    order, quantized = layout(plan, job, bench, settings.disk_budget)
+    around = Around(source, bench, settings, job, reference, base, siblings, [])
+    stale: dict[str, str] = {}
+    rows, checked = _bring_out(
+        _published_before(plan, bench, settings, stale, failures), plan, around, Checked(), failures
+    )
+    if stale:
+        plan = plan.pressing(stale)
+        around = replace(around, job=stages.calibrate(bench, plan, settings))
+    order, quantized = layout(plan, around.job, bench, settings.disk_budget)
     failures += [f"{source.record.repo} {plan.format} {name}: {reason}" for name, reason in order.refused.items()]
     planned = {each.variant.name: each for each in plan.to_press}
     aliases = [
         Alias(recipe=planned[name].recipe, fingerprint=planned[name].recipe.fingerprint, same_as=other)
         for name, other in order.aliases.items()
     ]
-    around = Around(source, bench, settings, job, reference, base, siblings, aliases)
-    rows: list[VariantReport] = []
-    checked = Checked()
+    around = replace(around, aliases=aliases)
     if aliases and not order.waves:
-        _publish(plan, [], {}, around, checked)
+        _publish(plan, [], {}, around, Checked())
 
     def make(wave: list[VariantPlan], bench: press.Bench) -> dict[str, press.Made]:
         now = stages.published_now(plan, settings).published
         return make_wave([each for each in wave if not _is_there(each, plan.published, now)], bench, failures)
 
     waves = [[planned[name] for name in names] for names in order.waves]
-    for wave in chain(quantized(waves, bench, make), _published_before(plan, bench, settings, failures)):
+    pressed, checked = _bring_out(quantized(waves, bench, make), plan, around, checked, failures)
+    commit_checked(plan, source, settings, checked, card_context(plan, around), bench.workspace)
+    return rows + pressed
+
+
+def _bring_out(
+    waves: Iterable[Wave], plan: FormatPlan, around: Around, checked: Checked, failures: list[str]
+) -> tuple[list[VariantReport], Checked]:
+    """Evaluates, gates, publishes and verifies the variants of each wave. Returns the rows of what was published, and
+    what was verified and is not on record yet, as ``checked`` was before."""
+    rows: list[VariantReport] = []
+    for wave in waves:
         for each in wave.variants:
             entry = _measure(each, wave, around, failures)
             if entry is None:
-                bench.workspace.remove_files(each.recipe)
+                around.bench.workspace.remove_files(each.recipe)
             else:
                 published = _publish(plan, [entry], wave.made, around, checked)
                 rows += published
-                bench.workspace.remove_variant(each.recipe)
+                around.bench.workspace.remove_variant(each.recipe)
                 if published:  # else nothing was committed, and what was verified before is not on record yet
                     new = [(row.variant, row.branch) for row in published if row.status == "published"]
-                    checked = check(plan, new, settings, failures)
-    commit_checked(plan, source, settings, checked, card_context(plan, around), bench.workspace)
-    return rows
+                    checked = check(plan, new, around.settings, failures)
+    return rows, checked
 
 
-def _published_before(plan: FormatPlan, bench: press.Bench, settings: Settings, failures: list[str]) -> Iterator[Wave]:
-    """Each variant whose weights stay: those whose metadata is made anew, and those that are only measured again."""
+def _published_before(
+    plan: FormatPlan, bench: press.Bench, settings: Settings, stale: dict[str, str], failures: list[str]
+) -> Iterator[Wave]:
+    """Each variant whose weights stay: those whose metadata is made anew, and those that are only measured again. One
+    whose weights cannot stay is added to ``stale``, with the reason."""
     for each in [*plan.to_refresh, *plan.to_evaluate]:
         try:
-            made = stages.fetch_again(bench, plan, each, settings)
-            if each.step.action == "refresh":
-                made = stages.refresh(bench, plan, each, made)
+            found = stages.fetch_again(bench, plan, each, settings)
+            made = stages.refresh(bench, plan, each, found) if each.step.action == "refresh" else found
         except StageFailed as error:
             failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
         else:
-            yield Wave([each], {each.variant.name: made}, bench)
+            if isinstance(made, Stale):
+                stale[each.variant.name] = made.reason
+            else:
+                yield Wave([each], {each.variant.name: made}, bench)
 
 
 def _is_there(planned: VariantPlan, before: Published, now: Published) -> bool:

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from quantizers import quantizer_of
-from quantizers.protocol import Job, Output, Result
+from quantizers.protocol import Job, Output, Quantizer, Result
 from quantpress.child import explained_exit
-from quantpress.files import write_text
+from quantpress.files import place, write_text
 
 
 def peak_memory_bytes() -> int:
@@ -34,14 +34,16 @@ def main(job_file: Path, result_file: Path) -> None:
     chosen = quantizer_of(job.variant)
     started = time.monotonic()
     output: Output | None = None
+    obstacle: str | None = None
     if job.step == "check":
         chosen.check(job)
     elif job.step == "prepare":
         job.prepared.mkdir(parents=True, exist_ok=True)
+        _keep_published(chosen, job)
         chosen.prepare(job)
     elif job.step == "refresh":
         job.out.mkdir(parents=True, exist_ok=True)
-        chosen.refresh(job)
+        obstacle = chosen.refresh(job)
     else:
         job.out.mkdir(parents=True, exist_ok=True)
         output = chosen.quantize(job)
@@ -50,8 +52,18 @@ def main(job_file: Path, result_file: Path) -> None:
         seconds=time.monotonic() - started,
         peak_memory_bytes=peak_memory_bytes(),
         peak_device_memory_bytes=peak_device_memory_bytes(),
+        obstacle=obstacle,
     )
     write_text(result_file, result.model_dump_json(indent=1))
+
+
+def _keep_published(chosen: Quantizer, job: Job) -> None:
+    """Puts the costly files that are kept where ``prepare`` finds them, and does not make them."""
+    if job.published is None:
+        return
+    for name in chosen.costly_files(job.model_name):
+        if (job.published / name).is_file():
+            place(job.published / name, job.prepared / name)
 
 
 if __name__ == "__main__":

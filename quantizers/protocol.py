@@ -55,7 +55,9 @@ class Job(Record):
     ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepared`` is the folder
     that ``prepare`` fills once for all variants of a format (an F16 GGUF and its imatrix, say) and that
     ``quantize`` only reads. ``out`` is an empty folder for the variant's files; formats whose files can be split split
-    those of more than ``split_above`` bytes. ``published`` holds the files that ``refresh`` gives new metadata.
+    those of more than ``split_above`` bytes. ``published`` holds published files: those that ``refresh`` gives new
+    metadata; for ``prepare``, costly shared files that were made from another commit of the source and are kept as they
+    are, where nothing is quantized by them.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]
@@ -88,6 +90,7 @@ class Output(Record):
 class Result(Record):
     """The child's answer: ``output`` of ``quantize`` (none for the other steps), wall seconds, peak bytes of RSS.
 
+    ``obstacle`` says why ``refresh`` made nothing: the published weights are not what the source holds now.
     ``peak_device_memory_bytes`` is the most that PyTorch allocated on GPUs; None where it used none.
     """
 
@@ -95,6 +98,7 @@ class Result(Record):
     seconds: float
     peak_memory_bytes: int
     peak_device_memory_bytes: int | None = None
+    obstacle: str | None = None
 
 
 class Layout(Record):
@@ -175,6 +179,10 @@ class Quantizer(Protocol):
     def quantize_wave(self, jobs: list[Job]) -> Iterable[Output]:
         """Makes several variants of one wave at once: an output per job, as it is done. Runs in a child process."""
 
-    def refresh(self, job: Job) -> None:
+    def refresh(self, job: Job) -> str | None:
         """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``: the same weights,
-        and no quantizer at work. Runs in a child process."""
+        and no quantizer at work. Runs in a child process.
+
+        Returns what of the source's tensors is not as it was when the weights were quantized, and makes nothing then;
+        None where the files were made.
+        """

@@ -37,10 +37,11 @@ class OneByOne:
     def costly_files(self, model_name: str) -> list[str]:
         return []
 
-    def refresh(self, job: Job) -> None:
+    def refresh(self, job: Job) -> str | None:
         from quantizers.checkpoint_files import refresh_checkpoint
 
         refresh_checkpoint(job)
+        return None
 
     def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
         return Layout(waves=[[variant.name] for variant in variants])

@@ -160,6 +160,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         ),
         "quantizers": _unique(entry.recipe.quantizer for entry in shown),
         "imatrix_files": [file.path for file in manifest.shared if "imatrix" in file.path.lower()],
+        "other_imatrix": _weighed_by_another(manifest, shown),
         "projector": next((found for entry in shown if (found := entry.artifact.details.get("projector"))), None),
         "hashes": "\n".join(
             f"{file.sha256}  {markdown.one_line(file.path)}"
@@ -188,6 +189,13 @@ def _why_withheld(entry: Entry) -> list[str]:
 def _unique(values: Iterable[_T]) -> list[_T]:
     """The values without repetition, in the order in which they come."""
     return list(dict.fromkeys(values))
+
+
+def _weighed_by_another(manifest: Manifest, entries: list[Entry]) -> list[str]:
+    """Variants whose importance matrix is not the one that is published: they were quantized from an earlier commit."""
+    published = {file.sha256 for file in manifest.shared}
+    own = {entry.variant: entry.artifact.details.get("imatrix", {}).get("sha256") for entry in entries}
+    return [variant for variant, sha256 in own.items() if sha256 is not None and sha256 not in published]
 
 
 def _plots(manifest: Manifest, context: CardContext, here: _Places) -> list[tuple[str, str]]:

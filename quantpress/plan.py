@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ByteSize, ConfigDict
 
@@ -118,6 +118,17 @@ class FormatPlan:
     @property
     def has_work(self) -> bool:
         return bool(self.to_make or self.cards_only)
+
+    def pressing(self, reasons: Mapping[str, str]) -> FormatPlan:
+        """The same plan, but that the variants named are pressed, each for its reason."""
+
+        def pressed(planned: VariantPlan) -> VariantPlan:
+            reason = reasons.get(planned.variant.name)
+            if reason is None:
+                return planned
+            return replace(planned, step=planned.step.model_copy(update={"action": "press", "reason": reason}))
+
+        return replace(self, variants=tuple(map(pressed, self.variants)))
 
 
 @dataclass(frozen=True)

@@ -114,14 +114,19 @@ def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
         run_child("quantizers.job", job, Result, folder)
 
 
-def prepare(bench: Bench, variant: Variant, recipe: Recipe, retrieve: Callable[[Job], None]) -> Job:
+def prepare(
+    bench: Bench, variant: Variant, recipe: Recipe, retrieve: Callable[[Job], None], *, keeps_costly: bool = False
+) -> Job:
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
     The quantizer finds there what an equal job left that was killed, and what ``retrieve`` puts there, and goes on
-    from it.
+    from it. With ``keeps_costly``, ``retrieve`` puts costly files of another commit into ``job.published``, and they
+    are kept, unless a job that makes them was begun: what that makes is right for every variant.
     """
-    job = job_of(bench, "prepare", variant, recipe)
-    folder = bench.workspace.prepared(recipe).with_suffix(".job")
+    job, folder = job_of(bench, "prepare", variant, recipe), bench.workspace.prepared(recipe).with_suffix(".job")
+    if keeps_costly and not begun(job, folder):
+        published = bench.workspace.prepared(recipe).with_suffix(".published")
+        job = job.model_copy(update={"published": published.resolve()})
     if finished(job, Result, folder) is None:
         if not begun(job, folder):
             shutil.rmtree(job.prepared, ignore_errors=True)

@@ -3,6 +3,9 @@
 The recipe names the source's commit, the quantizer's version, its parameters and the calibration text by its hash. What
 a recipe does not name decides no bytes, or should not: that is what is found out here. Every step runs anew, in an
 empty folder.
+
+A variant whose weights are from an earlier commit than its metadata, for the source moved and left its weights alone,
+is quantized from that commit and then given the metadata of the recipe's, as the press did.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
-from quantizers.protocol import CalibrationText, Job, Output, Quantizer, Result, Variant
+from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
 from quantpress.child import run_child
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.estimate import estimate_variant
@@ -23,6 +26,7 @@ from quantpress.hints import hint
 from quantpress.hub import explained
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.recipe import Calibration, Recipe
+from quantpress.refresh import WEIGHTS_FROM
 from quantpress.repo_id import check_repo_id
 from quantpress.scratch import scratch
 from quantpress.settings import Settings
@@ -100,22 +104,36 @@ def rebuild(
             f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
         )
     text = find_text(recipe.calibration, choices.texts, settings.home / "texts")
-    source = look_up_source(source_hub, recipe.source, recipe.source_sha)
-    made = _variant(chosen, entry, source, settings)
-    estimate = estimate_variant(source, made)
-    require_disk(settings.home, source.weight_bytes + estimate.disk + 2 * entry.artifact.size)
+    sources = _sources(source_hub, entry)
+    made = _variant(chosen, entry, sources[0], settings)
+    disk = sum(each.weight_bytes + estimate_variant(each, made).disk + 2 * entry.artifact.size for each in sources)
+    require_disk(settings.home, disk)
     if chosen.engine == "llama.cpp":
         install(plain_lines(report))
-    report(f"fetching {recipe.source}@{recipe.source_sha[:12]}")
-    folder = fetch(source_hub, source, Workspace(settings.home, recipe.source, recipe.source_sha).source)
+    folders = [_fetch(source_hub, each, settings.home, report) for each in sources]
     with scratch(settings.home, "rebuild") as place_of_work:
-        job = _job(manifest, entry, made, folder, text, place_of_work, settings)
-        output = _make(job, place_of_work, report)
-        files = compare(entry, job.out, output.files)
+        job = _job(manifest, entry, made, folders[0], text, place_of_work, settings)
+        out, names = _make(job, place_of_work, report)
+        for later in folders[1:]:
+            out, names = _refresh(job, later, place_of_work, report)
+        files = compare(entry, out, names)
         if choices.out is not None:
-            for name in output.files:
-                place(job.out / name, choices.out / name)
+            for name in names:
+                place(out / name, choices.out / name)
     return Rebuilt(repo_id, variant, files, other_tools)
+
+
+def _sources(hub: HfApi, entry: Entry) -> list[Source]:
+    """The source at the commit that the weights were quantized from, then at the recipe's where that is a later one."""
+    recipe = entry.recipe
+    quantized_from = str(entry.artifact.details.get(WEIGHTS_FROM, recipe.source_sha))
+    return [look_up_source(hub, recipe.source, sha) for sha in dict.fromkeys([quantized_from, recipe.source_sha])]
+
+
+def _fetch(hub: HfApi, source: Source, home: Path, report: Callable[[str], None]) -> Path:
+    record = source.record
+    report(f"fetching {record.repo}@{record.sha[:12]}")
+    return fetch(hub, source, Workspace(home, record.repo, record.sha).source)
 
 
 def _read_manifest(api: HfApi, repo_id: str, revision: str) -> Manifest:
@@ -211,7 +229,8 @@ def _job(
     )
 
 
-def _make(job: Job, folder: Path, report: Callable[[str], None]) -> Output:
+def _make(job: Job, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
+    """Quantizes anew; returns the folder of the files, and their names."""
     for step, what in (("check", "looking at the source"), ("prepare", "calibrating")):
         report(what)
         run_child("quantizers.job", job.model_copy(update={"step": step}), Result, folder / step)
@@ -219,7 +238,20 @@ def _make(job: Job, folder: Path, report: Callable[[str], None]) -> Output:
     result = run_child("quantizers.job", job.model_copy(update={"step": "quantize"}), Result, folder / "quantize")
     if result.output is None:
         raise QuantpressError(f"the quantizer of {job.variant.name} says nothing of its files")
-    return result.output
+    return job.out, result.output.files
+
+
+def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
+    """Gives what ``made`` quantized the metadata of ``source``; returns the folder of the files, and their names."""
+    report(f"giving {made.variant.name} the metadata of the recipe's commit")
+    job = made.model_copy(update={"source": source.resolve(), "prepared": folder / "refresh-prepared"})
+    job = job.model_copy(update={"published": made.prepared})  # calibrating again would decide nothing
+    run_child("quantizers.job", job, Result, folder / "refresh-prepare")
+    job = job.model_copy(update={"step": "refresh", "published": made.out, "out": folder / "refreshed"})
+    result = run_child("quantizers.job", job, Result, folder / "refresh")
+    if result.obstacle is not None:
+        raise QuantpressError(f"{made.variant.name} cannot have the metadata of the recipe's commit: {result.obstacle}")
+    return job.out, sorted(path.name for path in job.out.iterdir())
 
 
 def compare(entry: Entry, folder: Path, made: Iterable[str]) -> list[Compared]:

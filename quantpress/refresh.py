@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 WEIGHTS_FROM = "weights_from"
 
 
+@dataclass(frozen=True)
+class Stale:
+    """A published variant whose weights are not what the source holds now, and why: it must be quantized."""
+
+    reason: str
+
+
 def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder: Path) -> Path:
     """Downloads published files into ``folder``. Raises :class:`QuantpressError` for one that is not what the manifest
     says."""
@@ -36,24 +44,41 @@ def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder:
     return folder
 
 
-def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
-    """Puts published shared files that are costly to make, and would be made from the same things, into
-    ``job.prepared``, where ``prepare`` finds them.
+def keeps_costly(plan: FormatPlan) -> bool:
+    """Whether the published shared files that are costly to make stay as they are, whatever commit of the source they
+    were made from: nothing is quantized by them.
 
-    They are the same if a published variant was prepared by the same recipe, or is only given new metadata.
+    A variant that is quantized goes by its recipe, which names one commit for all: for it they are made anew.
     """
+    return not plan.to_press and not _made_by_recipe(plan)
+
+
+def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
+    """Puts published shared files that are costly to make where ``prepare`` finds them: into ``job.published`` where
+    they are kept (:func:`keeps_costly`), into ``job.prepared`` where they are what it would make."""
     main, head = plan.published.manifests.get("main"), plan.published.heads.get("main")
+    folder = job.published or job.prepared
     names = quantizer_of(job.variant).costly_files(job.model_name)
-    if main is None or head is None or all((job.prepared / name).exists() for name in names):
+    if main is None or head is None or all((folder / name).exists() for name in names):
         return
+    if job.published is not None or _made_by_recipe(plan):
+        retrieve(api, plan.repo_id, head, [file for file in main.shared if file.path in names], folder)
+
+
+def _made_by_recipe(plan: FormatPlan) -> bool:
+    """Whether the published shared files are what ``prepare`` would make: a variant of the same recipe was quantized by
+    them. One that was only given new metadata was quantized by those of an earlier commit."""
+    main = plan.published.manifests.get("main")
     wanted = {planned.recipe.preparation_fingerprint for planned in plan.to_make}
-    if plan.to_refresh or any(entry.recipe.preparation_fingerprint in wanted for entry in main.entries):
-        retrieve(api, plan.repo_id, head, [file for file in main.shared if file.path in names], job.prepared)
+    return main is not None and any(
+        entry.recipe.preparation_fingerprint in wanted and WEIGHTS_FROM not in entry.artifact.details
+        for entry in main.entries
+    )
 
 
-def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made:
+def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made | Stale:
     """Gives the files of a published variant the source's metadata as it is now; ``weights_from`` is the source commit
-    that they were made from before."""
+    that they were made from before. Where the source holds other tensors now, nothing is made."""
     folder = bench.workspace.variant(planned.recipe)
     job = press.job_of(bench, "refresh", planned.variant, planned.recipe)
     job = job.model_copy(update={"published": published.files.resolve()})
@@ -61,6 +86,9 @@ def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, wei
     if result is None:
         shutil.rmtree(job.out, ignore_errors=True)
         result = run_child("quantizers.job", job, Result, folder)
+    if result.obstacle is not None:
+        bench.workspace.remove_variant(planned.recipe)
+        return Stale(result.obstacle)
     output = published.result.output
     assert output is not None
     files = sorted(path.name for path in job.out.iterdir())

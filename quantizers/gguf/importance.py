@@ -16,6 +16,16 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 
 @dataclass(frozen=True)
+class ImatrixNote:
+    """What a rung's file says of the imatrix that weighed it: its name, its text's, and how much is in it."""
+
+    file: bytes
+    text: bytes | None
+    entries: int
+    windows: int
+
+
+@dataclass(frozen=True)
 class Importance:
     """``weights`` by tensor name: float32 of shape (matrices, width), one matrix or one per expert.
 
@@ -26,6 +36,10 @@ class Importance:
     weights: dict[str, NDArray[np.float32]]
     text: bytes | None
     windows: int
+
+    @property
+    def note(self) -> ImatrixNote:
+        return ImatrixNote(self.file.name.encode(), self.text, len(self.weights), self.windows)
 
 
 def read_importance(file: Path) -> Importance:

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantizers.gguf.dry_run import PlannedTensor
 from quantizers.gguf.ggml import Ggml
-from quantizers.gguf.importance import Importance
+from quantizers.gguf.importance import ImatrixNote
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 #: ``GGML_QNT_VERSION`` of ggml.h.
 _QUANTIZATION_VERSION = 2
@@ -18,6 +22,9 @@ _QUANTIZATION_VERSION = 2
 _ALIGNMENT = 32
 #: Room for text in ``llama_model_kv_override`` (llama.h), less the final zero.
 _TEXT_BYTES = 127
+#: The keys by which a file says that an imatrix was used; see tools/quantize/quantize.cpp.
+_IMATRIX_FILE, _IMATRIX_TEXT = "quantize.imatrix.file", "quantize.imatrix.dataset"
+_IMATRIX_ENTRIES, _IMATRIX_WINDOWS = "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"
 _SPLIT_COUNT = b"split.count"
 _SPLIT_KEYS = (b"split.no", _SPLIT_COUNT, b"split.tensors.count")
 
@@ -49,7 +56,7 @@ class SourceFile:
         index = self._library.gguf_find_tensor(self._table, name.encode())
         return start + int(self._library.gguf_get_tensor_offset(self._table, index))
 
-    def head(self, tensors: Sequence[PlannedTensor], file_type: int, importance: Importance | None) -> Head:
+    def head(self, tensors: Sequence[PlannedTensor], file_type: int, note: ImatrixNote | None) -> Head:
         """The head that llama-quantize writes for these tensors (src/llama-quant.cpp, tools/quantize/quantize.cpp)."""
         library = self._library
         table = library.gguf_init_empty()
@@ -59,8 +66,8 @@ class SourceFile:
             library.gguf_set_val_u32(table, b"general.file_type", file_type)
             for key in _SPLIT_KEYS:
                 library.gguf_remove_key(table, key)
-            if importance is not None:
-                self._describe(table, importance)
+            if note is not None:
+                self._describe(table, note)
             for tensor in tensors:
                 name = tensor.name.encode()
                 library.gguf_add_tensor(table, library.ggml_get_tensor(self._shapes, name))
@@ -78,14 +85,31 @@ class SourceFile:
         last_bytes = padded(rows * self._ggml.row_bytes(last.target, last.shape[0]))
         return Head(data.raw, offsets, offsets[last.name] + last_bytes)
 
-    def _describe(self, table: int, importance: Importance) -> None:
+    def _describe(self, table: int, note: ImatrixNote) -> None:
         set_text, set_number = self._library.gguf_set_val_str, self._library.gguf_set_val_u32
-        set_text(table, b"quantize.imatrix.file", importance.file.name.encode()[:_TEXT_BYTES])
-        if importance.text is not None:
-            set_text(table, b"quantize.imatrix.dataset", importance.text[:_TEXT_BYTES])
-        set_number(table, b"quantize.imatrix.entries_count", len(importance.weights))
-        if importance.windows > 0:
-            set_number(table, b"quantize.imatrix.chunks_count", importance.windows)
+        set_text(table, _IMATRIX_FILE.encode(), note.file[:_TEXT_BYTES])
+        if note.text is not None:
+            set_text(table, _IMATRIX_TEXT.encode(), note.text[:_TEXT_BYTES])
+        set_number(table, _IMATRIX_ENTRIES.encode(), note.entries)
+        if note.windows > 0:
+            set_number(table, _IMATRIX_WINDOWS.encode(), note.windows)
+
+
+def read_note(file: GGUFReader) -> ImatrixNote | None:
+    """What a rung says of its imatrix; None where it was made without."""
+
+    def text(key: str) -> bytes | None:
+        field = file.fields.get(key)
+        return bytes(field.parts[field.data[0]]) if field else None
+
+    def number(key: str) -> int:
+        field = file.fields.get(key)
+        return int(field.contents()) if field else 0
+
+    name = text(_IMATRIX_FILE)
+    if name is None:
+        return None
+    return ImatrixNote(name, text(_IMATRIX_TEXT), number(_IMATRIX_ENTRIES), number(_IMATRIX_WINDOWS))
 
 
 @contextmanager

@@ -82,8 +82,9 @@ def write_rungs(
     if ggml is None:
         raise QuantpressError(f"nothing can be made in one pass: {obstacle}")
     importance = read_importance(imatrix) if imatrix else None
+    note = importance.note if importance else None
     with opened(ggml, model) as source, ExitStack() as stack, model.open("rb", buffering=0) as stream:
-        heads = {plan.rung: source.head(plan.tensors, plan.file_type, importance) for plan in plans}
+        heads = {plan.rung: source.head(plan.tensors, plan.file_type, note) for plan in plans}
         descriptors = {rung: _created(stack, files[rung], head) for rung, head in heads.items()}
         bands = _bands(source, plans, heads, descriptors, importance)
         total = sum(plan.file_bytes for plan in plans)

@@ -137,14 +137,18 @@ class GGUF:
         waves = [[plan.rung for plan in wave] for wave in cut_waves(made, budget, job.split_above)]
         return Layout(waves=waves, aliases=aliases, refused=refused)
 
-    def refresh(self, job: Job) -> None:
-        from quantizers.gguf.refresh import refresh_rung
+    def refresh(self, job: Job) -> str | None:
+        from quantizers.gguf.refresh import other_tensors, refresh_rung
         from quantpress.toolchain.llama_cpp import require
 
         assert job.published is not None
-        imatrix = imatrix_file(job.prepared, job.model_name)
-        for path in job.published.glob("*.gguf"):
-            refresh_rung(require(), self.unquantized(job), imatrix, path, job.out / path.name)
+        model, files = self.unquantized(job), sorted(job.published.glob("*.gguf"))
+        for path in files:
+            if difference := other_tensors(model, path):
+                return difference
+        for path in files:
+            refresh_rung(require(), model, path, job.out / path.name)
+        return None
 
     def quantize(self, job: Job) -> Output:
         """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``: as a wave of its own, and where the engine cannot, by

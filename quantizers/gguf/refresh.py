@@ -1,29 +1,85 @@
 """A published rung with the metadata of another unquantized file: the same tensors behind a new head.
 
-What llama-quantize would make of that file and the same imatrix, byte for byte, without quantizing.
+What llama-quantize would make of that file and the same imatrix, byte for byte, without quantizing. It can be done
+where the other file holds the same tensors, which equal safetensors do not say: the converter makes some tensors of
+config.json (``rope_freqs.weight`` of its ``rope_scaling``), and some it lays out by what stands there (the rows of
+queries and keys, by the number of heads).
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from quantizers.gguf.dry_run import PlannedTensor
-from quantizers.gguf.importance import read_importance
-from quantizers.gguf.metadata import opened
+from quantizers.gguf.metadata import opened, read_note
 from quantizers.gguf.rung_plan import load
 from quantpress.errors import QuantpressError
 from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: The key by which a file says that an imatrix was used; see tools/quantize/quantize.cpp.
-_IMATRIX = "quantize.imatrix.file"
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+
+_ARCHITECTURE = "general.architecture"
+#: Hyperparameters, after the architecture's name, by which an engine computes and the converter lays out nothing.
+_COMPUTED_BY = (
+    "context_length", "rope.freq_base", "rope.scaling.", "attention.sliding_window", "attention.layer_norm_rms_epsilon",
+)  # fmt: skip
 
 
-def refresh_rung(tools: LlamaCpp, model: Path, imatrix: Path, published: Path, file: Path) -> None:
-    """Writes ``file``: the tensors of ``published`` behind the head that llama-quantize writes for ``model``.
+def other_tensors(model: Path, published: Path) -> str | None:
+    """Why the tensors of ``published`` are not those of the unquantized ``model``; None where nothing shows that.
 
-    Raises :class:`QuantpressError` when the two files do not hold the same tensors, or ggml cannot be loaded.
+    Compared are the hyperparameters by which tensors are laid out, names and shapes, and the values of tensors that
+    both files have in one type: vectors, and what the converter makes of config.json.
+    """
+    from gguf import GGUFReader
+
+    old, new = GGUFReader(published), GGUFReader(model)
+    before, now = _hyperparameters(old), _hyperparameters(new)
+    if changed := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
+        return f"{changed[0]} was {before.get(changed[0], 'absent')} and is {now.get(changed[0], 'absent')}"
+    tensors = {tensor.name: tensor for tensor in new.tensors}
+    shapes = {tensor.name: list(tensor.shape) for tensor in old.tensors}
+    for name in sorted(shapes.keys() | tensors.keys()):
+        if name not in shapes:
+            return f"{name} is new"
+        if name not in tensors:
+            return f"{name} is gone"
+        if shapes[name] != list(tensors[name].shape):
+            return f"{name} has another shape"
+    for tensor in old.tensors:
+        other = tensors[tensor.name]
+        if tensor.tensor_type == other.tensor_type and not _same_bytes(tensor.data, other.data):
+            return f"{tensor.name} has other values"
+    return None
+
+
+def _hyperparameters(file: GGUFReader) -> dict[str, Any]:
+    """The architecture, and what of its hyperparameters decides how tensors are laid out."""
+    architecture = str(file.fields[_ARCHITECTURE].contents())
+    prefix = f"{architecture}."
+    found = {
+        key: field.contents()
+        for key, field in file.fields.items()
+        if key.startswith(prefix) and not key.removeprefix(prefix).startswith(_COMPUTED_BY)
+    }
+    return {_ARCHITECTURE: architecture, **found}
+
+
+def _same_bytes(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    return np.array_equal(one.reshape(-1).view(np.uint8), other.reshape(-1).view(np.uint8))
+
+
+def refresh_rung(tools: LlamaCpp, model: Path, published: Path, file: Path) -> None:
+    """Writes ``file``: the tensors of ``published`` behind the head that llama-quantize writes for ``model``, of which
+    :func:`other_tensors` says nothing.
+
+    Raises :class:`QuantpressError` when ggml cannot be loaded, or the published file is not whole.
     """
     from gguf import GGUFReader
 
@@ -32,10 +88,6 @@ def refresh_rung(tools: LlamaCpp, model: Path, imatrix: Path, published: Path, f
         raise QuantpressError(f"the metadata of {published.name} cannot be written: {obstacle}")
     old = GGUFReader(published)
     sources = {tensor.name: tensor for tensor in GGUFReader(model).tensors}
-    if {tensor.name: list(tensor.shape) for tensor in old.tensors} != {
-        name: list(tensor.shape) for name, tensor in sources.items()
-    }:
-        raise QuantpressError(f"{published.name} holds other tensors than the source as it is now: press it anew")
     tensors = []
     for tensor in old.tensors:
         width, rows, matrices, more = (*(int(size) for size in tensor.shape), 1, 1, 1)[:4]
@@ -44,9 +96,8 @@ def refresh_rung(tools: LlamaCpp, model: Path, imatrix: Path, published: Path, f
             PlannedTensor(tensor.name, shape, sources[tensor.name].tensor_type.name, tensor.tensor_type.name)
         )
     file_type = int(old.fields["general.file_type"].contents())
-    importance = read_importance(imatrix) if _IMATRIX in old.fields else None
     with opened(ggml, model) as source:
-        head = source.head(tensors, file_type, importance)
+        head = source.head(tensors, file_type, read_note(old))
     size = published.stat().st_size - int(old.data_offset)
     with atomic(file) as temporary, published.open("rb") as stream, temporary.open("wb") as out:
         out.write(head.data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quantizers.gguf.dry_run import DryRun, PlannedTensor, data_bytes, dry_run
 from quantizers.gguf.ggml import Ggml, library_of
-from quantizers.gguf.importance import Importance, read_importance
+from quantizers.gguf.importance import ImatrixNote, Importance, read_importance
 from quantizers.gguf.ladder import CLIENTS_DEFAULT, RUNGS, Rung
 from quantizers.gguf.llama_quantize import file_types
 from quantizers.gguf.metadata import opened, padded
@@ -66,7 +66,8 @@ def plan_rungs(
     ggml, obstacle = load(tools)
     plans = [_plan(tools, model, imatrix, RUNGS[name], known) for name in rungs]
     plans = [replace(plan, by_llama_quantize=obstacle or _beyond(ggml, plan, importance)) for plan in plans]
-    return _with_same_bytes(_with_sizes(ggml, model, importance, plans), standing)
+    sized = _with_sizes(ggml, model, importance.note if importance else None, plans)
+    return _with_same_bytes(sized, standing)
 
 
 def load(tools: LlamaCpp) -> tuple[Ggml | None, str | None]:
@@ -127,7 +128,7 @@ def _beyond(ggml: Ggml | None, plan: RungPlan, importance: Importance | None) ->
     return None
 
 
-def _with_sizes(ggml: Ggml | None, model: Path, importance: Importance | None, plans: list[RungPlan]) -> list[RungPlan]:
+def _with_sizes(ggml: Ggml | None, model: Path, note: ImatrixNote | None, plans: list[RungPlan]) -> list[RungPlan]:
     made = [plan for plan in plans if not plan.refusal]
     if not made:
         return plans
@@ -140,7 +141,7 @@ def _with_sizes(ggml: Ggml | None, model: Path, importance: Importance | None, p
             by_engine = [plan for plan in made if plan.by_llama_quantize is None]
             if by_engine:
                 # The same for every rung: types and numbers in it have a fixed width.
-                head_bytes = len(source.head(by_engine[0].tensors, by_engine[0].file_type, importance).data)
+                head_bytes = len(source.head(by_engine[0].tensors, by_engine[0].file_type, note).data)
     several = "the source is split into several files" if split else None
     return [
         plan

@@ -165,3 +165,74 @@ def test_a_refreshed_rung_is_what_a_press_would_make(operator: Operator, source:
     pressed = manifest_of(operator, GGUF).entry("Q4_K_M")
     assert pressed is not None
     assert pressed.artifact.files == refreshed.artifact.files
+
+
+def change_config(operator: Operator, source: Path, **values: Any) -> None:
+    config = json.loads((source / "config.json").read_bytes()) | values
+    operator.api.upload_file(
+        repo_id=MODEL, path_in_repo="config.json", path_or_fileobj=json.dumps(config, indent=2).encode()
+    )
+
+
+def test_factors_of_the_rope_are_quantized_files_again(operator: Operator, source: Path) -> None:
+    """The weights did not change, and yet the file would hold another tensor: no metadata makes it whole."""
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 2048,
+    }
+    change_config(operator, source, rope_scaling=scaling)
+    assert {action for action, _ in steps(operator).values()} == {"refresh"}
+
+    code, _, err = operator.call("run")
+    assert code == 0, err
+
+    said = " ".join(err.split())
+    for rung in ("Q8_0", "Q4_K_M"):
+        assert f"{rung} of {GGUF} is quantized, new metadata is not enough: rope_freqs.weight is new" in said
+        file = GGUFReader(download(operator, GGUF, f"Tiny-Instruct-{rung}.gguf"))
+        assert "rope_freqs.weight" in [tensor.name for tensor in file.tensors]
+    after = manifest_of(operator, GGUF)
+    assert {entry.recipe.source_sha for entry in after.entries} == {after.source.sha}
+    assert not any("weights_from" in entry.artifact.details for entry in after.entries)
+    assert "weights_from" in manifest_of(operator, TORCHAO).entries[0].artifact.details
+    assert {action for action, _ in steps(operator).values()} == {"keep"}
+
+
+def test_what_a_changed_tokenizer_left_is_made_again_byte_for_byte(operator: Operator, source: Path) -> None:
+    """Another tokenizer gives another imatrix. Rungs that have new metadata are of the earlier one; one that is pressed
+    in the same run is not."""
+    before = manifest_of(operator, GGUF)
+    tokenizer: dict[str, Any] = json.loads((source / "tokenizer.json").read_text())
+    words = (["\u0120state", "ment"], ["\u0120fun", "ction"], ["\u0120ob", "ject"], ["\u0120val", "ue"])
+    kept = [merge for merge in tokenizer["model"]["merges"] if merge not in words]
+    assert len(tokenizer["model"]["merges"]) - len(kept) == 4
+    tokenizer["model"]["merges"] = kept
+    operator.api.upload_file(
+        repo_id=MODEL, path_in_repo="tokenizer.json", path_or_fileobj=json.dumps(tokenizer).encode()
+    )
+    catalog = json.loads(operator.catalog.read_text())
+    catalog["models"][0]["variants"]["gguf"].append("Q5_0")
+    operator.catalog.write_text(json.dumps(catalog))
+    planned = {variant: action for variant, (action, _) in steps(operator).items()}
+    assert planned == {"Q8_0": "refresh", "Q4_K_M": "refresh", "Q5_0": "press", "int8wo": "refresh"}
+
+    code, _, err = operator.call("run")
+    assert code == 0, err
+
+    after = manifest_of(operator, GGUF)
+    details = {entry.variant: entry.artifact.details for entry in after.entries}
+    assert {name: found.get("weights_from") for name, found in details.items()} == {
+        "Q8_0": before.source.sha,
+        "Q4_K_M": before.source.sha,
+        "Q5_0": None,
+    }
+    imatrices = {name: found["imatrix"]["sha256"] for name, found in details.items()}
+    (published,) = [file.sha256 for file in after.shared if file.path == "Tiny-Instruct.imatrix.gguf"]
+    assert imatrices["Q5_0"] == published != imatrices["Q4_K_M"]
+    for repo_id, variant in ((GGUF, "Q4_K_M"), (GGUF, "Q5_0"), (TORCHAO, "int8wo")):
+        code, out, err = operator.call("rebuild", repo_id, variant)
+        assert code == 0, (out, err)
+        assert "  equal  " in out and "different" not in out
