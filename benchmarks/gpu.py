@@ -1,8 +1,9 @@
 """Formats on one GPU: each variant is made and measured by the press's own child processes, and a table is printed.
 
-``python -m benchmarks.gpu MODEL --out DIR --variants gptq:gptq-4bit-auto,exl3:4.0bpw``; with ``--at-once`` all variants
-are made at the same time, each by a process of its own. ``--random`` makes a model of 1.07 B random weights in MODEL
-first, with the tokenizer of the folder given there.
+``python -m benchmarks.gpu MODEL --out DIR --variants gptq:gptq-4bit-auto,exl3:4.0bpw``; ``gptq@auto-gptq:NAME`` names a
+backend. With ``--at-once`` all variants are made at the same time, each by a process of its own. All of them take the
+first GPU: for two, start this twice, each with a ``CUDA_VISIBLE_DEVICES`` and an ``--out`` of its own. ``--random``
+makes a model of 1.07 B random weights in MODEL first, with the tokenizer of the folder given there.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quantizers import quantizer
-from quantizers.protocol import CalibrationText, Job, Result
+from quantizers.protocol import CalibrationText, Job, Quantizer, Result
 from quantpress.child import run_child
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.evaluation.text import EvaluationText, calibration_text, evaluation_text
+from quantpress.recipe import fingerprint_of
 from quantpress.settings import Settings
 
 #: TinyLlama's shape with SmolLM2's vocabulary and tied embeddings: 1.07 B weights.
@@ -61,15 +63,14 @@ class Bench:
         )
         return run_child("quantpress.evaluation.job", job, Evaluation, folder)
 
-    def quantize(self, format_name: str, name: str, folder: Path) -> Result:
-        chosen = quantizer(format_name)
+    def quantize(self, chosen: Quantizer, name: str, folder: Path) -> Result:
         config = json.loads((self.model / "config.json").read_bytes())
         job = Job(
             step="prepare",
             variant=chosen.variant(name, config),
             model_name=self.model.name,
             source=self.model,
-            prepared=self.out / f"{format_name}-prepared",
+            prepared=self.out / f"{chosen.format}-prepared",
             out=folder / "files",
             calibration=self.calibration,
             threads=self.threads,
@@ -103,7 +104,7 @@ def main() -> None:
         threads=settings.thread_count(),
     )
     variants = [tuple(each.split(":", 1)) for each in arguments.variants.split(",") if each]
-    logits = bench.out / "logits.bin"
+    logits = bench.out / f"logits-{fingerprint_of(bench.protocol.model_dump(mode='json'))[:12]}.bin"
     if not logits.exists():
         base = bench.evaluate("transformers", bench.model, bench.out / "base", save_logits=logits)
         _show(bench, "unquantized", None, base)
@@ -113,14 +114,16 @@ def main() -> None:
 
 
 def _press(bench: Bench, format_name: str, name: str, logits: Path, started: float) -> None:
+    """Makes and measures a variant and shows its row; one that fails is a line, for the others to go on."""
     folder = bench.out / f"{format_name}-{name}"
     begun = time.monotonic() - started
+    named, _, backend = format_name.partition("@")
     try:
-        result = bench.quantize(format_name, name, folder)
+        chosen = quantizer(named, backend or None)
+        result = bench.quantize(chosen, name, folder)
         ended = time.monotonic() - started
-        engine = quantizer(format_name).engine
-        found = bench.evaluate(engine, folder / "files", folder / "evaluation", base_logits=logits)
-    except QuantpressError as error:
+        found = bench.evaluate(chosen.engine, folder / "files", folder / "evaluation", base_logits=logits)
+    except (QuantpressError, OSError, ValueError) as error:
         print(f"{format_name}:{name} failed: {error}", flush=True)
         return
     _show(bench, f"{format_name}:{name}", result, found, {"begun": begun, "ended": ended})
@@ -181,7 +184,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--random", type=Path, metavar="FOLDER", help="make MODEL first, with this folder's tokenizer")
     parser.add_argument("--text", type=Path, help="WikiText-2 raw test file; without it the offline text is used")
     parser.add_argument("--windows", type=int, default=60)
-    parser.add_argument("--samples", type=int, default=128, help="calibration windows of 512 tokens")
+    parser.add_argument(
+        "--samples", type=int, default=64, help="calibration windows of 512 tokens (the offline text has 110)"
+    )
     return parser.parse_args()
 
 

@@ -31,7 +31,7 @@ torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
 CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
-#: ExLlamaV3 takes widths that 128 divides, those of keys and values too; the vocabulary is the tokenizer's.
+#: ExLlamaV3 takes widths that 128 divides, those of keys and values too; the vocabulary is larger than the tokenizer's.
 SHAPE = {
     "vocab_size": 49152,
     "hidden_size": 512,
@@ -64,7 +64,7 @@ class Base:
         job = Job(
             step="prepare",
             variant=quantizer(format_name).variant(variant, config),
-            model_name="SmolLM2-135M-Instruct",
+            model_name="Random",
             source=self.model,
             prepared=folder / "prepared",
             out=folder / "out",
@@ -79,9 +79,25 @@ class Base:
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+def tokenizer(english: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer that is trained here: a GPU machine may reach no package index for a model's."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    trained.train([str(english)], vocab_size=4096, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+    folder = tmp_path_factory.mktemp("tokenizer")
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tokenizer: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     folder = tmp_path_factory.mktemp("base")
-    make_random(folder / "model", tiny_model, SHAPE)
+    make_random(folder / "model", tokenizer, SHAPE)
     made = Base(folder / "model", english, folder / "logits.bin")
     made.measure("transformers", made.model, folder, save_logits=made.logits)
     return made
