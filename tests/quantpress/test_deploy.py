@@ -21,6 +21,7 @@ EVERYTHING = [
     ("work pool", "cpu"),
     ("work pool", "gpu"),
     ("deployment", "nightly"),
+    ("deployment", "nightly-gpu"),
     ("deployment", "cpu"),
     ("deployment", "gpu"),
     ("automation", "quantpress: heartbeat lost"),
@@ -112,6 +113,8 @@ def test_a_second_deploy_changes_nothing_and_a_crashed_run_is_tried_again(server
     assert on_server(server) == before
 
     deployments = {each["name"]: each for each in post(f"{server}/deployments/filter")}
+    schedules = {name: [each["active"] for each in found["schedules"]] for name, found in deployments.items()}
+    assert schedules == {"nightly": [True], "nightly-gpu": [False], "cpu": [], "gpu": []}
     run = post(f"{server}/deployments/{deployments['cpu']['id']}/create_flow_run", parameters={"repo": "up/Model"})
     for state in ("PENDING", "RUNNING", "CRASHED"):
         post(f"{server}/flow_runs/{run['id']}/set_state", state={"type": state}, force=True)
