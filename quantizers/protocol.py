@@ -28,7 +28,7 @@ class Variant(Record):
 
     ``branch`` is where it is published (``main`` or a branch's name). ``nominal_bits`` are the bits per weight
     that the name promises; they serve the plan's estimates and are no part of the recipe. The plan blocks one that
-    ``needs_cuda`` on a machine without a GPU.
+    ``needs_cuda`` on a machine without a GPU, or whose GPUs have less than the ``compute_capability`` that it needs.
     """
 
     format: str
@@ -37,6 +37,7 @@ class Variant(Record):
     parameters: Parameters = {}
     nominal_bits: float = 16.0
     needs_cuda: bool = False
+    compute_capability: float | None = None
 
 
 class CalibrationText(Record):

@@ -73,6 +73,8 @@ _SCHEMES = {
     ),
 }
 _NEEDS_CUDA = ("int4wo", "float8wo", "float8dq")
+#: What torchao asserts of the GPU (quantization/quant_api.py, ``is_sm_at_least_89``).
+_FLOAT8_CAPABILITY = 8.9
 _DEFAULT = "int8wo"
 
 
@@ -119,6 +121,7 @@ class TorchAO(CheckpointFormat):
             parameters=parameters,
             nominal_bits=nominal_bits,
             needs_cuda=kind in _NEEDS_CUDA,
+            compute_capability=_FLOAT8_CAPABILITY if kind.startswith("float8") else None,
         )
 
     def quantize(self, job: Job) -> Output:

@@ -185,25 +185,34 @@ class Catalog(_Strict):
     def variants_of(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> list[str]:
         """Variant names of a model in a format; ``config`` is the source's config.json.
 
-        A ladder stands for those of its variants that this model can have.
+        A ladder stands for those of its variants that this model can have. Raises :class:`Refused`, with the reason of
+        the first, where it can have none of what is asked for.
         """
         chosen = quantizer(format_name, self.backend_of(line, format_name))
-
-        def can_have(name: str) -> bool:
-            try:
-                chosen.variant(name, config)
-            except Refused:
-                return False
-            return True
-
-        asked = line.variants.get(format_name) or self.defaults.variants.get(format_name)
+        asked = self._asked(line, format_name)
         if not asked:
             return chosen.default_variants(config)
-        ladders = chosen.ladders()
-        names: list[str] = []
-        for item in asked:
-            names += [name for name in ladders[item] if can_have(name)] if item in ladders else [item]
-        return list(dict.fromkeys(names))
+        ladders, left_out = chosen.ladders(), self.left_out(line, format_name, config)
+        names = [name for item in asked for name in ladders.get(item, [item])]
+        wanted = [name for name in dict.fromkeys(names) if name not in left_out]
+        if not wanted:
+            raise Refused(next(iter(left_out.values())))
+        return wanted
+
+    def left_out(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> dict[str, str]:
+        """The variants of ladders that a model cannot have, with the reason; not those that are asked for by name."""
+        chosen = quantizer(format_name, self.backend_of(line, format_name))
+        asked, ladders = self._asked(line, format_name), chosen.ladders()
+        reasons: dict[str, str] = {}
+        for name in (name for item in asked for name in ladders.get(item, []) if name not in asked):
+            try:
+                chosen.variant(name, config)
+            except Refused as refusal:
+                reasons[name] = str(refusal)
+        return reasons
+
+    def _asked(self, line: ModelLine, format_name: str) -> list[str]:
+        return line.variants.get(format_name) or self.defaults.variants.get(format_name) or []
 
     def backend_of(self, line: ModelLine, format_name: str) -> str | None:
         """The library to make a format of a model with; None is the format's default."""

@@ -22,11 +22,22 @@ def require_device(variant: Variant, source: Source, settings: Settings) -> None
         if variant.needs_cuda:
             raise Refused("needs a CUDA runner")
         return
+    _require_capability(variant)
     needed, there = source.weight_bytes + _BESIDE_WEIGHTS, largest_gpu()
     if there is not None and needed > there:
         raise Refused(
             f"needs about {needed / 1e9:.1f} GB of GPU memory, and the largest GPU here has {there / 1e9:.1f} GB:"
             " take a runner with a larger one, or set QUANTPRESS_DEVICE=cpu"
+        )
+
+
+def _require_capability(variant: Variant) -> None:
+    needed = variant.compute_capability
+    there = [float(said) for said in ask_nvidia_smi("compute_cap")] if needed is not None else []
+    if needed is not None and there and max(there) < needed:
+        raise Refused(
+            f"needs a GPU of compute capability {needed:g}, and the best here has {max(there):g}: "
+            "take a runner with a newer one, or leave the variant out"
         )
 
 

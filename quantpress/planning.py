@@ -19,6 +19,7 @@ from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import calibration_text
 from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
+from quantpress.model_types import require_known_type
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.published import Published, read_published
 from quantpress.quota import UploadBudget
@@ -106,6 +107,7 @@ def plan_model(
     try:
         source = look_up_source(source_hub, line.repo, line.revision)
         source = replace(source, record=require_permission(source.record, line.licence_override))
+        require_known_type(source.config)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
     text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")
@@ -130,9 +132,21 @@ def plan_model(
             plans.append(FormatPlan(format_name, published, (), (step,), card))
             continue
         chosen = quantizer(format_name, catalog.backend_of(line, format_name))
-        plans.append(plan_format(names, chosen, source, calibration, published, settings, gates))
+        planned = plan_format(names, chosen, source, calibration, published, settings, gates)
+        left_out = catalog.left_out(line, format_name, source.config)
+        plans.append(replace(planned, blocked=planned.blocked + _skipped(line.repo, format_name, repo_id, left_out)))
     comparison = _plan_comparison(line.repo, settings, plans, target_hub)
     return ModelPlan(line, source, text, amount, gates, tuple(plans), (), comparison)
+
+
+def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, str]) -> tuple[Step, ...]:
+    """A step for each variant of a ladder that the model cannot have."""
+    return tuple(
+        Step(
+            model=model, format=format_name, variant=name, repo_id=repo_id, action="skip", reason=f"left out: {reason}"
+        )
+        for name, reason in left_out.items()
+    )
 
 
 def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], target_hub: HfApi) -> Step | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 from quantpress.nvidia_smi import ask_nvidia_smi
@@ -19,5 +18,4 @@ def runner_name(device: Literal["cpu", "cuda"], threads: int) -> str:
 
 def _gpu_name() -> str:
     """The first GPU that this process may use, as the driver names it; empty where the driver's tool is missing."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
-    return next(iter(ask_nvidia_smi("name", f"--id={first}")), "")
+    return next(iter(ask_nvidia_smi("name")), "")

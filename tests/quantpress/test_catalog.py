@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantpress.catalog_file import load_catalog, parse_catalog, schema
-from quantpress.errors import BadInput
+from quantpress.errors import BadInput, Refused
 
 
 def mistake(text: str) -> str:
@@ -141,3 +141,26 @@ def test_the_project_catalogs_are_valid() -> None:
     root = Path(__file__).parents[2]
     assert load_catalog(root / "catalog.yaml").models[0].repo == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert load_catalog(root / "catalog.demo.yaml").models[0].repo == "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_what_a_ladder_names_and_a_model_cannot_have_is_left_out_with_the_reason() -> None:
+    line = {"repo": "a/b", "variants": {"gptq": ["thebloke"]}}
+    catalog = parse_catalog(json.dumps({"models": [line]}), "c")
+    narrow = {"model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9}
+    left_out = catalog.left_out(catalog.models[0], "gptq", narrow)
+    assert list(left_out) == [
+        "gptq-4bit-128g-actorder_True",
+        "gptq-8bit-128g-actorder_True",
+        "gptq-3bit-128g-actorder_True",
+    ]
+    assert set(left_out.values()) == {
+        "group size 128 does not divide hidden_size 576, inputs of attention, gate and up projections: "
+        "use 64 or 32 or -1 (a whole row)"
+    }
+    assert not set(left_out) & set(catalog.variants_of(catalog.models[0], "gptq", narrow))
+
+
+def test_a_ladder_of_which_a_model_can_have_nothing_is_refused() -> None:
+    catalog = parse_catalog(json.dumps({"models": [{"repo": "a/b", "variants": {"gptq": ["thebloke"]}}]}), "c")
+    with pytest.raises(Refused, match="strange"):
+        catalog.variants_of(catalog.models[0], "gptq", {"model_type": "strange"})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quantizers import quantizer
 from quantizers.protocol import Variant
 from quantpress.device import largest_gpu, require_device
 from quantpress.errors import Refused
@@ -53,6 +54,25 @@ def test_a_model_that_fits_no_gpu_is_refused(gpus: Gpus) -> None:
 
     require_device(variant(needs_cuda=True), source(24 * 10**9), WITH_CUDA)
     with pytest.raises(Refused, match=r"needs about 28\.3 GB of GPU memory, and the largest GPU here has 25\.8 GB"):
+        require_device(variant(), source(27 * 10**9), WITH_CUDA)
+
+
+def test_a_gpu_that_is_too_old_for_a_variant_is_refused(gpus: Gpus) -> None:
+    gpus('case "$*" in *compute_cap*) echo 8.6; echo 7.5;; *) echo 81920;; esac')
+    float8 = quantizer("torchao").variant("float8dq", {})
+
+    with pytest.raises(Refused, match=r"^needs a GPU of compute capability 8\.9, and the best here has 8\.6: take"):
+        require_device(float8, source(10**9), WITH_CUDA)
+    require_device(quantizer("torchao").variant("int8wo", {}), source(10**9), WITH_CUDA)
+    gpus('case "$*" in *compute_cap*) echo 9.0;; *) echo 81920;; esac')
+    require_device(float8, source(10**9), WITH_CUDA)
+
+
+def test_a_worker_that_may_use_one_gpu_is_measured_by_that_one(gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus('case "$*" in *--id=1*) echo 8192;; *) echo 8192; echo 81920;; esac')
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+
+    with pytest.raises(Refused, match=r"the largest GPU here has 8\.6 GB"):
         require_device(variant(), source(27 * 10**9), WITH_CUDA)
 
 

@@ -261,11 +261,14 @@ def test_what_no_library_or_machine_here_can_make_is_blocked(
     monkeypatch.setenv("QUANTPRESS_DEVICE", "cpu")
     monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path))
     press.source("up/Strange", {**CONFIG, "model_type": "strange"})
+    press.source("up/Arcee", {**CONFIG, "model_type": "arcee"})
     press.source("up/Known")
 
-    assert press.reasons("up/Strange", formats=["gptq"]) == [
-        "blocked: GPTQModel does not know the architecture 'strange'"
+    assert press.reasons("up/Strange", formats=["gguf", "exl3", "torchao"]) == [
+        "blocked: transformers 5.17.0 knows no model type 'strange', and measures the unquantized model: "
+        "skip the model in the catalog until it does"
     ]
+    assert press.reasons("up/Arcee", formats=["gptq"]) == ["blocked: GPTQModel does not know the architecture 'arcee'"]
     assert press.reasons({"repo": "up/Known", "backends": {"gptq": "auto-gptq"}}, formats=["gptq"]) == [
         "blocked: needs a CUDA runner"
     ]

@@ -64,11 +64,12 @@ def add(press: HandPress, *paths: str, branch: str = "main") -> None:
     press.api.create_commit(press.repo_id, operations, commit_message="mine", revision=branch)
 
 
-def test_a_variant_that_left_the_plan_goes_and_what_a_person_added_stays(press: HandPress) -> None:
+def test_a_variant_that_is_withheld_now_goes_and_what_a_person_added_stays(press: HandPress) -> None:
     q4, q8 = samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}).entries
     press.publish([q4, q8], "one")
     add(press, "notes.txt", "my-own.gguf")
-    press.publish([q8], "two", source=samples.source(sha="f" * 40))
+    withheld: dict[str, Any] = {"status": "withheld", "verdict": Verdict(passed=False, reasons=["too far"])}
+    press.publish([q4.model_copy(update=withheld), q8], "two")
     assert press.files() == [
         ".gitattributes",
         "README.md",
