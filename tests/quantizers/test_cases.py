@@ -4,6 +4,7 @@ is loaded by plain transformers and measured, and a second run gives the same by
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +151,18 @@ def test_transformers_alone_loads_what_the_cases_made(made: dict[str, Path], tmp
     assert loaded == [f"loaded {folder}" for folder in made.values()]
 
 
-def test_every_format_of_checkpoints_has_a_case() -> None:
-    on_cpu = [name for name in formats() if quantizer(name).engine == "transformers"]
+def scheme(variant: str) -> str:
+    """A variant's name without its group size, and without the bits per weight that EXL mixes."""
+    return re.sub(r"-(-1|\d+)g|-G\d+|-auto|\d\.\d(?=bpw)", "", variant)
 
-    assert set(on_cpu) == {case["format"] for case in CASES}
+
+def test_every_scheme_of_every_ladder_of_checkpoints_has_a_case() -> None:
+    wide = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}
+    chosen = [quantizer(name) for name in formats() if quantizer(name).engine != "llama.cpp"]
+    variants = [each.variant(name, wide) for each in chosen for ladder in each.ladders().values() for name in ladder]
+    on_gpu = [yaml.safe_load(file.read_text()) for file in (Path(__file__).parents[1] / "gpu" / "cases").glob("*.yaml")]
+
+    wanted = {(each.format, scheme(each.name)) for each in variants if not each.needs_cuda}
+    assert wanted == {(case["format"], scheme(case["name"])) for case in CASES}
+    only_there = {(each.format, scheme(each.name)) for each in variants if each.needs_cuda}
+    assert only_there <= {(case["format"], scheme(case["variant"])) for case in on_gpu}
