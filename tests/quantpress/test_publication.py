@@ -45,7 +45,7 @@ def test_a_blocked_rung_stays_until_a_later_run_has_bytes_for_it(press: Press, t
     estimates = [each.step.estimate for each in unlimited.plan.variants]
     largest = max(estimate.upload for estimate in estimates if estimate is not None)
     second = night(press, line, tmp_path, upload_budget=largest)
-    assert [step.variant for step in second.model.blocked] == ["Q4_0"]
+    assert [step.variant for step in second.model.deferred] == ["Q4_0"]
     second.press(second.entry("Q8_0"))
 
     assert models(press, "press/Blocked-GGUF") == ["Blocked-Q4_0.gguf", "Blocked-Q8_0.gguf"]
