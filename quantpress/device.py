@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from quantizers.protocol import Variant
@@ -13,6 +14,7 @@ from quantpress.source import Source
 #: Bytes of GPU memory that a press takes beside the unquantized weights. Measured on an H200 with a Llama of 1.07 B
 #: weights in 16 bits (2.0 GiB): AWQ's peak was 3.2 GiB, GPTQ's 1.5 GiB; the evaluation holds the whole model too.
 _BESIDE_WEIGHTS = 1_300_000_000
+_CAPABILITY = re.compile(r"\d+\.\d+")
 
 
 def require_device(variant: Variant, source: Source, settings: Settings) -> None:
@@ -33,7 +35,8 @@ def require_device(variant: Variant, source: Source, settings: Settings) -> None
 
 def _require_capability(variant: Variant) -> None:
     needed = variant.compute_capability
-    there = [float(said) for said in ask_nvidia_smi("compute_cap")] if needed is not None else []
+    said = ask_nvidia_smi("compute_cap") if needed is not None else []
+    there = [float(each) for each in said if _CAPABILITY.fullmatch(each)]  # an old driver says [N/A]
     if needed is not None and there and max(there) < needed:
         raise Refused(
             f"needs a GPU of compute capability {needed:g}, and the best here has {max(there):g}: "
