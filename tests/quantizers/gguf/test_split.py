@@ -56,7 +56,7 @@ def make(source: Path, prepared: Path, english: Path, out: Path, limit: int | No
         device="cpu",
         split_above=limit,
     )
-    return quantizer("gguf").quantize_wave([job])[0]
+    return quantizer("gguf").quantize(job)
 
 
 def measure(model: Path, text: Path) -> Evaluation:
