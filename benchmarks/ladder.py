@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from benchmarks import usage
 from benchmarks.report import write_section
 from quantizers.gguf.convert import convert
 from quantizers.gguf.imatrix import make_imatrix
@@ -74,19 +75,22 @@ def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
 
 def measured(commands: Sequence[Sequence[str]], folder: Path, read: int) -> Measured:
     """Runs commands one after another in ``folder``. Raises ``CalledProcessError`` when one fails."""
-    cpu, peak, begun = 0.0, 0, time.monotonic()
+    took = []
     for command in commands:
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                log.seek(0)
-                sys.stderr.write(log.read().decode(errors="replace")[-2000:])
-                raise subprocess.CalledProcessError(process.returncode, list(command))
-        cpu += usage.ru_utime + usage.ru_stime
-        peak = max(peak, usage.ru_maxrss * 1024)
-    return Measured(cpu, time.monotonic() - begun, peak, read)
+        with tempfile.TemporaryDirectory() as scratch:
+            result, launcher = Path(scratch) / "usage.json", [sys.executable, "-I", "-S", str(Path(usage.__file__))]
+            whole = [*launcher, str(result), *command]
+            done = subprocess.run(whole, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if done.returncode:
+                sys.stderr.write((done.stdout + done.stderr).decode(errors="replace")[-2000:])
+                raise subprocess.CalledProcessError(done.returncode, list(command))
+            took.append(json.loads(result.read_text()))
+    return Measured(
+        cpu=sum(each["cpu"] for each in took),
+        wall=sum(each["wall"] for each in took),
+        peak=max(each["peak"] for each in took),
+        read=read,
+    )
 
 
 def loop(tools: LlamaCpp, model: Path, imatrix: Path, rungs: Sequence[str], out: Path, threads: int) -> Measured:

@@ -11,13 +11,12 @@ from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Quantizer, Result
 from quantpress.child import explained_exit
 from quantpress.files import place, write_text
+from quantpress.peak_memory import own_peak_bytes
 
 
 def peak_memory_bytes() -> int:
     """Peak RSS of this process or of the largest program it ran (``ru_maxrss`` is in KiB on Linux)."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return max(own, children) * 1024
+    return max(own_peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 def peak_device_memory_bytes() -> int | None:

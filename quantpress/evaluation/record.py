@@ -67,8 +67,9 @@ class Evaluation(Record):
     whose loss was not a finite number (0 for a sound model; never dropped silently). ``token_sha256`` is
     the hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids, equal
     hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it. ``peak_memory_bytes`` is
-    the child's ``ru_maxrss``; ``tokens_per_second`` is prompt speed while evaluating. ``sample`` is what the model
-    wrote in the smoke test of :mod:`quantpress.evaluation.sample`, at ``generation_tokens_per_second``.
+    the peak RSS of the process that held the model; ``tokens_per_second`` is prompt speed while evaluating. ``sample``
+    is what the model wrote in the smoke test of :mod:`quantpress.evaluation.sample`, at
+    ``generation_tokens_per_second``.
 
     ``weights_bytes`` is what the weights take as the engine holds them, in ``dtype`` where they are not quantized;
     ``peak_device_memory_bytes`` is the most that was allocated on a GPU, None on a processor. ``runner`` names the

@@ -7,7 +7,6 @@ own whose first token is replaced by BOS where the tokenizer adds one; the predi
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -36,6 +35,7 @@ from quantpress.evaluation.perplexity import (
 from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
+from quantpress.peak_memory import own_peak_bytes
 
 #: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
 _WINDOWS_PER_PASS = 4
@@ -170,7 +170,7 @@ def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
         token_sha256=token_sha256(text.windows),
         divergence=summary(np.concatenate(divergences), np.concatenate(same_tops)) if divergences else None,
         seconds=time.monotonic() - started,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=own_peak_bytes(),
         tokens_per_second=text.windows.size / clock.seconds,
         weights_bytes=weights_bytes(model),
         peak_device_memory_bytes=peak_device_bytes(),
