@@ -33,7 +33,7 @@ from quantpress.settings import Settings
 from quantpress.source import Source, fetch, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.workspace import Workspace, require_disk
+from quantpress.workspace import Workspace, alone, require_disk
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -110,8 +110,12 @@ def rebuild(
     require_disk(settings.home, disk)
     if chosen.engine == "llama.cpp":
         install(plain_lines(report))
-    folders = [_fetch(source_hub, each, settings.home, report) for each in sources]
-    with scratch(settings.home, "rebuild") as place_of_work:
+    with (
+        # A press removes downloads of a source at other commits than it works on.
+        alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
+        scratch(settings.home, "rebuild") as place_of_work,
+    ):
+        folders = [_fetch(source_hub, each, settings.home, report) for each in sources]
         job = _job(manifest, entry, made, folders[0], text, place_of_work, settings)
         out, names = _make(job, place_of_work, report)
         for later in folders[1:]:
