@@ -8,11 +8,9 @@ from flows import format_stages as stages
 from flows.format_stages import Composed
 from flows.stage import StageFailed
 from quantpress.plan import FormatPlan
+from quantpress.publish import ATTEMPTS
 from quantpress.settings import Settings
 from quantpress.source import Source
-
-#: Times that a commit is composed anew because another press committed in between.
-ATTEMPTS = 10
 
 
 def commit_composed(

@@ -14,14 +14,11 @@ from quantpress.comparison_state import comparison_repo, read_state
 from quantpress.errors import QuantpressError, Unreadable
 from quantpress.gating import gate_like_source
 from quantpress.manifest import SourceRecord
-from quantpress.publish import Outrun, ensure_repo, publish
+from quantpress.publish import ATTEMPTS, Outrun, ensure_repo, publish
 from quantpress.published import read_published
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-#: Times that a comparison is composed anew because another press committed one in between.
-_ATTEMPTS = 10
 
 
 def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str:
@@ -62,7 +59,7 @@ def publish_comparison(
     Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses, or where others commit again and again.
     """
     repo_id = open_comparison(api, namespace, source, private)
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         # Heads before manifests: a comparison that another press commits in between may be made of newer ones.
         heads = ensure_repo(api, repo_id, private)
         manifests = read_manifests(api, namespace, source.repo)
@@ -74,7 +71,7 @@ def publish_comparison(
             except Outrun:
                 continue
         return repo_id if head != heads.get("main") else None
-    raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times")
+    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times")
 
 
 def _collected_before(api: HfApi, repo_id: str) -> list[str]:

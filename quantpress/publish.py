@@ -31,6 +31,8 @@ class Outrun(QuantpressError):
     """Another commit came first; nothing was published. Read the repo again and decide anew."""
 
 
+#: Times that a commit is composed anew because another one came in between.
+ATTEMPTS = 10
 #: Made by the Hub itself; decides what it stores as LFS.
 _HUB_OWN = {".gitattributes"}
 

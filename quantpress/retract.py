@@ -25,7 +25,7 @@ from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_p
 from quantpress.hints import hint
 from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest
 from quantpress.press import describe
-from quantpress.publish import Outrun, Revision, publish
+from quantpress.publish import ATTEMPTS, Outrun, Revision, publish
 from quantpress.published import Published, read_published
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
@@ -34,8 +34,6 @@ from quantpress.sums import SUMS_FILE, sha256sums
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: Times that a commit is composed anew because another one came in between.
-_ATTEMPTS = 10
 _PLOTS = (PERPLEXITY_PLOT, DIVERGENCE_PLOT)
 
 
@@ -62,7 +60,7 @@ def retract(
     if not reason:
         raise BadInput("a retraction needs a reason: --reason TEXT; it goes to the card and the manifest")
     commits: dict[str, str] = {}
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         published = read_published(target_hub, repo_id)
         pending = _pending(target_hub.endpoint, published, variant)
         context, warning = gather_context(published.manifests["main"], repo_id, settings, source_hub, target_hub)
@@ -78,7 +76,7 @@ def retract(
         except QuantpressError as error:
             warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
         return Retraction(repo_id, variant, reason, commits, warnings)
-    raise QuantpressError(f"{repo_id}: other commits came first {_ATTEMPTS} times; run again when they have ended")
+    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")
 
 
 def _pending(endpoint: str, published: Published, variant: str) -> list[str]:
