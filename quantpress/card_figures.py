@@ -191,13 +191,17 @@ def stand_in(entry: Entry) -> StandIn | None:
     if sum(types[name] for name in found) < _STAND_INS_FROM * total:
         return None
     found.sort(key=lambda name: -types[name])
-    named = [f"{name} {types[name] / total * 100:.0f}\u00a0%" for name in found]
+    named = [f"{name} {_share(types[name] / total)}" for name in found]
     return StandIn(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", named)
 
 
 def _each(said: Any) -> list[Any]:
     """A parameter is one value or a list of them, as a rung's options are."""
     return said if isinstance(said, list) else [said]
+
+
+def _share(share: float) -> str:
+    return f"{share * 100:.0f}\u00a0%" if share >= 0.005 else "under 1\u00a0%"
 
 
 def advice(comparison: Comparison) -> list[Advice]:

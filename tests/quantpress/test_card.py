@@ -130,6 +130,11 @@ def test_no_stand_ins_where_llama_quantize_counted_none() -> None:
     assert "stored as" not in card(samples.gguf(entries=[entry.model_copy(update={"artifact": artifact})]))
 
 
+def test_a_type_of_next_to_nothing_is_not_said_to_be_none() -> None:
+    entry = samples.entry("gguf", "Q4_K_S", bits=5.96, divergence=0.03, types={"Q4_K": 298, "Q5_0": 700, "Q5_1": 2})
+    assert table_rows(card(samples.gguf(entries=[entry])), "Variant")[-1][-1] == "stored as Q5_0 70 %, Q5_1 under 1 %"
+
+
 def test_a_type_that_the_rung_asks_for_stands_in_for_none() -> None:
     def shown(types: dict[str, int]) -> str:
         options = ["--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0"]
