@@ -11,7 +11,7 @@ import pytest
 from tests.faults.line import Fault, Line, bad_line
 from tests.flows.operating import Operator, prefect_server
 from tests.quantpress.nights import night
-from tests.quantpress.test_plan import Press
+from tests.quantpress.planned import Press
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from quantpress.publish import Revision, ensure_repo, publish
 from quantpress.published import read_published
 from quantpress.settings import Settings
 from tests.quantpress import samples
-from tests.quantpress.test_plan import Press
+from tests.quantpress.planned import Press
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
 from quantpress.source import chat_template, fetch, link, local_source, look_up_source
 from tests.quantpress import samples
-from tests.quantpress.test_plan import CONFIG, WEIGHTS
+from tests.quantpress.planned import CONFIG, WEIGHTS
 
 MODEL = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": WEIGHTS}
 

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import HfApi
 
-from quantpress.localhub.server import running_hub
 from quantpress.manifest import Entry
 from quantpress.retract import withdrawn
 from tests.quantpress.nights import Night, card, manifest, night
-from tests.quantpress.test_plan import Press
+from tests.quantpress.planned import Press, running_press
 
 DEFAULT, OTHER = "gptq-4bit-64g-actorder_False", "gptq-4bit-32g-actorder_True"
 REPO = "press/M-GPTQ"
@@ -22,8 +20,7 @@ LINE: dict[str, Any] = {"repo": "up/M", "formats": ["gptq"], "variants": {"gptq"
 
 @pytest.fixture
 def press(tmp_path: Path) -> Iterator[Press]:
-    with running_hub(tmp_path / "hub") as hub:
-        press = Press(hub, HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), tmp_path / "home")
+    with running_press(tmp_path) as press:
         press.source("up/M")
         yield press
 

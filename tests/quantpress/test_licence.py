@@ -23,7 +23,7 @@ from quantpress.settings import Settings
 from quantpress.source import look_up_source
 from tests.quantpress import samples
 from tests.quantpress.nights import night
-from tests.quantpress.test_plan import CONFIG, WEIGHTS, Press
+from tests.quantpress.planned import CONFIG, WEIGHTS, Press
 
 ADVICE = "; if you may publish it, say why in the catalog: licence_override"
 

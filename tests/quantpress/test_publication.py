@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import HfApi
 from safetensors.numpy import save
 
-from quantpress.localhub.server import running_hub
 from quantpress.manifest import Alias
 from quantpress.retract import retract
 from quantpress.settings import Settings
 from tests.quantpress.nights import card, manifest, night
-from tests.quantpress.test_plan import CONFIG, Press
+from tests.quantpress.planned import CONFIG, Press, running_press
 
 #: Other weights than those that a source has at first, of the same shape.
 MOVED = {"model.safetensors": save({"model.embed_tokens.weight": np.ones((64, 576), np.float16)})}
@@ -24,9 +22,8 @@ MOVED = {"model.safetensors": save({"model.embed_tokens.weight": np.ones((64, 57
 
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Press]:
-    folder = tmp_path_factory.mktemp("publication")
-    with running_hub(folder / "hub") as hub:
-        yield Press(hub, HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write")), folder / "home")
+    with running_press(tmp_path_factory.mktemp("publication")) as press:
+        yield press
 
 
 def models(press: Press, repo_id: str, revision: str = "main") -> list[str]:
