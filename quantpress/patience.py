@@ -41,6 +41,10 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 #: hashed the file: 50 GB, its largest, at some 200 MB/s.
 _SILENCE = 300.0
 _CONNECTING = 15.0
+#: What huggingface_hub asks of huggingface.co for its own sake, and does without where nothing answers: which programs
+#: to name in its headers (utils/_detect_agent.py of 1.33). Seen on a machine without a network: patience with it held
+#: up the first request to a Hub at hand for five minutes.
+_ASIDE = "/api/agent-harnesses"
 #: Where a request keeps its body's file, to begin again at its start.
 _BODY = "quantpress.body"
 
@@ -124,6 +128,8 @@ def _patient_client(library: Any, patience: Patience, hooks: Any, pace: CommitPa
         return request
 
     def send(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        if request.url.path == _ASIDE:
+            return plain.send(self, request, **options)
         if _is_limited(request):
             pace.take()
         response = _patiently(lambda: plain.send(self, request, **options), request, patience, broken)
