@@ -14,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -34,12 +35,15 @@ class ExLlama:
     """One of the two packages.
 
     ``other_platforms`` is the folder of sources that no CUDA build compiles. ``requirements`` are lines for pip, with
-    hashes: what the package imports and nothing else here does.
+    hashes: what the package imports and nothing else here does. ``switches`` are environment variables that it reads
+    when it is imported; ``edition`` is raised when they change what it makes.
     """
 
     wheel: PinnedWheel
     other_platforms: str | None = None
     requirements: tuple[str, ...] = ()
+    switches: Mapping[str, str] = field(default_factory=dict)
+    edition: int | None = None
 
     @property
     def name(self) -> str:
@@ -48,7 +52,7 @@ class ExLlama:
     @property
     def version(self) -> str:
         """As it goes into recipes: the same wherever it was built."""
-        return f"{self.wheel.name} {self.wheel.version}"
+        return f"{self.wheel.name} {self.wheel.version}" + (f", quantpress mend {self.edition}" if self.edition else "")
 
     @property
     def extension(self) -> str:
@@ -66,7 +70,13 @@ EXLLAMAV3 = ExLlama(
     ),
 )
 EXLLAMAV2 = ExLlama(
-    PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e")
+    PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e"),
+    # Where flash-attn is missing, its attention by PyTorch's SDPA forgets the causal mask (exllamav2/attn.py,
+    # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees those after it,
+    # in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
+    # attention by matrix products has the mask.
+    switches={"EXLLAMA_NO_SDPA": "1"},
+    edition=1,
 )
 
 
@@ -88,8 +98,12 @@ def require(package: ExLlama) -> Path:
 
 
 def activate(package: ExLlama) -> None:
-    """Makes ``import exllamav3`` (or v2) find the built package; for child processes. Raises as :func:`require`."""
+    """Makes ``import exllamav3`` (or v2) find the built package, as switched; for child processes.
+
+    Raises as :func:`require`.
+    """
     site = str(require(package) / "site")
+    os.environ.update(package.switches)
     if site not in sys.path:
         sys.path.insert(0, site)
 

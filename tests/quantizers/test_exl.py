@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from quantpress.card import CardContext, render_card
 from quantpress.errors import BadInput, Refused
 from quantpress.evaluation.local import engine_for
 from quantpress.evaluation.record import Protocol
+from quantpress.toolchain import exllama
 from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, activate, find, install
 from tests.quantpress import samples
 
@@ -100,6 +103,21 @@ def test_without_the_toolchain_the_command_that_makes_it_is_named(
         activate(package)
     with pytest.raises(Refused, match=f"quantpress toolchain install {package.name}"):
         quantizer({"exllamav3": "exl3", "exllamav2": "exl2"}[package.name]).version()
+
+
+def test_exllamav2_is_imported_without_the_attention_that_sees_later_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exllama, "require", lambda _: tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("EXLLAMA_NO_SDPA", "")
+    activate(EXLLAMAV3)
+    assert os.environ["EXLLAMA_NO_SDPA"] == ""
+    activate(EXLLAMAV2)
+    assert os.environ["EXLLAMA_NO_SDPA"] == "1"
+    assert sys.path[0] == str(tmp_path / "site")
+    # What was made with it is another recipe.
+    assert EXLLAMAV2.version == "exllamav2 0.3.2, quantpress mend 1"
 
 
 def test_it_is_not_built_where_no_gpu_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
