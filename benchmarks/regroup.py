@@ -1,7 +1,7 @@
 """A model with one more group of attention heads that computes the same: ``python -m benchmarks.regroup FOLDER OUT``.
 
-ExLlamaV3 takes keys and values whose width 128 divides, which SmolLM2's three heads of 64 are not. The last group is doubled:
-its key, its value and its queries twice, and each copy's share of the output matrix half of the whole.
+ExLlamaV3 takes keys and values whose width 128 divides, which SmolLM2's three heads of 64 are not. The last group is
+doubled: its key, its value and its queries twice, and each copy's share of the output matrix half of the whole.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from quantpress.card_markdown import Markdown
 from quantpress.card_templates import TEMPLATES, markdown_environment, template_path
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare
+from quantpress.evaluation.engines.kernels import PLAIN_KERNELS
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.evaluation.sample import PROMPT
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest
@@ -152,6 +153,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
             (row, entry.retraction) for row, entry in zip(figures.rows(retracted, comparison), retracted, strict=True)
         ],
         "stand_ins": [found for found in map(figures.stand_in, shown) if found],
+        "plain_kernel": PLAIN_KERNELS.get(manifest.format),
         "plots": _plots(manifest, context, here),
         "settings": lambda labels: _settings(shown, labels),
         # A quantizer that read no calibration text says so.

@@ -72,8 +72,8 @@ EXLLAMAV3 = ExLlama(
 EXLLAMAV2 = ExLlama(
     PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e"),
     # Where flash-attn is missing, its attention by PyTorch's SDPA forgets the causal mask (exllamav2/attn.py,
-    # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees those after it,
-    # in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
+    # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees those after
+    # it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
     # attention by matrix products has the mask.
     switches={"EXLLAMA_NO_SDPA": "1"},
     edition=1,

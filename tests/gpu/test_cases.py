@@ -80,14 +80,20 @@ class Base:
 
 @pytest.fixture(scope="module")
 def tokenizer(english: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer that is trained here: a GPU machine may reach no package index for a model's."""
-    from tokenizers import ByteLevelBPETokenizer
+    """A folder with a tokenizer that is trained here: a GPU machine may reach no package index for a model's.
+
+    The model's other ids have names, which no text holds: whatever it generates can be read.
+    """
+    from tokenizers import ByteLevelBPETokenizer, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     trained = ByteLevelBPETokenizer()
     trained.train([str(english)], vocab_size=4096, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    state = json.loads(trained.to_str())
+    known = state["model"]["vocab"]
+    known |= {f"word{index}": index for index in range(len(known), SHAPE["vocab_size"])}
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=trained._tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
     folder = tmp_path_factory.mktemp("tokenizer")
     fast.save_pretrained(folder)

@@ -60,6 +60,22 @@ def test_each_variant_of_compressed_tensors_says_what_it_was_calibrated_on() -> 
     assert "pip install transformers compressed-tensors" in text
 
 
+@pytest.mark.parametrize(
+    ("format_name", "settings"),
+    [
+        ("gptq", 'GPTQConfig(bits=4, backend="gptq_torch")'),
+        ("awq", 'AwqConfig(bits=4, backend="torch_awq")'),
+        ("torchao", None),
+    ],
+)
+def test_the_kernel_that_always_loads_is_on_the_card(format_name: str, settings: str | None) -> None:
+    """On an H100, GPTQModel's own choice did not load a GPTQ checkpoint of SmolLM2: Machete takes no 192 outputs."""
+    text = card(format_name, "default")
+
+    assert (f"plain = {settings}" in text) == (settings is not None)
+    assert ("quantization_config=plain, device_map=" in text) == (settings is not None)
+
+
 def test_the_reference_card_says_what_it_is_for() -> None:
     text = card("reference", "default", calibrated=("llm-int8",))
 

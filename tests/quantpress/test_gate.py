@@ -122,6 +122,17 @@ def test_ruined_and_incomparable_figures_are_withheld() -> None:
     ]
 
 
+def test_a_divergence_that_perplexity_contradicts_is_withheld() -> None:
+    """As ExLlamaV2 0.3.2 measured on an H100, with attention that saw later tokens; below, IQ1_S of the same model."""
+    baseline = samples.evaluation(23.45)
+    verdict = judge(samples.evaluation(27.11, 1.3631), baseline)
+    assert verdict.reasons == [
+        "mean KLD 1.3631 contradicts a perplexity of 27.11 where the unquantized model has 23.45: it does not compute "
+        "what the unquantized model does"
+    ]
+    assert judge(samples.evaluation(26.978, 0.9804), samples.evaluation(10.586)).passed
+
+
 def test_what_is_not_finite_is_withheld_with_its_count() -> None:
     nan = math.nan
     all_broken = measured(nan, nan, perplexity=nan, perplexity_error=nan, non_finite=10200)
