@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-
 #: For each format, transformers' class of its settings and GPTQModel's name of the kernel in PyTorch.
 PLAIN_KERNELS = {"gptq": ("GPTQConfig", "gptq_torch"), "awq": ("AwqConfig", "torch_awq")}
 
