@@ -17,7 +17,7 @@ def test_the_default_runs_anywhere_and_is_on_main() -> None:
     assert torchao.default_variants(SMOLLM2) == ["int8wo"]
     variant = torchao.variant("int8wo", SMOLLM2)
     assert (variant.branch, variant.needs_cuda, variant.nominal_bits) == ("main", False, 8.0)
-    assert variant.parameters == {"config": "Int8WeightOnlyConfig", "granularity": "row"}
+    assert variant.parameters == {"config": "Int8WeightOnlyConfig", "granularity": "row", "dtype": "bfloat16"}
 
 
 def test_auto_is_the_largest_group_size_that_fits() -> None:
