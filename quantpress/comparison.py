@@ -30,7 +30,7 @@ class _Record(BaseModel):
 class ComparedVariant(_Record):
     """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
 
-    ``memory_bytes`` is the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say
+    ``seconds_to_make`` are the quantizer's; rungs that were made in one pass share theirs evenly. ``memory_bytes`` is the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say
     whether no other variant is as good at no more bytes of size, or of memory as the same engine took on that runner.
     """
 
@@ -41,6 +41,7 @@ class ComparedVariant(_Record):
     engine: str
     size: int
     bits_per_weight: float
+    seconds_to_make: float
     weights_bytes: int | None
     memory_bytes: int
     perplexity: float
@@ -185,6 +186,7 @@ def _variant(repo_id: str, entry: Entry) -> ComparedVariant:
         engine=evaluation.engine,
         size=entry.artifact.size,
         bits_per_weight=entry.artifact.bits_per_weight,
+        seconds_to_make=entry.seconds,
         weights_bytes=evaluation.weights_bytes,
         memory_bytes=evaluation.memory_bytes,
         perplexity=evaluation.perplexity,

@@ -88,7 +88,7 @@ def test_memory_is_compared_within_an_engine_and_a_runner_and_runners_that_diffe
     assert "/tree/main)** | transformers | GPU &#124;Y&#124; | 82.4\u00a0MB | 4.90 | ● 90.0\u00a0MB |" in page
     assert "transformers on CPU X: gptq-8bit-64g (KLD 0.0020, 1.50\u00a0GB)" in page
     widths = {line.count("|") for line in page.partition("## All variants")[2].splitlines() if line.startswith("|")}
-    assert widths == {13}
+    assert widths == {14}
     assert '<td class="text">transformers</td><td class="text">GPU |Y|</td>' in as_html(found, Place("press"))
     assert [row["runner"] for row in csv.DictReader(io.StringIO(as_csv(found)))] == ["CPU X", "CPU X", "GPU |Y|"]
     assert "Runner" not in as_markdown(compared(), Place("press"))
