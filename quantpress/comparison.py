@@ -30,8 +30,9 @@ class _Record(BaseModel):
 class ComparedVariant(_Record):
     """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
 
-    ``seconds_to_make`` are the quantizer's; rungs that were made in one pass share theirs evenly. ``memory_bytes`` is the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say
-    whether no other variant is as good at no more bytes of size, or of memory as the same engine took on that runner.
+    ``seconds_to_make`` are the quantizer's; rungs that were made in one pass share theirs evenly. ``memory_bytes`` is
+    the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say whether no other
+    variant is as good at no more bytes of size, or of memory as the same engine took on that runner.
     """
 
     format: str

@@ -14,8 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -42,7 +41,7 @@ class ExLlama:
     wheel: PinnedWheel
     other_platforms: str | None = None
     requirements: tuple[str, ...] = ()
-    switches: Mapping[str, str] = field(default_factory=dict)
+    switches: tuple[tuple[str, str], ...] = ()
     edition: int | None = None
 
     @property
@@ -75,7 +74,7 @@ EXLLAMAV2 = ExLlama(
     # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees those after
     # it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
     # attention by matrix products has the mask.
-    switches={"EXLLAMA_NO_SDPA": "1"},
+    switches=(("EXLLAMA_NO_SDPA", "1"),),
     edition=1,
 )
 
