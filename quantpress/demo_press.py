@@ -41,7 +41,7 @@ def main() -> int:
         upload_source(hub, token, model, source)
         print(f"Embedded Hub at {hub.endpoint} with {source}; pressing {CATALOG}", flush=True)
         command = [sys.executable, "-m", "quantpress", "run", "--catalog", str(CATALOG)]
-        code = subprocess.run(command, env=_environment(hub, token), check=False).returncode
+        code = subprocess.run(command, env=press_environment(hub, token, HOME), check=False).returncode
     if code == 0:
         print(f"\n{model_name(source)} is published. It took {(time.monotonic() - started) / 60:.1f} minutes.")
         print(f"Look at it: .venv/bin/quantpress hub --root {HOME / 'hub'} --port {PORT}")
@@ -56,14 +56,15 @@ def upload_source(hub: RunningHub, token: str, model: Path, repo_id: str) -> Non
     api.upload_folder(repo_id=repo_id, folder_path=model, commit_message="The demo's source model", token=token)
 
 
-def _environment(hub: RunningHub, token: str) -> dict[str, str]:
+def press_environment(hub: RunningHub, token: str, home: Path) -> dict[str, str]:
+    """The environment of a press that takes from ``hub``, publishes there and keeps everything in ``home``."""
     return os.environ | {
         "QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint,
         "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint,
-        "QUANTPRESS_HOME": str(HOME),
+        "QUANTPRESS_HOME": str(home),
         "HF_TOKEN": token,
-        "HF_HOME": str((HOME / "huggingface").resolve()),
-        "PREFECT_HOME": str((HOME / "prefect").resolve()),
+        "HF_HOME": str((home / "huggingface").resolve()),
+        "PREFECT_HOME": str((home / "prefect").resolve()),
     }
 
 

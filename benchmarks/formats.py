@@ -1,0 +1,143 @@
+"""Every variant of the demo's model that needs no GPU, pressed, published and measured on one yardstick.
+
+Run as ``python -m benchmarks.formats``: presses ``benchmarks/formats.catalog.yaml`` to an embedded Hub in ``--home``,
+goes on there when it is run again, measures rounding to the nearest beside it, and writes the table to
+docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from benchmarks.report import write_section
+from quantpress.catalog_file import load_catalog
+from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats
+from quantpress.comparison_report import read_manifests
+from quantpress.demo import demo_model
+from quantpress.demo_press import press_environment, upload_source
+from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.record import Evaluation, Protocol
+from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
+from quantpress.evaluation.text import evaluation_text
+from quantpress.hub import hub_client
+from quantpress.localhub.server import running_hub
+from quantpress.toolchain.llama_cpp import install
+from quantpress.toolchain.progress import plain_lines
+
+CATALOG = Path("benchmarks/formats.catalog.yaml")
+HEADING = "Every variant that needs no GPU"
+#: Bits, weights to a scale, symmetric: what the calibrated variants are to beat.
+ROUNDED = [(4, 64, True), (4, 64, False), (4, 32, True), (4, 32, False), (3, 64, True), (3, 64, False)]
+
+
+def main() -> int:
+    """Returns the exit code of ``quantpress run``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--home", type=Path, default=Path(".quantpress-formats"), help="where the press and its Hub are"
+    )
+    home: Path = parser.parse_args().home
+    install(plain_lines(print))
+    model = demo_model(plain_lines(print))
+    catalog = load_catalog(CATALOG)
+    source = catalog.models[0].repo
+    with running_hub(home / "hub", 0) as hub:
+        token = hub.create_token("press", "write")
+        upload_source(hub, token, model, source)
+        command = [sys.executable, "-m", "quantpress", "run", "--catalog", str(CATALOG)]
+        code = subprocess.run(command, env=press_environment(hub, token, home), check=False).returncode
+        comparison = compare_formats(read_manifests(hub_client(hub.endpoint), catalog.settings["namespace"], source))
+    write_section(Path("docs/benchmarks.md"), HEADING, list(_lines(comparison, _rounded(comparison, model, home))))
+    return code
+
+
+def _rounded(comparison: ModelComparison, model: Path, home: Path) -> dict[str, Evaluation]:
+    """Figures of rounding to the nearest on the windows of the comparison, by name; nothing is written."""
+    assert comparison.protocol is not None
+    text = evaluation_text(None, home / "texts")
+    logits = home / "rounded.logits.bin"
+    job = _job(model, text.path, comparison.protocol)
+    _evaluate(job.model_copy(update={"save_logits": logits}))
+    found = {}
+    for bits, group_size, symmetric in ROUNDED:
+        name = f"rounded, {bits} bits, {group_size}g, {'symmetric' if symmetric else 'with zero point'}"
+        found[name] = evaluate_round_to_nearest(
+            job.model_copy(update={"base_logits": logits}), bits=bits, group_size=group_size, symmetric=symmetric
+        )
+        print(f"{name}: perplexity {found[name].perplexity:.3f}", flush=True)
+    logits.unlink()
+    return found
+
+
+def _evaluate(job: EvaluationJob) -> Evaluation:
+    from quantpress.evaluation.engines.transformers import evaluate
+
+    return evaluate(job)
+
+
+def _job(model: Path, text: Path, protocol: Protocol) -> EvaluationJob:
+    return EvaluationJob(
+        engine="transformers",
+        model=model,
+        protocol=protocol,
+        text=text.resolve(),
+        threads=len(os.sched_getaffinity(0)),
+        device="cpu",
+    )
+
+
+def _lines(comparison: ModelComparison, rounded: dict[str, Evaluation]) -> Iterator[str]:
+    assert comparison.protocol is not None and comparison.reference is not None
+    base = comparison.reference.perplexity
+    yield (
+        f"`python -m benchmarks.formats`, {date.today().isoformat()}, on {platform.machine()} with "
+        f"{len(os.sched_getaffinity(0))} cores. {comparison.model_name} (the demo's source), "
+        f"{comparison.protocol.windows} windows of {comparison.protocol.n_ctx} tokens of `{comparison.protocol.text}`; "
+        f"unquantized: {base:.3f}. Memory is the peak of the process that measured; rungs of one pass share its time."
+    )
+    yield ""
+    columns = [
+        "bits per weight",
+        "MB",
+        "memory, MB",
+        "s to make",
+        "perplexity",
+        "from the base",
+        "mean KLD",
+        "same top",
+    ]
+    yield f"| variant | {' | '.join(columns)} |"
+    yield f"|---|{'--:|' * len(columns)}"
+    for row in sorted(comparison.variants, key=lambda each: -each.bits_per_weight):
+        yield _row(row, base)
+    for name, found in rounded.items():
+        assert found.divergence is not None
+        yield (
+            f"| *{name}* | | | | | {found.perplexity:.3f} | {found.perplexity / base - 1:+.1%} | "
+            f"{found.divergence.mean:.4f} | {found.divergence.same_top:.1%} |"
+        )
+
+
+def _row(row: ComparedVariant, base: float) -> str:
+    figures = [
+        f"{row.bits_per_weight:.2f}",
+        f"{row.size / 1e6:.1f}",
+        f"{row.memory_bytes / 1e6:,.0f}",
+        f"{row.seconds_to_make:,.0f}",
+        f"{row.perplexity:.3f}",
+        f"{row.perplexity / base - 1:+.1%}",
+        "" if row.divergence is None else f"{row.divergence:.4f}",
+        "" if row.same_top is None else f"{row.same_top:.1%}",
+    ]
+    return f"| {row.name} | {' | '.join(figures)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
