@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
 from quantpress.evaluation.text import evaluation_text
 from quantpress.hub import hub_client
 from quantpress.localhub.server import running_hub
+from quantpress.manifest import Manifest
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 
@@ -53,8 +54,10 @@ def main() -> int:
         upload_source(hub, token, model, source)
         command = [sys.executable, "-m", "quantpress", "run", "--catalog", str(CATALOG)]
         code = subprocess.run(command, env=press_environment(hub, token, home), check=False).returncode
-        comparison = compare_formats(read_manifests(hub_client(hub.endpoint), catalog.settings["namespace"], source))
-    write_section(Path("docs/benchmarks.md"), HEADING, list(_lines(comparison, _rounded(comparison, model, home))))
+        manifests = read_manifests(hub_client(hub.endpoint), catalog.settings["namespace"], source)
+    comparison = compare_formats(manifests)
+    lines = [*_lines(comparison, _rounded(comparison, model, home)), *_left_out(manifests.values())]
+    write_section(Path("docs/benchmarks.md"), HEADING, lines)
     return code
 
 
@@ -123,6 +126,17 @@ def _lines(comparison: ModelComparison, rounded: dict[str, Evaluation]) -> Itera
             f"| *{name}* | | | | | {found.perplexity:.3f} | {found.perplexity / base - 1:+.1%} | "
             f"{found.divergence.mean:.4f} | {found.divergence.same_top:.1%} |"
         )
+
+
+def _left_out(manifests: Iterable[Manifest]) -> Iterator[str]:
+    """What has no row: withheld by the gate, or the same bytes as another."""
+    for manifest in manifests:
+        for entry in manifest.entries:
+            if entry.status == "withheld":
+                yield from ["", f"Withheld: {manifest.format} {entry.variant}: {'; '.join(entry.verdict.reasons)}."]
+        if manifest.aliases:
+            named = ", ".join(f"{alias.variant} (as {alias.same_as})" for alias in manifest.aliases)
+            yield from ["", f"The same bytes as another, published once: {manifest.format} {named}."]
 
 
 def _row(row: ComparedVariant, base: float) -> str:

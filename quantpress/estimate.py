@@ -13,9 +13,19 @@ from quantpress.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
 _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
-#: Core-seconds per weight of the source for quantizing and evaluating one variant; measured on SmolLM2-135M
-#: on 2 cores (docs/benchmarks.md).
-_CORE_SECONDS_PER_WEIGHT = {"gguf": 3.5e-7, "gptq": 1.5e-6, "awq": 1.8e-6}
+#: Core-seconds per weight of the source for quantizing and evaluating one variant: the time that both took on 2 cores
+#: for SmolLM2-135M, times 2 (docs/benchmarks.md, "Every variant that needs no GPU").
+_CORE_SECONDS_PER_WEIGHT = {
+    "gguf": 3.5e-7,
+    "gptq": 3.8e-6,
+    "awq": 4.4e-6,
+    "compressed-tensors": 4.5e-6,
+    "torchao": 4.4e-7,
+    "bitsandbytes": 4.4e-7,
+    "reference": 4.4e-7,
+}
+#: Of a format that was not measured: a quantizer that calibrates a little.
+_UNMEASURED = 1.8e-6
 #: Tokens of the largest vocabulary in use (Gemma 3's), taken where a config.json does not say.
 _LARGEST_VOCABULARY = 262_144
 
@@ -82,5 +92,5 @@ def estimate_variant(source: Source, variant: Variant) -> Estimate:
         upload=size,
         disk=int(max(2.0, _weight_bytes(source)) * weights),
         memory=4 * weights,
-        core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, 1.8e-6),
+        core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, _UNMEASURED),
     )
