@@ -16,9 +16,6 @@ from quantpress.errors import ChildFailed
 
 #: llama.cpp reads option defaults from these; a recipe must not depend on them.
 _TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")
-#: OpenMP threads that wait by spinning take the processor from those that work, where jobs outnumber cores:
-#: llama-perplexity took 14 s instead of 33 s with it, on 2 cores at load 6.
-_PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _QUOTED_LINES = 8
 #: Lines end in a newline, or in the carriage return of a progress bar.
 _LINE_END = re.compile(rb"[\r\n]")
@@ -46,7 +43,7 @@ def run_tool(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=error_output,
-            env=_PATIENT | kept | dict(environment or {}),
+            env=kept | dict(environment or {}),
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
         )
     assert process.stdout is not None

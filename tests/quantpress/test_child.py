@@ -32,6 +32,7 @@ class Answer(BaseModel):
     number: int
     environment: list[str] = []
     token: str | None = None
+    policy: str | None = None
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             if number == 10:
                 from huggingface_hub import get_token
                 answer["token"] = get_token()
+                answer["policy"] = os.environ.get("OMP_WAIT_POLICY")
             pathlib.Path(sys.argv[2]).write_text(json.dumps(answer))
         """)
     )
@@ -125,6 +127,16 @@ def test_no_token_reaches_a_child(module: str, tmp_path: Path, monkeypatch: pyte
     assert answer.token is None
     written = "".join(path.read_text() for path in (tmp_path / "job").iterdir() if path.name != "result.json")
     assert "secret" not in written
+
+
+@pytest.mark.parametrize(("chosen", "policy"), [(None, "passive"), ("active", "active")])
+def test_threads_of_a_child_wait_asleep_unless_the_user_says_otherwise(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, policy: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    assert run_child(module, Question(number=10), Answer, tmp_path / "job").policy == policy
 
 
 def test_importing_the_parent_side_is_light() -> None:
