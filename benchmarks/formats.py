@@ -41,9 +41,7 @@ ROUNDED = [(4, 64, True), (4, 64, False), (4, 32, True), (4, 32, False), (3, 64,
 def main() -> int:
     """Returns the exit code of ``quantpress run``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--home", type=Path, default=Path(".quantpress-formats"), help="where the press and its Hub are"
-    )
+    parser.add_argument("--home", type=Path, default=Path(".quantpress/formats"), help="of the press and its Hub")
     home: Path = parser.parse_args().home
     install(plain_lines(print))
     model = demo_model(plain_lines(print))
@@ -62,12 +60,14 @@ def main() -> int:
 
 
 def _rounded(comparison: ModelComparison, model: Path, home: Path) -> dict[str, Evaluation]:
-    """Figures of rounding to the nearest on the windows of the comparison, by name; nothing is written."""
+    """Figures of rounding to the nearest on the windows of the comparison, by name."""
+    from quantpress.evaluation.engines.transformers import evaluate
+
     assert comparison.protocol is not None
     text = evaluation_text(None, home / "texts")
     logits = home / "rounded.logits.bin"
     job = _job(model, text.path, comparison.protocol)
-    _evaluate(job.model_copy(update={"save_logits": logits}))
+    evaluate(job.model_copy(update={"save_logits": logits}))
     found = {}
     for bits, group_size, symmetric in ROUNDED:
         name = f"rounded, {bits} bits, {group_size}g, {'symmetric' if symmetric else 'with zero point'}"
@@ -77,12 +77,6 @@ def _rounded(comparison: ModelComparison, model: Path, home: Path) -> dict[str, 
         print(f"{name}: perplexity {found[name].perplexity:.3f}", flush=True)
     logits.unlink()
     return found
-
-
-def _evaluate(job: EvaluationJob) -> Evaluation:
-    from quantpress.evaluation.engines.transformers import evaluate
-
-    return evaluate(job)
 
 
 def _job(model: Path, text: Path, protocol: Protocol) -> EvaluationJob:
@@ -106,18 +100,10 @@ def _lines(comparison: ModelComparison, rounded: dict[str, Evaluation]) -> Itera
         f"unquantized: {base:.3f}. Memory is the peak of the process that measured; rungs of one pass share its time."
     )
     yield ""
-    columns = [
-        "bits per weight",
-        "MB",
-        "memory, MB",
-        "s to make",
-        "perplexity",
-        "from the base",
-        "mean KLD",
-        "same top",
-    ]
-    yield f"| variant | {' | '.join(columns)} |"
-    yield f"|---|{'--:|' * len(columns)}"
+    yield (
+        "| variant | bits per weight | MB | memory, MB | s to make | perplexity | from the base | mean KLD | same top |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     for row in sorted(comparison.variants, key=lambda each: -each.bits_per_weight):
         yield _row(row, base)
     for name, found in rounded.items():

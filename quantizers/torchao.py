@@ -39,8 +39,8 @@ class _Scheme:
 
 
 _SCHEMES = {
-    # Both multiply by the int8 values as they are and scale afterwards (int8_tensor.py), beyond the range of float16:
-    # on an H100, SmolLM2 in float16 gave NaN (docs/benchmarks.md). bfloat16 has the range.
+    # The int8 schemes multiply by the int8 values as they are and scale afterwards (torchao's int8_tensor.py), beyond
+    # the range of float16: on an H100, SmolLM2 in float16 gave NaN (docs/benchmarks.md). bfloat16 has the range.
     "int8wo": _Scheme("Int8WeightOnlyConfig", "int8", 8, (("granularity", "row"),), dtype="bfloat16"),
     # Inputs with a zero point: on SmolLM2-135M a perplexity of 10.05 where the default, symmetric, gives 10.26 and the
     # unquantized model 9.90 (10 windows of 512 tokens of the offline text).

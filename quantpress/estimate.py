@@ -14,11 +14,11 @@ from quantpress.source import Source
 #: Bytes per weight of the dtypes in which models are published.
 _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
 #: Core-seconds per weight of the source for quantizing and evaluating one variant: the time that both took on 2 cores
-#: for SmolLM2-135M, times 2 (docs/benchmarks.md, "Every variant that needs no GPU").
+#: for SmolLM2-135M, times 2 (docs/benchmarks.md, "Every variant that needs no GPU"); AWQ's beside other work.
 _CORE_SECONDS_PER_WEIGHT = {
     "gguf": 3.5e-7,
     "gptq": 3.8e-6,
-    "awq": 4.4e-6,
+    "awq": 5.1e-6,
     "compressed-tensors": 4.5e-6,
     "torchao": 4.4e-7,
     "bitsandbytes": 4.4e-7,

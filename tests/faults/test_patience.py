@@ -170,7 +170,6 @@ def test_a_refused_upload_is_told_without_its_signature(repo: str, api: HfApi) -
     )
 
 
-@pytest.mark.timeout(120)
 def test_what_the_client_asks_for_its_own_sake_is_asked_once(api: HfApi, line: Line) -> None:
     """It asks huggingface.co which programs to name in its headers, and goes on without; a press that never goes there
     must not wait for it."""
@@ -179,6 +178,7 @@ def test_what_the_client_asks_for_its_own_sake_is_asked_once(api: HfApi, line: L
     assert line.faults() == [Fault.BUSY]
 
 
+@pytest.mark.timeout(120)
 def test_an_embedded_hub_takes_any_number_of_commits_at_once(repo: str, api: HfApi) -> None:
     api.create_repo(repo)
     for number in range(COMMITS + 5):

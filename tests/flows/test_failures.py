@@ -111,7 +111,7 @@ def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
 def _kill_child(job_folder: str, run: subprocess.Popen[str], folder: Path) -> bool:
     """SIGKILLs the child process that works in ``job_folder`` (a pattern), as soon as there is one."""
     while run.poll() is None:
-        for job in folder.glob(f"home/work/*/gguf/{job_folder}/job.json"):
+        for job in (folder / "home").glob(f"work/*/gguf/{job_folder}/job.json"):
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     command = (process / "cmdline").read_bytes().split(b"\0")

@@ -93,21 +93,21 @@ def test_each_is_named_and_nothing_is_published(operator: Operator, tiny_model: 
 def test_a_killed_preparation_goes_on_where_it_was(operator: Operator, tiny_model: Path) -> None:
     operator.upload_source("upstream/Killed", tiny_model)
     operator.write_catalog([{"repo": "upstream/Killed", **LADDER}], calibration={"samples": 35, "length": 128})
-    prepared = "home/work/upstream--Killed-*/gguf/prepared-*"
+    prepared = "work/upstream--Killed-*/gguf/prepared-*"
 
     first = operator.start_silent("run")
-    while first.poll() is None and not list(operator.folder.glob(f"{prepared}/*.partial.gguf")):
+    while first.poll() is None and not list((operator.folder / "home").glob(f"{prepared}/*.partial.gguf")):
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    (model,) = operator.folder.glob(f"{prepared}/*-F16.gguf")
+    (model,) = (operator.folder / "home").glob(f"{prepared}/*-F16.gguf")
     made = model.stat().st_ino, model.stat().st_mtime_ns
 
     second = operator.start_silent("run")
     continued = False
     while second.poll() is None and not continued:
         time.sleep(0.05)
-        logs = list(operator.folder.glob(f"{prepared}.job/log.txt")) if model.exists() else []
+        logs = list((operator.folder / "home").glob(f"{prepared}.job/log.txt")) if model.exists() else []
         continued = any(b"removing initial 32 chunks" in log.read_bytes() for log in logs)
     assert continued
     assert (model.stat().st_ino, model.stat().st_mtime_ns) == made

@@ -108,6 +108,7 @@ def test_without_the_toolchain_the_command_that_makes_it_is_named(
 def test_exllamav2_is_imported_without_the_attention_that_sees_later_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A built package takes a GPU; which variables stand when it is imported does not.
     monkeypatch.setattr(exllama, "require", lambda _: tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("EXLLAMA_NO_SDPA", "")

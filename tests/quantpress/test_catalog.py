@@ -141,6 +141,9 @@ def test_the_project_catalogs_are_valid() -> None:
     root = Path(__file__).parents[2]
     assert load_catalog(root / "catalog.yaml").models[0].repo == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert load_catalog(root / "catalog.demo.yaml").models[0].repo == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    benchmarks = root / "benchmarks"
+    assert load_catalog(benchmarks / "formats.catalog.yaml").models[0].repo == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert load_catalog(benchmarks / "gpu.catalog.yaml").models[0].repo == "quantpress/SmolLM2-135M-wide"
 
 
 def test_what_a_ladder_names_and_a_model_cannot_have_is_left_out_with_the_reason() -> None:
