@@ -1,6 +1,7 @@
 """Makes EXL2 checkpoints with ExLlamaV2's converter, in this process. Needs the toolchain ``exllamav2`` and CUDA.
 
-The converter is a script and is run as one; its module that tokenizes a calibration text gives our windows instead.
+The converter is a script and is run as one; its module that tokenizes a calibration text gives our windows instead, and
+what it measures of each width in each layer is :func:`token_accuracy`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import runpy
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,6 +70,7 @@ def _run(job: Job, work: Path, windows: list[list[int]], options: dict[str, Any]
     tokenizing = ModuleType("exllamav2.conversion.tokenize")
     tokenizing.__dict__["tokenize"] = _given(windows)
     sys.modules[tokenizing.__name__] = tokenizing
+    import_module("exllamav2.conversion.measure").__dict__["test_error"] = token_accuracy(job.device)
     length = job.calibration.length
     always = {"--in_dir": job.source, "--out_dir": work, "--length": length, "--measurement_length": length}
     sys.argv = [_SCRIPT, *(str(part) for pair in (always | options).items() for part in pair)]
@@ -88,6 +91,34 @@ def _given(windows: list[list[int]]) -> Callable[..., None]:
         task["measurement_rows" if measure else "dataset_rows"] = len(windows)
 
     return tokenize
+
+
+def token_accuracy(device: str) -> Callable[..., float]:
+    """What stands where ExLlamaV2 has ``test_error`` (exllamav2/conversion/measure.py): 1 less the mean over all tokens
+    of the norm of the error divided by that of the layer's output, both of one token, in float32.
+
+    The original divides the norms of whole windows. In many models one token of each window, mostly the first, is
+    larger than all others by orders (Sun et al., "Massive Activations in Large Language Models", arXiv:2402.17762), and
+    only in some layers: errors there seem small, and the converter gives those layers 2 and 3 bits. docs/benchmarks.md
+    has what it costs.
+
+    The function takes a module with ``forward``, windows of its input and of its unquantized output, float16 ``[1,
+    tokens, width]``, and what ``forward`` takes after the input. The module is on ``device``, the windows anywhere.
+    """
+
+    def accuracy(module: Any, inputs: Iterable[Any], targets: Iterable[Any], cache: Any, attention: Any) -> float:
+        import torch
+
+        errors: list[float] = []
+        for given, target in zip(inputs, targets, strict=True):
+            made, wanted = module.forward(given.to(device), cache, attention), target.to(device).float()
+            if not module.model.config.arch.lm.residual_stream_fp32:
+                made = made.clamp(-65504, 65504)  # float16's range, as the original does
+            norms = wanted.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+            errors.append(((made.float() - wanted).norm(dim=-1) / norms).mean().item())
+        return max(1e-6, 1 - sum(errors) / len(errors))
+
+    return accuracy
 
 
 def packed_weights(name: str, file: Any) -> dict[str, int]:

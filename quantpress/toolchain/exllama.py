@@ -35,7 +35,7 @@ class ExLlama:
 
     ``other_platforms`` is the folder of sources that no CUDA build compiles. ``requirements`` are lines for pip, with
     hashes: what the package imports and nothing else here does. ``switches`` are environment variables that it reads
-    when it is imported; ``edition`` is raised when they change what it makes.
+    when it is imported; ``edition`` is raised when they, or what quantizers/ puts in its place, change what it makes.
     """
 
     wheel: PinnedWheel
@@ -75,7 +75,7 @@ EXLLAMAV2 = ExLlama(
     # it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
     # attention by matrix products has the mask.
     switches=(("EXLLAMA_NO_SDPA", "1"),),
-    edition=1,
+    edition=2,  # 2: quantizers.exl2_backend.token_accuracy
 )
 
 

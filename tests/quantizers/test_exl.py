@@ -9,14 +9,16 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from quantizers import quantizer
-from quantizers.exl2_backend import packed_weights
+from quantizers.exl2_backend import packed_weights, token_accuracy
 from quantizers.exl3_backend import trellis_weights
 from quantizers.exllama_files import output
 from quantizers.protocol import CalibrationText, Job
@@ -87,6 +89,39 @@ def test_exl2_does_not_measure_again_what_is_published(tmp_path: Path) -> None:
     assert quantizer("exl2").shared_files(made) == [made.prepared / "measurement.json"]
 
 
+class Layer:
+    """Gives what it is told to: a layer of ExLlamaV2 takes a GPU, and what is measured of its output does not."""
+
+    def __init__(self, output: Any, *, float32_stream: bool = False) -> None:
+        self.output = output
+        language_model = SimpleNamespace(residual_stream_fp32=float32_stream)
+        self.model = SimpleNamespace(config=SimpleNamespace(arch=SimpleNamespace(lm=language_model)))
+
+    def forward(self, given: Any, cache: Any, attention: Any) -> Any:
+        return self.output
+
+
+def test_exl2_measures_a_layer_by_all_tokens_alike() -> None:
+    wanted = torch.tensor([[[4096.0, 0], [3, 4]]], dtype=torch.float16)
+    # The second token is off by half its norm; beside the first, which is exact, that is 0.06 % of the window's.
+    made = torch.tensor([[[4096.0, 0], [3, 1.5]]], dtype=torch.float16)
+    assert token_accuracy("cpu")(Layer(made), [wanted], [wanted], None, None) == 0.75
+    assert token_accuracy("cpu")(Layer(wanted), [wanted, wanted], [wanted, wanted], None, None) == 1
+    assert token_accuracy("cpu")(Layer(-9 * wanted), [wanted], [wanted], None, None) == 1e-6
+
+
+def test_exl2_measures_within_the_range_that_the_layer_hands_on() -> None:
+    wanted = torch.tensor([[[65504.0]]], dtype=torch.float16)
+    made = torch.tensor([[[131008.0]]])
+    assert token_accuracy("cpu")(Layer(made), [wanted], [wanted], None, None) == 1
+    assert token_accuracy("cpu")(Layer(made, float32_stream=True), [wanted], [wanted], None, None) == 1e-6
+
+
+def test_exl2_measures_no_error_where_nothing_comes_out() -> None:
+    nothing = torch.zeros(1, 2, 4, dtype=torch.float16)
+    assert token_accuracy("cpu")(Layer(nothing), [nothing], [nothing], None, None) == 1
+
+
 def test_an_unquantized_head_is_for_exl3_alone() -> None:
     quantizer("exl3").check_name("8.0bpw_H16")
     with pytest.raises(BadInput, match="the head takes 2, 3, 4, 5, 6, 8 bits"):
@@ -118,7 +153,7 @@ def test_exllamav2_is_imported_without_the_attention_that_sees_later_tokens(
     assert os.environ["EXLLAMA_NO_SDPA"] == "1"
     assert sys.path[0] == str(tmp_path / "site")
     # What was made with it is another recipe.
-    assert EXLLAMAV2.version == "exllamav2 0.3.2, quantpress mend 1"
+    assert EXLLAMAV2.version == "exllamav2 0.3.2, quantpress mend 2"
 
 
 def test_it_is_not_built_where_no_gpu_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
