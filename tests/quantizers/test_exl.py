@@ -266,3 +266,6 @@ def test_the_card_has_branches_and_the_programs_that_load_them(format_name: str,
     assert [package in snippet and bool(ast.parse(snippet)) for snippet in snippets] == [True]
     assert f'"M-{format_name}-4.0bpw"' in snippets[0]
     assert "vllm" not in text and "transformers" not in text.split("## Download and run")[1].split("## What")[0]
+    # What ExLlamaV2 takes where flash-attn is missing, and ExLlamaV3 does not know.
+    said = [hint in text for hint in ("config.no_sdpa = True", "paged=False)", "`EXLLAMA_NO_SDPA=1`")]
+    assert said == [format_name == "exl2"] * 3
