@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quantpress.errors import QuantpressError
 from quantpress.localhub import admin, auth, server
+from quantpress.localhub.repos import REPO_TYPES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,12 +25,12 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--role", choices=("read", "write"), default="write")
 
     gate = commands.add_parser("gate", help="gate a repo's files")
-    gate.add_argument("repo")
     gate.add_argument("--mode", choices=("auto", "manual"), default="manual")
-    commands.add_parser("ungate", help="open a repo's files").add_argument("repo")
-
+    ungate = commands.add_parser("ungate", help="open a repo's files")
     grant = commands.add_parser("grant", help="let a user read a gated repo")
-    grant.add_argument("repo")
+    for command in (gate, ungate, grant):
+        command.add_argument("repo")
+        command.add_argument("--repo-type", choices=REPO_TYPES, default="model")
     grant.add_argument("user")
 
     commands.add_parser("collect-garbage", help="delete objects that no commit needs")
@@ -51,11 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
             case "token":
                 print(auth.create_token(root, options.user, options.role))
             case "gate":
-                admin.set_gated(root, options.repo, options.mode)
+                admin.set_gated(root, options.repo, options.mode, options.repo_type)
             case "ungate":
-                admin.set_gated(root, options.repo, None)
+                admin.set_gated(root, options.repo, None, options.repo_type)
             case "grant":
-                admin.grant_access(root, options.repo, options.user)
+                admin.grant_access(root, options.repo, options.user, options.repo_type)
             case "collect-garbage":
                 print(f"{admin.collect_garbage(root)} bytes set free")
     except QuantpressError as error:

@@ -8,41 +8,41 @@ from pathlib import Path
 from quantpress.localhub import repos
 from quantpress.localhub.database import initialise, reading, writing
 from quantpress.localhub.names import check_user
-from quantpress.localhub.repos import Gated
+from quantpress.localhub.repos import Gated, RepoType
 from quantpress.localhub.storage import ObjectStore
 
 # An upload is committed within this time; until then its object belongs to no tree.
 _UNCOMMITTED_SECONDS = 24 * 3600
 
 
-def set_gated(root: Path, repo_id: str, gated: Gated | None) -> None:
+def set_gated(root: Path, repo_id: str, gated: Gated | None, repo_type: RepoType = "model") -> None:
     """Gate a repo's files, or open them (None). Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
-        repo = repos.get_repo(db, repo_id)
+        repo = repos.get_repo(db, repo_id, repo_type)
         repos.update_repo(db, repo, private=repo.private, gated=gated)
 
 
-def set_private(root: Path, repo_id: str, private: bool) -> None:
+def set_private(root: Path, repo_id: str, private: bool, repo_type: RepoType = "model") -> None:
     """Hide a repo from those without a token, or show it. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
-        repo = repos.get_repo(db, repo_id)
+        repo = repos.get_repo(db, repo_id, repo_type)
         repos.update_repo(db, repo, private=private, gated=repo.gated)
 
 
-def grant_access(root: Path, repo_id: str, user: str) -> None:
-    """Let a user's tokens read the files of a gated repo."""
+def grant_access(root: Path, repo_id: str, user: str, repo_type: RepoType = "model") -> None:
+    """Let a user's tokens read the files of a gated repo. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
-        repos.grant(db, repos.get_repo(db, repo_id), check_user(user))
+        repos.grant(db, repos.get_repo(db, repo_id, repo_type), check_user(user))
 
 
-def revoke_access(root: Path, repo_id: str, user: str) -> None:
-    """Take back what grant_access gave."""
+def revoke_access(root: Path, repo_id: str, user: str, repo_type: RepoType = "model") -> None:
+    """Take back what grant_access gave. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
-        repos.revoke(db, repos.get_repo(db, repo_id), check_user(user))
+        repos.revoke(db, repos.get_repo(db, repo_id, repo_type), check_user(user))
 
 
 def collect_garbage(root: Path) -> int:

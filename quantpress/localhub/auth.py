@@ -107,6 +107,6 @@ def require_files(db: sqlite3.Connection, repo: Repo, identity: Identity | None)
         return
     raise HubError(
         403,
-        f"Access to model {repo.repo_id} is restricted and you are not in the authorized list.",
+        f"Access to {repo.repo_type} {repo.repo_id} is restricted and you are not in the authorized list.",
         code="GatedRepo",
     )

@@ -21,7 +21,7 @@ from quantpress.localhub.history import (
     write_tree,
 )
 from quantpress.localhub.names import check_path
-from quantpress.localhub.repos import Repo, create_repo, now
+from quantpress.localhub.repos import Repo, RepoType, create_repo, now
 from quantpress.localhub.storage import ObjectStore
 
 
@@ -169,10 +169,17 @@ def _write(db: sqlite3.Connection, repo: Repo, branch: str, head: Commit | None,
 
 
 def found_repo(
-    db: sqlite3.Connection, store: ObjectStore, repo_id: str, *, private: bool, author: str, attributes: bytes
+    db: sqlite3.Connection,
+    store: ObjectStore,
+    repo_type: RepoType,
+    repo_id: str,
+    *,
+    private: bool,
+    author: str,
+    attributes: bytes,
 ) -> Repo:
     """Make a repo with its first commit, which holds ``.gitattributes`` as on the public Hub."""
-    repo = create_repo(db, repo_id, private=private)
+    repo = create_repo(db, repo_type, repo_id, private=private)
     entry = regular_entry(store, ".gitattributes", attributes)
     first = _write(
         db, repo, DEFAULT_BRANCH, None, CommitRequest(DEFAULT_BRANCH, "initial commit", "", author, [Add(entry)])

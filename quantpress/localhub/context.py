@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from quantpress.localhub import auth, history, repos
+from quantpress.localhub.addresses import Handler, repo_type_of
 from quantpress.localhub.auth import Identity
 from quantpress.localhub.database import reading, signing_key
 from quantpress.localhub.errors import HubError, bad_request, repo_not_found
 from quantpress.localhub.history import Commit
 from quantpress.localhub.names import look_up_repo_id
-from quantpress.localhub.repos import Repo
+from quantpress.localhub.repos import Repo, RepoType
 from quantpress.localhub.signing import Signer
 from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploads import Uploads
@@ -80,6 +81,11 @@ class Call:
         return auth.identify(db, self.request.headers.get("authorization"))
 
     @property
+    def repo_type(self) -> RepoType:
+        """The type of the repos at this address."""
+        return repo_type_of(self.request.scope["path"])
+
+    @property
     def repo_id(self) -> str:
         """The repo in the address. Raises HubError (404) for what cannot be one."""
         return "/".join(look_up_repo_id(self.param("namespace"), self.param("name")))
@@ -87,7 +93,7 @@ class Call:
     def repo(self, db: sqlite3.Connection) -> Repo:
         """The repo in the address, if the client may see it. Raises HubError (401, 404)."""
         identity = self.identity(db)
-        repo = repos.find_repo(db, *self.repo_id.split("/"))
+        repo = repos.find_repo(db, self.repo_type, *self.repo_id.split("/"))
         if repo is None:
             raise repo_not_found(self.repo_id)
         auth.require_visible(repo, identity)
@@ -151,7 +157,7 @@ def hub_of(request: Request) -> Hub:
     return hub
 
 
-def endpoint(handler: Callable[[Call], Response]) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(handler: Callable[[Call], Response]) -> Handler:
     """Make a plain function a route: the body is read first, the function runs in a thread."""
 
     async def serve(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""A model repo as the API and the pages describe it."""
+"""A repo as the API and the pages describe it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Description:
 
     @property
     def tags(self) -> list[str]:
+        if self.repo.repo_type == "dataset":
+            return modelcard.dataset_tags(self.data)
         return modelcard.tags(self.data, self.files)
 
     @property
@@ -76,13 +78,12 @@ def _sibling(entry: Entry, with_sizes: bool) -> dict[str, Any]:
     return sibling
 
 
-def model_json(description: Description, *, with_sizes: bool) -> dict[str, Any]:
-    """What ``/api/models/…`` answers; ``with_sizes`` is the client's ``files_metadata``."""
+def repo_json(description: Description, *, with_sizes: bool) -> dict[str, Any]:
+    """What ``/api/models/…`` and ``/api/datasets/…`` answer; ``with_sizes`` is the client's ``files_metadata``."""
     repo, commit = description.repo, description.commit
-    return {
+    info = {
         "_id": f"{repo.id:024x}",
         "id": repo.repo_id,
-        "modelId": repo.repo_id,
         "author": repo.namespace,
         "sha": commit.oid,
         "lastModified": commit.created_at,
@@ -93,10 +94,15 @@ def model_json(description: Description, *, with_sizes: bool) -> dict[str, Any]:
         "downloads": 0,
         "likes": 0,
         "tags": description.tags,
-        "pipeline_tag": description.task,
-        "library_name": description.library,
         "cardData": description.data,
         "siblings": [_sibling(entry, with_sizes) for entry in description.files.values()],
-        "spaces": [],
         "usedStorage": description.size,
+    }
+    if repo.repo_type == "dataset":
+        return info
+    return info | {
+        "modelId": repo.repo_id,
+        "pipeline_tag": description.task,
+        "library_name": description.library,
+        "spaces": [],
     }

@@ -1,4 +1,4 @@
-"""The YAML front matter of a model card, and what the Hub makes of it: tags and card data."""
+"""The YAML front matter of a model's or dataset's card, and what the Hub makes of it: tags and card data."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ MAX_CARD_BYTES = 2 * 1024 * 1024
 
 # YAML's anchors let a few lines stand for billions of values; no real card has this many.
 _MAX_VALUES = 20_000
+
+#: Keys of a dataset's card by which it is found; each makes tags ``key:value``.
+_DATASET_KEYS = (
+    "annotations_creators", "language_creators", "language", "license", "multilinguality", "size_categories",
+    "source_datasets", "task_categories", "task_ids",
+)  # fmt: skip
 
 _RELATIONS = ("adapter", "merge", "quantized", "finetune")
 
@@ -107,7 +113,7 @@ def faults(data: Mapping[str, Any]) -> list[str]:
 
 
 def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
-    """The tags by which a repo is found, as the Hub derives them from card and files."""
+    """The tags by which a model is found, as the Hub derives them from card and files."""
     endings = {path.rpartition(".")[2].lower() for path in paths}
     result = [*texts(data.get("library_name")), *(end for end in ("gguf", "safetensors") if end in endings)]
     result += [*texts(data.get("pipeline_tag")), *texts(data.get("tags")), *texts(data.get("language"))]
@@ -119,3 +125,9 @@ def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
             result.append(f"base_model:{relation}:{base}")
     result += [f"license:{name}" for name in texts(data.get("license"))]
     return list(dict.fromkeys(result))
+
+
+def dataset_tags(data: Mapping[str, Any]) -> list[str]:
+    """The tags by which a dataset is found, as the Hub derives them from its card."""
+    result = [f"{key}:{value}" for key in _DATASET_KEYS for value in texts(data.get(key))]
+    return list(dict.fromkeys([*result, *texts(data.get("tags"))]))

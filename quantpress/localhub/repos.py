@@ -1,21 +1,30 @@
-"""Repositories: make, find, list, change, move, delete."""
+"""Repositories of models and of datasets: make, find, list, change, move, delete.
+
+A model and a dataset may have the same id. The database keeps a dataset's namespace as ``datasets/<namespace>``, which
+no model's can be, so that a folder from before there were datasets needs no migration. Only this module knows.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from quantpress.localhub.errors import HubError, repo_not_found
 from quantpress.localhub.names import check_repo_id
 
 Gated = Literal["auto", "manual"]
+RepoType = Literal["model", "dataset"]
+
+REPO_TYPES: tuple[RepoType, ...] = get_args(RepoType)
+_DATASETS = "datasets/"
 
 
 @dataclass(frozen=True)
 class Repo:
     id: int
+    repo_type: RepoType
     namespace: str
     name: str
     private: bool
@@ -32,37 +41,55 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+def _stored(repo_type: RepoType, namespace: str) -> str:
+    """A namespace as the database keeps it."""
+    return f"{_DATASETS}{namespace}" if repo_type == "dataset" else namespace
+
+
 def _repo(row: sqlite3.Row) -> Repo:
-    return Repo(row["id"], row["namespace"], row["name"], bool(row["private"]), row["gated"], row["created_at"])
+    stored: str = row["namespace"]
+    return Repo(
+        row["id"],
+        "dataset" if stored.startswith(_DATASETS) else "model",
+        stored.removeprefix(_DATASETS),
+        row["name"],
+        bool(row["private"]),
+        row["gated"],
+        row["created_at"],
+    )
 
 
-def find_repo(db: sqlite3.Connection, namespace: str, name: str) -> Repo | None:
-    row = db.execute("SELECT * FROM repos WHERE namespace = ? AND name = ?", (namespace, name)).fetchone()
+def find_repo(db: sqlite3.Connection, repo_type: RepoType, namespace: str, name: str) -> Repo | None:
+    row = db.execute(
+        "SELECT * FROM repos WHERE namespace = ? AND name = ?", (_stored(repo_type, namespace), name)
+    ).fetchone()
     return _repo(row) if row else None
 
 
-def get_repo(db: sqlite3.Connection, repo_id: str) -> Repo:
-    """Raises HubError (404, RepoNotFound)."""
-    repo = find_repo(db, *check_repo_id(repo_id))
+def get_repo(db: sqlite3.Connection, repo_id: str, repo_type: RepoType = "model") -> Repo:
+    """Raises HubError: 400 for a bad id, 404 (RepoNotFound) where there is no such repo."""
+    repo = find_repo(db, repo_type, *check_repo_id(repo_id))
     if repo is None:
         raise repo_not_found(repo_id)
     return repo
 
 
-def list_repos(db: sqlite3.Connection) -> list[Repo]:
-    return [_repo(row) for row in db.execute("SELECT * FROM repos ORDER BY namespace, name")]
+def list_repos(db: sqlite3.Connection, repo_type: RepoType) -> list[Repo]:
+    """All repos of a type, by namespace and name."""
+    found = map(_repo, db.execute("SELECT * FROM repos ORDER BY namespace, name"))
+    return [repo for repo in found if repo.repo_type == repo_type]
 
 
-def create_repo(db: sqlite3.Connection, repo_id: str, *, private: bool) -> Repo:
+def create_repo(db: sqlite3.Connection, repo_type: RepoType, repo_id: str, *, private: bool) -> Repo:
     """A repo without any commit. Raises HubError: 400 for a bad id, 409 where it exists."""
     namespace, name = check_repo_id(repo_id)
-    if find_repo(db, namespace, name) is not None:
-        raise HubError(409, f"You already created this model repo: {repo_id}")
+    if find_repo(db, repo_type, namespace, name) is not None:
+        raise HubError(409, f"You already created this {repo_type} repo: {repo_id}")
     db.execute(
         "INSERT INTO repos (namespace, name, private, created_at) VALUES (?, ?, ?, ?)",
-        (namespace, name, private, now()),
+        (_stored(repo_type, namespace), name, private, now()),
     )
-    return get_repo(db, repo_id)
+    return get_repo(db, repo_id, repo_type)
 
 
 def update_repo(db: sqlite3.Connection, repo: Repo, *, private: bool, gated: Gated | None) -> None:
@@ -72,9 +99,11 @@ def update_repo(db: sqlite3.Connection, repo: Repo, *, private: bool, gated: Gat
 def move_repo(db: sqlite3.Connection, repo: Repo, new_id: str) -> None:
     """Raises HubError: 400 for a bad id, 409 where the new name is taken."""
     namespace, name = check_repo_id(new_id)
-    if find_repo(db, namespace, name) is not None:
-        raise HubError(409, f"Cannot move {repo.repo_id}: {new_id} exists")
-    db.execute("UPDATE repos SET namespace = ?, name = ? WHERE id = ?", (namespace, name, repo.id))
+    if find_repo(db, repo.repo_type, namespace, name) is not None:
+        raise HubError(409, f"Cannot move the {repo.repo_type} {repo.repo_id}: {new_id} exists")
+    db.execute(
+        "UPDATE repos SET namespace = ?, name = ? WHERE id = ?", (_stored(repo.repo_type, namespace), name, repo.id)
+    )
 
 
 def delete_repo(db: sqlite3.Connection, repo: Repo) -> None:

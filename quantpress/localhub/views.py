@@ -1,9 +1,9 @@
-"""The pages for people: what repos there are, their cards, files, branches and commits."""
+"""The pages for people: what models there are, their cards, files, branches and commits."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from quantpress.localhub import history, repos
+from quantpress.localhub.addresses import Handler
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.description import Description, describe
@@ -84,7 +84,7 @@ def _index(call: Call) -> Response:
         identity = call.identity(db)
         descriptions = [
             describe(db, call.hub.store, repo, history.resolve(db, repo, DEFAULT_BRANCH))
-            for repo in repos.list_repos(db)
+            for repo in repos.list_repos(db, "model")
             if identity is not None or not repo.private
         ]
     shown = [d for d in descriptions if all(word in d.repo.repo_id.lower() for word in words)]
@@ -159,7 +159,7 @@ def _missing(message: str, status: int = 404) -> Response:
     return _page("missing.html", status, message=message)
 
 
-def _for_people(handler: Callable[[Call], Response]) -> Callable[[Request], Awaitable[Response]]:
+def _for_people(handler: Callable[[Call], Response]) -> Handler:
     """A route whose errors are pages."""
 
     def handle(call: Call) -> Response:

@@ -6,6 +6,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from quantpress.localhub import auth
+from quantpress.localhub.addresses import api_routes
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading
 from quantpress.localhub.modelcard import CardInvalid, faults, parse_card
@@ -66,6 +67,6 @@ def _validate_yaml(call: Call) -> Response:
 ROUTES = [
     Route("/api/whoami-v2", endpoint(_whoami), methods=["GET"]),
     Route("/api/validate-yaml", endpoint(_validate_yaml), methods=["POST"]),
-    Route("/api/models/{namespace}/{name}/auth-check", endpoint(_auth_check), methods=["GET"]),
-    Route("/api/models/{namespace}/{name}/auth-check/write", endpoint(_auth_check_write), methods=["GET"]),
+    *api_routes("/auth-check", endpoint(_auth_check), ["GET"]),
+    *api_routes("/auth-check/write", endpoint(_auth_check_write), ["GET"]),
 ]

@@ -122,7 +122,7 @@ def _add(call: Call) -> Response:
     body = call.json()
     item = body.get("item")
     if not isinstance(item, dict) or item.get("type") != "model":
-        raise bad_request("'item' must have the type 'model': this Hub keeps models only")
+        raise bad_request("'item' must have the type 'model': a collection of this Hub holds models only")
     with writing(call.hub.root) as db:
         repo = repos.get_repo(db, text_field(item, "id"))
         auth.require_visible(repo, call.identity(db))

@@ -10,9 +10,9 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from quantpress.localhub import history
+from quantpress.localhub.addresses import api_routes, repo_address
 from quantpress.localhub.commits import (
     Add,
     CommitRequest,
@@ -149,13 +149,13 @@ async def _commit(request: Request) -> Response:
         {
             "success": True,
             "commitOid": oid,
-            "commitUrl": f"{call.endpoint}/{call.repo_id}/commit/{oid}",
+            "commitUrl": f"{call.endpoint}{repo_address(call.repo_type, call.repo_id)}/commit/{oid}",
             "hookOutput": "",
         }
     )
 
 
 ROUTES = [
-    Route("/api/models/{namespace}/{name}/preupload/{revision}", endpoint(_preupload), methods=["POST"]),
-    Route("/api/models/{namespace}/{name}/commit/{revision}", _commit, methods=["POST"]),
+    *api_routes("/preupload/{revision}", endpoint(_preupload), ["POST"]),
+    *api_routes("/commit/{revision}", _commit, ["POST"]),
 ]

@@ -1,13 +1,13 @@
-"""Downloads: ``/namespace/name/resolve/revision/path``, whole or in ranges."""
+"""Downloads: ``…/namespace/name/resolve/revision/path``, whole or in ranges."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
 
 from quantpress.localhub import auth, history
+from quantpress.localhub.addresses import repo_routes
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import entry_not_found
@@ -69,5 +69,5 @@ def _resolve(call: Call) -> Response:
 
 
 ROUTES = [
-    Route("/{namespace}/{name}/resolve/{revision}/{path:path}", endpoint(_resolve), methods=["GET", "HEAD"]),
+    *repo_routes("/resolve/{revision}/{path:path}", endpoint(_resolve), ["GET", "HEAD"]),
 ]

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from quantpress.localhub.addresses import repo_address, repo_routes
 from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, read_body, text_field
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import HubError, bad_request
@@ -76,7 +77,7 @@ def _batch(call: Call) -> Response:
         elif size > free:
             answer["error"] = {"code": 507, "message": f"No room: {size} bytes wanted, {free} free"}
         else:
-            verify = f"{call.endpoint}/{repo.repo_id}.git/info/lfs/objects/verify"
+            verify = f"{call.endpoint}{repo_address(repo.repo_type, repo.repo_id)}.git/info/lfs/objects/verify"
             answer["actions"] = {
                 "upload": _upload_action(call, oid, size, multipart),
                 "verify": {"href": verify, "header": {}},
@@ -127,8 +128,8 @@ async def _complete(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/{namespace}/{name}.git/info/lfs/objects/batch", endpoint(_batch), methods=["POST"]),
-    Route("/{namespace}/{name}.git/info/lfs/objects/verify", endpoint(_verify), methods=["POST"]),
+    *repo_routes(".git/info/lfs/objects/batch", endpoint(_batch), ["POST"]),
+    *repo_routes(".git/info/lfs/objects/verify", endpoint(_verify), ["POST"]),
     Route("/lfs/{oid}", _put_whole, methods=["PUT"]),
     Route("/lfs/{oid}/part", _put_part, methods=["PUT"]),
     Route("/lfs/{oid}/complete", _complete, methods=["POST"]),

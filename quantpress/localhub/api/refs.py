@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from quantpress.localhub import history
+from quantpress.localhub.addresses import api_routes
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.history import DEFAULT_BRANCH, Ref
@@ -81,13 +81,11 @@ def _commits(call: Call) -> Response:
     return JSONResponse([commit_json(commit) for commit in commits])
 
 
-_REPO = "/api/models/{namespace}/{name}"
-
 ROUTES = [
-    Route(f"{_REPO}/refs", endpoint(_refs), methods=["GET"]),
-    Route(f"{_REPO}/branch/{{branch}}", endpoint(_create_branch), methods=["POST"]),
-    Route(f"{_REPO}/branch/{{branch}}", endpoint(_delete_branch), methods=["DELETE"]),
-    Route(f"{_REPO}/tag/{{revision}}", endpoint(_create_tag), methods=["POST"]),
-    Route(f"{_REPO}/tag/{{revision}}", endpoint(_delete_tag), methods=["DELETE"]),
-    Route(f"{_REPO}/commits/{{revision}}", endpoint(_commits), methods=["GET"]),
+    *api_routes("/refs", endpoint(_refs), ["GET"]),
+    *api_routes("/branch/{branch}", endpoint(_create_branch), ["POST"]),
+    *api_routes("/branch/{branch}", endpoint(_delete_branch), ["DELETE"]),
+    *api_routes("/tag/{revision}", endpoint(_create_tag), ["POST"]),
+    *api_routes("/tag/{revision}", endpoint(_delete_tag), ["DELETE"]),
+    *api_routes("/commits/{revision}", endpoint(_commits), ["GET"]),
 ]

@@ -1,4 +1,4 @@
-"""Create, list, describe, change, move and delete model repos."""
+"""Create, list, describe, change, move and delete repos."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from quantpress.localhub import repos
+from quantpress.localhub.addresses import api_routes, repo_address
 from quantpress.localhub.commits import found_repo
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading, writing
-from quantpress.localhub.description import describe, model_json
+from quantpress.localhub.description import describe, repo_json
 from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.history import DEFAULT_BRANCH, resolve
-from quantpress.localhub.repos import Gated
+from quantpress.localhub.repos import Gated, RepoType
 from quantpress.localhub.uploadmode import git_attributes
 
 _ALWAYS = ("_id", "id", "modelId")
 
 
-def _only_models(body: dict[str, Any]) -> None:
-    if body.get("type") not in (None, "model"):
-        raise bad_request(f"This Hub keeps models only, not a {str(body['type'])[:40]}")
+def _repo_type(body: dict[str, Any]) -> RepoType:
+    """The type of repo that a request names; without one it means a model."""
+    match body.get("type"):
+        case None | "model":
+            return "model"
+        case "dataset":
+            return "dataset"
+    raise bad_request(f"This Hub keeps models and datasets only, not a {str(body['type'])[:40]}")
 
 
-def _named_repo(body: dict[str, Any], user: str) -> str:
-    _only_models(body)
+def _repo_id(body: dict[str, Any], user: str) -> str:
     return f"{body.get('organization') or user}/{text_field(body, 'name')}"
 
 
@@ -44,13 +49,14 @@ def _private(body: dict[str, Any], current: bool) -> bool:
 def _create(call: Call) -> Response:
     identity = call.require_write()
     body = call.json()
-    repo_id = _named_repo(body, identity.user)
-    url = f"{call.endpoint}/{repo_id}"
+    repo_type, repo_id = _repo_type(body), _repo_id(body, identity.user)
+    url = f"{call.endpoint}{repo_address(repo_type, repo_id)}"
     with writing(call.hub.root) as db:
         try:
             repo = found_repo(
                 db,
                 call.hub.store,
+                repo_type,
                 repo_id,
                 private=_private(body, False),
                 author=identity.user,
@@ -66,17 +72,19 @@ def _create(call: Call) -> Response:
 
 def _delete(call: Call) -> Response:
     identity = call.require_write()
+    body = call.json()
+    repo_type, repo_id = _repo_type(body), _repo_id(body, identity.user)
     with writing(call.hub.root) as db:
-        repos.delete_repo(db, repos.get_repo(db, _named_repo(call.json(), identity.user)))
+        repos.delete_repo(db, repos.get_repo(db, repo_id, repo_type))
     return JSONResponse({})
 
 
 def _move(call: Call) -> Response:
     call.require_write()
     body = call.json()
-    _only_models(body)
+    repo_type, repo_id = _repo_type(body), text_field(body, "fromRepo")
     with writing(call.hub.root) as db:
-        repos.move_repo(db, repos.get_repo(db, text_field(body, "fromRepo")), text_field(body, "toRepo"))
+        repos.move_repo(db, repos.get_repo(db, repo_id, repo_type), text_field(body, "toRepo"))
     return JSONResponse({})
 
 
@@ -114,7 +122,7 @@ def _info(call: Call) -> Response:
     with reading(call.hub.root) as db:
         repo = call.repo(db)
         description = describe(db, call.hub.store, repo, call.commit(db, repo))
-    info = model_json(description, with_sizes=call.flag("blobs"))
+    info = repo_json(description, with_sizes=call.flag("blobs"))
     return JSONResponse(_expanded(info, _expand(call)))
 
 
@@ -127,7 +135,7 @@ def _matches(call: Call, info: dict[str, Any]) -> bool:
         (not authors or info["author"] in authors)
         and all(text.lower() in info["id"].lower() for text in call.query("search"))
         and wanted <= set(info["tags"])
-        and (not tasks or info["pipeline_tag"] in tasks)
+        and (not tasks or info.get("pipeline_tag") in tasks)
         and (not gated or (gated[0].lower() == "true") == bool(info["gated"]))
     )
 
@@ -135,12 +143,12 @@ def _matches(call: Call, info: dict[str, Any]) -> bool:
 def _list(call: Call) -> Response:
     with reading(call.hub.root) as db:
         identity = call.identity(db)
-        models = [
-            model_json(describe(db, call.hub.store, repo, resolve(db, repo, DEFAULT_BRANCH)), with_sizes=False)
-            for repo in repos.list_repos(db)
+        visible = [
+            repo_json(describe(db, call.hub.store, repo, resolve(db, repo, DEFAULT_BRANCH)), with_sizes=False)
+            for repo in repos.list_repos(db, call.repo_type)
             if identity is not None or not repo.private
         ]
-    found = [info for info in models if _matches(call, info)]
+    found = [info for info in visible if _matches(call, info)]
     key = next(iter(call.query("sort")), "lastModified")
     if key not in ("lastModified", "createdAt"):
         key = "lastModified"  # downloads, likes and trends are not counted here
@@ -163,7 +171,8 @@ ROUTES = [
     Route("/api/repos/delete", endpoint(_delete), methods=["DELETE"]),
     Route("/api/repos/move", endpoint(_move), methods=["POST"]),
     Route("/api/models", endpoint(_list), methods=["GET"]),
-    Route("/api/models/{namespace}/{name}", endpoint(_info), methods=["GET"]),
-    Route("/api/models/{namespace}/{name}/revision/{revision}", endpoint(_info), methods=["GET"]),
-    Route("/api/models/{namespace}/{name}/settings", endpoint(_settings), methods=["PUT"]),
+    Route("/api/datasets", endpoint(_list), methods=["GET"]),
+    *api_routes("", endpoint(_info), ["GET"]),
+    *api_routes("/revision/{revision}", endpoint(_info), ["GET"]),
+    *api_routes("/settings", endpoint(_settings), ["PUT"]),
 ]

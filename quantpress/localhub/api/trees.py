@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from quantpress.localhub import gitobjects, history
+from quantpress.localhub.addresses import api_routes
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import entry_not_found
@@ -86,10 +86,8 @@ def _paths_info(call: Call) -> Response:
     return JSONResponse(chosen)
 
 
-_REPO = "/api/models/{namespace}/{name}"
-
 ROUTES = [
-    Route(f"{_REPO}/tree/{{revision}}", endpoint(_tree), methods=["GET"]),
-    Route(f"{_REPO}/tree/{{revision}}/{{path:path}}", endpoint(_tree), methods=["GET"]),
-    Route(f"{_REPO}/paths-info/{{revision}}", endpoint(_paths_info), methods=["POST"]),
+    *api_routes("/tree/{revision}", endpoint(_tree), ["GET"]),
+    *api_routes("/tree/{revision}/{path:path}", endpoint(_tree), ["GET"]),
+    *api_routes("/paths-info/{revision}", endpoint(_paths_info), ["POST"]),
 ]

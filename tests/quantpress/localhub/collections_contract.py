@@ -1,38 +1,10 @@
-"""What the unmodified huggingface_hub client must be able to do with the embedded Hub's collections.
-
-Run by test_hub_collections.py with an interpreter whose huggingface_hub may be another version than the project's own;
-so nothing but huggingface_hub and the standard library is imported here. Arguments: the endpoint, a write token of user
-``press``, a read token of user ``reader``. Prints the name of each check it passed, one a line.
-"""
+"""Client contract: collections of models."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
+from tests.quantpress.localhub.contract_client import nobody, press, reader, refused_with, run_checks
 
-# Before huggingface_hub is imported: the embedded Hub does not speak Xet.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
-
-ENDPOINT, WRITE_TOKEN, READ_TOKEN = sys.argv[1:4]
 REPOS = [f"press/Tiny-{suffix}" for suffix in ("GGUF", "GPTQ", "AWQ", "EXL3", "EXL2")]
-
-press = HfApi(endpoint=ENDPOINT, token=WRITE_TOKEN)
-reader = HfApi(endpoint=ENDPOINT, token=READ_TOKEN)
-nobody = HfApi(endpoint=ENDPOINT, token=False)
-
-
-def refused_with(call: Callable[[], object]) -> int | None:
-    """The status with which a call is refused; None where it is not."""
-    try:
-        call()
-    except HfHubHTTPError as error:
-        return error.response.status_code
-    return None
 
 
 def slug() -> str:
@@ -119,12 +91,5 @@ def check_delete() -> None:
     assert refused_with(lambda: nobody.get_collection("press/nonsense")) == 404
 
 
-def main() -> None:
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            check()
-            print(name.removeprefix("check_"), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_checks(globals())

@@ -62,17 +62,21 @@ class LiveHub:
         finally:
             connection.close()
 
-    def commit(self, *lines: dict[str, Any], repo: str = "press/m", revision: str = "main") -> Answer:
+    def commit(
+        self, *lines: dict[str, Any], repo: str = "press/m", revision: str = "main", repo_type: str = "model"
+    ) -> Answer:
         """A commit of these operations, each ``{"key": …, "value": …}``."""
         items = [{"key": "header", "value": {"summary": "Change", "description": ""}}, *lines]
         body = b"".join(json.dumps(item).encode() + b"\n" for item in items)
-        return self.send("POST", f"/api/models/{repo}/commit/{revision}", token=self.write_token, body=body)
+        return self.send("POST", f"/api/{repo_type}s/{repo}/commit/{revision}", token=self.write_token, body=body)
 
     def add_text(self, path: str, text: str, repo: str = "press/m") -> Answer:
         return self.commit({"key": "file", "value": {"path": path, "content": text, "encoding": "utf-8"}}, repo=repo)
 
-    def create(self, name: str) -> None:
-        answer = self.send("POST", "/api/repos/create", token=self.write_token, organization="press", name=name)
+    def create(self, name: str, repo_type: str = "model") -> None:
+        answer = self.send(
+            "POST", "/api/repos/create", token=self.write_token, organization="press", name=name, type=repo_type
+        )
         assert answer.status == 200, answer.body
 
 

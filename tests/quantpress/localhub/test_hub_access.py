@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from quantpress.localhub import admin, auth
 
 if TYPE_CHECKING:
-    from conftest import LiveHub
+    from tests.quantpress.localhub.conftest import LiveHub
 
 
 def test_a_token_is_one_that_llama_cpp_takes_and_only_its_hash_is_kept(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_garbage_is_what_no_commit_needs(tmp_path: Path) -> None:
     initialise(tmp_path)
     store = ObjectStore(tmp_path)
     with writing(tmp_path) as db:
-        repo = found_repo(db, store, "press/m", private=False, author="press", attributes=b"kept\n")
+        repo = found_repo(db, store, "model", "press/m", private=False, author="press", attributes=b"kept\n")
     old, young = store.add(b"old garbage"), store.add(b"young garbage")
     for path in store.stored():
         if path.name != young:

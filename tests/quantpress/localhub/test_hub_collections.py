@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,32 +10,15 @@ import pytest
 from huggingface_hub import HfApi
 
 from quantpress.localhub.server import running_hub
-from quantpress.toolchain.cache import cache_folder
-from quantpress.toolchain.environment import build_environment
-
-NEWER_CLIENT = "huggingface_hub==2.4.0"
+from tests.quantpress.localhub.contracts import CLIENTS, passed_checks
 
 CHECKS = ["create", "items", "list", "order", "repos_that_move_or_go", "metadata", "private", "delete"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("client", ["installed", NEWER_CLIENT])
+@pytest.mark.parametrize("client", CLIENTS)
 def test_client_contract(client: str, tmp_path: Path) -> None:
-    interpreter = Path(sys.executable)
-    if client != "installed":
-        environment = build_environment("hub-client", [client], Path(os.devnull), cache_folder())
-        interpreter = environment / "bin" / "python"
-    with running_hub(tmp_path / "hub") as hub:
-        tokens = hub.create_token("press", "write"), hub.create_token("reader", "read")
-        run = subprocess.run(
-            [interpreter, "-W", "ignore", Path(__file__).with_name("collections_contract.py"), hub.endpoint, *tokens],
-            env={"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.split() == CHECKS
+    assert passed_checks("collections_contract", client, tmp_path) == CHECKS
 
 
 def test_a_hub_without_the_tables_gets_them(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from quantpress.localhub.repos import create_repo, list_repos
 from quantpress.localhub.server import RunningHub, running_hub
 
 if TYPE_CHECKING:
-    from conftest import LiveHub
+    from tests.quantpress.localhub.conftest import LiveHub
 
 FILES_PER_COMMIT = 5
 
@@ -140,10 +140,10 @@ def test_killed_in_the_middle_of_a_commits_body(tmp_path: Path, live: Callable[[
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     initialise(tmp_path)
     with pytest.raises(ZeroDivisionError), writing(tmp_path) as db:
-        create_repo(db, "press/m", private=False)
+        create_repo(db, "model", "press/m", private=False)
         raise ZeroDivisionError
     with reading(tmp_path) as db:
-        assert list_repos(db) == []
+        assert list_repos(db, "model") == []
 
 
 def test_one_folder_has_one_server(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_one_folder_has_one_server(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", tmp_path, "--port", "0"]
+    command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None and server.stderr is not None
         assert server.stdout.readline().startswith("Hub at http://127.0.0.1:")

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Answer, LiveHub
+    from tests.quantpress.localhub.conftest import Answer, LiveHub
 
 CONTENT = random.Random(3).randbytes(20_000_000)
 OID = hashlib.sha256(CONTENT).hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from quantpress.localhub import gitobjects
 
 if TYPE_CHECKING:
-    from conftest import LiveHub
+    from tests.quantpress.localhub.conftest import LiveHub
 
 
 def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> str:

@@ -15,7 +15,7 @@ from quantpress.localhub import names
 from quantpress.localhub.errors import HubError
 
 if TYPE_CHECKING:
-    from conftest import LiveHub
+    from tests.quantpress.localhub.conftest import LiveHub
 
 HOSTILE_PATHS = [
     "", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", "./a", "a/.", "a//b", "a/", "a\\b", "..\\x", "a\0b",

@@ -18,7 +18,7 @@ from quantpress.localhub.server import running_hub
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 if TYPE_CHECKING:
-    from conftest import Answer, LiveHub
+    from tests.quantpress.localhub.conftest import Answer, LiveHub
 
 
 def gguf(architecture: str, note: bytes = b"") -> bytes:

@@ -14,7 +14,7 @@ from quantpress.localhub.markdown import render_card
 from quantpress.localhub.modelcard import Card, CardInvalid, faults, parse_card, read_card, tags
 
 if TYPE_CHECKING:
-    from conftest import LiveHub
+    from tests.quantpress.localhub.conftest import LiveHub
 
 CARD = """---
 license: mit

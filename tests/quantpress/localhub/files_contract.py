@@ -1,102 +1,41 @@
-"""What the unmodified huggingface_hub client must be able to do with the embedded Hub.
-
-Run by test_hub_contract.py with an interpreter whose huggingface_hub may be another version than the
-project's own; so nothing but huggingface_hub and the standard library is imported here. Arguments: the
-endpoint, a write token of user ``press``, a read token of user ``reader``, an empty folder. Prints the name
-of each check it passed, one a line.
-"""
+"""Client contract: commits, files, branches and downloads of models."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import random
-import subprocess
-import sys
-import sysconfig
-from collections.abc import Callable
 from pathlib import Path
-
-# Before huggingface_hub is imported: the embedded Hub does not speak Xet.
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationCopy,
     CommitOperationDelete,
-    HfApi,
     hf_hub_download,
     snapshot_download,
 )
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from tests.quantpress.localhub.contract_client import (
+    CARD,
+    ENDPOINT,
+    SMALL_WEIGHTS,
+    WEIGHTS,
+    WORK,
+    fresh_cache,
+    hf_download,
+    nobody,
+    press,
+    refusal,
+    refused_with,
+    run_checks,
+    sha256,
 )
 
-ENDPOINT, WRITE_TOKEN, READ_TOKEN = sys.argv[1:4]
-WORK = Path(sys.argv[4])
 REPO = "press/Tiny-GGUF"
-
-press = HfApi(endpoint=ENDPOINT, token=WRITE_TOKEN)
-reader = HfApi(endpoint=ENDPOINT, token=READ_TOKEN)
-nobody = HfApi(endpoint=ENDPOINT, token=False)
-
-CARD = b"""---
-license: apache-2.0
-base_model: maker/Tiny
-base_model_relation: quantized
-library_name: gguf
-pipeline_tag: text-generation
-tags:
-- press
-language:
-- en
----
-# Tiny
-"""
-WEIGHTS = random.Random(1).randbytes(21_000_001)  # three parts of 8 MiB, the last one short
-SMALL_WEIGHTS = random.Random(2).randbytes(5_000)
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def refusal(action: Callable[[], object]) -> HfHubHTTPError:
-    """The error with which the Hub refuses an action."""
-    try:
-        action()
-    except HfHubHTTPError as error:
-        return error
-    raise AssertionError("the Hub did not refuse")
-
-
-def fresh_cache(name: str) -> Path:
-    path = WORK / name
-    assert not path.exists()
-    return path
-
-
-def check_whoami() -> None:
-    assert press.whoami()["name"] == "press"
-    assert reader.whoami()["auth"]["accessToken"]["role"] == "read"
-
-
-def check_create() -> None:
-    url = press.create_repo(REPO)
-    assert url.repo_id == REPO and str(url) == f"{ENDPOINT}/{REPO}"
-    assert press.create_repo(REPO, exist_ok=True).repo_id == REPO
-    assert refusal(lambda: press.create_repo(REPO)).response.status_code == 409
-    assert press.create_repo("alone").repo_id == "press/alone"
-    press.delete_repo("alone")
 
 
 def check_upload() -> None:
+    press.create_repo(REPO)
     info = press.create_commit(
         REPO,
         [
@@ -112,11 +51,13 @@ def check_upload() -> None:
     model = nobody.model_info(REPO, files_metadata=True)
     assert model.sha == info.oid
     assert model.private is False and model.gated is False and model.author == "press"
+    assert model.card_data is not None and model.tags is not None and model.siblings is not None
     assert model.card_data.license == "apache-2.0" and model.card_data.base_model == "maker/Tiny"
     assert {"license:apache-2.0", "base_model:quantized:maker/Tiny", "press", "gguf", "en"} <= set(model.tags)
     files = {file.rfilename: file for file in model.siblings}
     assert list(files) == [".gitattributes", "README.md", "Tiny-Q8_0.gguf", "empty.bin", "small/Tiny-Q2_K.gguf"]
-    assert files["Tiny-Q8_0.gguf"].lfs.sha256 == sha256(WEIGHTS)
+    weights = files["Tiny-Q8_0.gguf"].lfs
+    assert weights is not None and weights.sha256 == sha256(WEIGHTS)
     assert files["Tiny-Q8_0.gguf"].size == 21_000_001
     assert files["README.md"].lfs is None and files["empty.bin"].lfs is None
     body = f"blob {len(CARD)}\0".encode() + CARD
@@ -139,16 +80,19 @@ def check_trees() -> None:
     assert list(flat) == [".gitattributes", "README.md", "Tiny-Q8_0.gguf", "empty.bin", "small"]
     assert [item.path for item in nobody.list_repo_tree(REPO, "small")] == ["small/Tiny-Q2_K.gguf"]
     deep = {item.path: item for item in nobody.list_repo_tree(REPO, recursive=True, expand=True)}
-    assert deep["small/Tiny-Q2_K.gguf"].lfs.sha256 == sha256(SMALL_WEIGHTS)
-    assert deep[".gitattributes"].last_commit.title == "initial commit"
-    assert deep["small"].last_commit.title == "Add files"
-    assert refusal(lambda: list(nobody.list_repo_tree(REPO, "absent"))).response.status_code == 404
+    weights = deep["small/Tiny-Q2_K.gguf"]
+    assert isinstance(weights, RepoFile) and weights.lfs is not None
+    assert weights.lfs.sha256 == sha256(SMALL_WEIGHTS)
+    titles = {path: item.last_commit.title for path, item in deep.items() if item.last_commit is not None}
+    assert titles[".gitattributes"] == "initial commit"
+    assert titles["small"] == "Add files"
+    assert refused_with(lambda: list(nobody.list_repo_tree(REPO, "absent"))) == 404
 
 
 def check_paths_info() -> None:
     found = nobody.get_paths_info(REPO, ["README.md", "small", "absent"], expand=True)
     assert [item.path for item in found] == ["README.md", "small"]
-    assert found[0].size == len(CARD)
+    assert isinstance(found[0], RepoFile) and found[0].size == len(CARD)
     assert nobody.file_exists(REPO, "README.md") and not nobody.file_exists(REPO, "absent")
 
 
@@ -158,7 +102,7 @@ def check_branches_and_tags() -> None:
     press.create_branch(REPO, branch="gptq-4bit-32g-actorder_True", exist_ok=True)
     press.create_branch(REPO, branch="try/one")
     press.create_tag(REPO, tag="v1", tag_message="The first")
-    assert refusal(lambda: press.create_tag(REPO, tag="v1")).response.status_code == 409
+    assert refused_with(lambda: press.create_tag(REPO, tag="v1")) == 409
     press.upload_file(repo_id=REPO, path_in_repo="branch.txt", path_or_fileobj=b"here", revision="try/one")
     refs = nobody.list_repo_refs(REPO)
     assert [b.name for b in refs.branches] == ["main", "gptq-4bit-32g-actorder_True", "try/one"]
@@ -179,12 +123,8 @@ def check_stale_parent() -> None:
     old = press.model_info(REPO).sha
     notes = [CommitOperationAdd("notes.txt", b"one")]
     new = press.create_commit(REPO, notes, commit_message="Notes", parent_commit=old)
-    late = refusal(
-        lambda: press.create_commit(
-            REPO, [CommitOperationAdd("notes.txt", b"two")], commit_message="Late", parent_commit=old
-        )
-    )
-    assert late.response.status_code == 412
+    late = [CommitOperationAdd("notes.txt", b"two")]
+    assert refused_with(lambda: press.create_commit(REPO, late, commit_message="Late", parent_commit=old)) == 412
     assert press.model_info(REPO).sha == new.oid
 
 
@@ -203,7 +143,9 @@ def check_many_operations_in_one_commit() -> None:
     files = {item.path: item for item in nobody.list_repo_tree(REPO, revision=info.oid, recursive=True)}
     assert {"added.txt", "copies/Tiny-Q8_0.gguf", "copies/README.md"} <= set(files)
     assert "notes.txt" not in files and "empty.bin" not in files
-    assert files["copies/Tiny-Q8_0.gguf"].blob_id == files["Tiny-Q8_0.gguf"].blob_id
+    copy, source = files["copies/Tiny-Q8_0.gguf"], files["Tiny-Q8_0.gguf"]
+    assert isinstance(copy, RepoFile) and isinstance(source, RepoFile)
+    assert copy.blob_id == source.blob_id
     press.delete_folder("copies", REPO)
     assert not nobody.file_exists(REPO, "copies/README.md")
     absent = refusal(lambda: press.delete_file("never.txt", REPO))
@@ -228,14 +170,8 @@ def check_download() -> None:
 
 
 def check_hf_download_command() -> None:
-    environment = {key: value for key, value in os.environ.items() if "TOKEN" not in key}
-    environment |= {"HF_ENDPOINT": ENDPOINT, "HF_HOME": str(fresh_cache("home"))}
-    hf = Path(sysconfig.get_path("scripts")) / "hf"
     target = WORK / "hf"
-    subprocess.run(
-        [hf, "download", REPO, "--include", "*.gguf", "--local-dir", target], env=environment, check=True,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    hf_download(REPO, "--include", "*.gguf", "--local-dir", target, home="home")
     assert sha256((target / "Tiny-Q8_0.gguf").read_bytes()) == sha256(WEIGHTS)
     assert (target / "small/Tiny-Q2_K.gguf").read_bytes() == SMALL_WEIGHTS
     assert not (target / "README.md").exists()
@@ -256,76 +192,8 @@ def check_missing() -> None:
         raise AssertionError(f"{repo} {name} {revision}: no {error.__name__}")
 
 
-def check_lists() -> None:
-    press.create_repo("other/Tiny-AWQ")
-    assert [m.id for m in nobody.list_models(author="press")] == [REPO]
-    assert [m.id for m in nobody.list_models(search="awq")] == ["other/Tiny-AWQ"]
-    assert [m.id for m in nobody.list_models(filter="base_model:quantized:maker/Tiny")] == [REPO]
-    assert [m.id for m in nobody.list_models(filter=["gguf", "license:mit"])] == []
-    assert [m.id for m in nobody.list_models(limit=1)] == ["other/Tiny-AWQ"]
-    assert {m.id for m in nobody.list_models(full=True)} == {REPO, "other/Tiny-AWQ"}
-
-
-def check_tokens() -> None:
-    wrong = HfApi(endpoint=ENDPOINT, token="hf_" + "x" * 40)
-    for api, status in ((wrong, 401), (nobody, 401), (reader, 403)):
-        for action in (
-            lambda api=api: api.create_repo("press/Refused"),
-            lambda api=api: api.upload_file(repo_id=REPO, path_in_repo="x.txt", path_or_fileobj=b"x"),
-            lambda api=api: api.create_branch(REPO, branch="refused"),
-            lambda api=api: api.create_tag(REPO, tag="refused"),
-            lambda api=api: api.delete_repo(REPO),
-            lambda api=api: api.update_repo_settings(REPO, private=True),
-            lambda api=api: api.move_repo(REPO, "press/Refused"),
-        ):
-            assert refusal(action).response.status_code == status
-    assert refusal(wrong.whoami).response.status_code == 401
-    assert [m.id for m in nobody.list_models(author="press")] == [REPO]
-
-
-def check_private() -> None:
-    press.create_repo("press/Secret", private=True)
-    press.upload_file(repo_id="press/Secret", path_in_repo="x.txt", path_or_fileobj=b"x")
-    assert isinstance(refusal(lambda: nobody.model_info("press/Secret")), RepositoryNotFoundError)
-    assert reader.model_info("press/Secret").private is True
-    try:
-        hf_hub_download("press/Secret", "x.txt", endpoint=ENDPOINT, token=False, cache_dir=fresh_cache("private"))
-        raise AssertionError("a private file was given to nobody")
-    except RepositoryNotFoundError:
-        pass
-    assert [m.id for m in nobody.list_models(search="Secret")] == []
-    assert [m.id for m in reader.list_models(search="Secret")] == ["press/Secret"]
-    press.update_repo_settings("press/Secret", private=False)
-    assert nobody.model_info("press/Secret").private is False
-
-
-def check_gated() -> None:
-    press.update_repo_settings("press/Secret", gated="manual")
-    assert nobody.model_info("press/Secret").gated == "manual"
-    for token in (False, READ_TOKEN):
-        try:
-            hf_hub_download("press/Secret", "x.txt", endpoint=ENDPOINT, token=token, cache_dir=WORK / "gated")
-            raise AssertionError("a gated file was given away")
-        except GatedRepoError:
-            pass
-    owned = hf_hub_download("press/Secret", "x.txt", endpoint=ENDPOINT, token=WRITE_TOKEN, cache_dir=WORK / "owned")
-    assert Path(owned).read_bytes() == b"x"
-    press.update_repo_settings("press/Secret", gated=False)
-    assert nobody.model_info("press/Secret").gated is False
-
-
-def check_move_and_delete() -> None:
-    press.move_repo("press/Secret", "other/Open")
-    assert isinstance(refusal(lambda: press.model_info("press/Secret")), RepositoryNotFoundError)
-    assert nobody.file_exists("other/Open", "x.txt")
-    press.delete_repo("other/Open")
-    assert isinstance(refusal(lambda: press.delete_repo("other/Open")), RepositoryNotFoundError)
-    press.delete_repo("other/Open", missing_ok=True)
-    press.create_repo("other/Open")
-    assert not nobody.file_exists("other/Open", "x.txt")
-
-
 def check_upload_folder() -> None:
+    press.create_repo("other/Open")
     folder = WORK / "folder"
     (folder / "sub dir").mkdir(parents=True)
     (folder / "sub dir" / "naïve 100%.txt").write_bytes(b"odd name")
@@ -348,12 +216,5 @@ def check_card_validation() -> None:
     raise AssertionError("a wrong card was taken")
 
 
-def main() -> None:
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            check()
-            print(name.removeprefix("check_"), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_checks(globals())

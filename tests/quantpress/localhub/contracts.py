@@ -1,0 +1,50 @@
+"""Runs a client contract: the unmodified client, in one of its major versions, against a Hub of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from quantpress.localhub.server import running_hub
+from quantpress.toolchain.cache import cache_folder
+from quantpress.toolchain.environment import build_environment
+
+#: The version installed here, and a requirement for the other major one.
+CLIENTS = ["installed", "huggingface_hub==2.4.0"]
+_CHECKOUT = Path(__file__).parents[3]
+
+
+def _interpreter(client: str) -> Path:
+    """One whose environment holds the client; made once per user, then reused."""
+    if client == "installed":
+        return Path(sys.executable)
+    return build_environment("hub-client", [client], Path(os.devnull), cache_folder()) / "bin" / "python"
+
+
+def passed_checks(contract: str, client: str, folder: Path) -> list[str]:
+    """The names of the checks of a contract beside this file, which all pass; else an AssertionError says which not."""
+    work = folder / "work"
+    work.mkdir()
+    module = f"tests.quantpress.localhub.{contract}"
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(work),
+        "HF_HOME": str(work / "default-home"),
+        "HF_HUB_DISABLE_XET": "1",  # the embedded Hub does not speak it
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    with running_hub(folder / "hub") as hub:
+        tokens = hub.create_token("press", "write"), hub.create_token("reader", "read")
+        run = subprocess.run(
+            [_interpreter(client), "-W", "ignore", "-m", module, hub.endpoint, *tokens, work],
+            cwd=_CHECKOUT,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout.split()
