@@ -25,7 +25,7 @@ from quantpress.demo_press import press_environment, upload_source
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
-from quantpress.evaluation.text import evaluation_text
+from quantpress.evaluation.text import PYDOC, evaluation_text
 from quantpress.hub import hub_client
 from quantpress.localhub.server import running_hub
 from quantpress.manifest import Manifest
@@ -64,7 +64,7 @@ def _rounded(comparison: ModelComparison, model: Path, home: Path) -> dict[str, 
     from quantpress.evaluation.engines.transformers import evaluate
 
     assert comparison.protocol is not None
-    text = evaluation_text(None, home / "texts")
+    text = evaluation_text(Path(PYDOC), home / "texts")
     logits = home / "rounded.logits.bin"
     job = _job(model, text.path, comparison.protocol)
     evaluate(job.model_copy(update={"save_logits": logits}))

@@ -63,7 +63,11 @@ class PositionedError(ValueError):
 class CalibrationLine(_Strict):
     """How much calibration text to use, and which."""
 
-    text: str | None = Field(None, description="path of a UTF-8 text file; without it the offline text is used")
+    text: str | None = Field(
+        None,
+        description="a UTF-8 text file, or pydoc-topics, Python's documentation; default: that documentation, and as "
+        "much of WikiText-2's training split where the source Hub has it",
+    )
     samples: int = Field(64, ge=1, le=4096, description="windows of calibration text")
     length: int = Field(512, ge=64, le=8192, description="tokens in a window")
 

@@ -18,6 +18,8 @@ from quantizers import formats, quantizer
 from quantpress import __version__
 from quantpress.catalog import Catalog
 from quantpress.errors import QuantpressError
+from quantpress.evaluation.text import PYDOC
+from quantpress.evaluation.wikitext import DATASET, archive_in
 from quantpress.settings import Settings
 
 #: Seconds that a Hub has for an answer.
@@ -180,12 +182,19 @@ def _setup(catalog: Catalog | None, settings: Settings) -> Iterator[Finding]:
         yield Finding("setup", "catalog", True, True, f"models: {len(catalog.models)}")
         remedy = "" if settings.namespace else "set QUANTPRESS_NAMESPACE, or 'namespace' in the catalog's settings"
         yield Finding("setup", "namespace", bool(settings.namespace), True, settings.namespace or "none", remedy)
-    text = settings.evaluation_text
-    if text is None:
-        yield Finding("setup", "evaluation text", True, True, "Python's documentation; figures are not WikiText's")
-    else:
-        there = Path(text).is_file()
-        remedy = "" if there else "correct QUANTPRESS_EVALUATION_TEXT"
-        yield Finding("setup", "evaluation text", there, True, str(text), remedy)
+    yield _evaluation_text(settings)
     server = "a server (PREFECT_API_URL)" if os.environ.get("PREFECT_API_URL") else "embedded, for `quantpress run`"
     yield Finding("setup", "prefect", True, True, server)
+
+
+def _evaluation_text(settings: Settings) -> Finding:
+    name, text = "evaluation text", settings.evaluation_text
+    if text == Path(PYDOC):
+        return Finding("setup", name, True, True, "Python's documentation; figures are not WikiText's")
+    if text is not None:
+        there = text.is_file()
+        return Finding("setup", name, there, True, str(text), "" if there else "correct QUANTPRESS_EVALUATION_TEXT")
+    if (archive := archive_in(settings.home / "texts")) is not None:
+        return Finding("setup", name, True, True, f"WikiText-2, {archive}")
+    detail = f"WikiText-2, if {settings.source_endpoint} has the dataset {DATASET}; else Python's documentation"
+    return Finding("setup", name, True, True, detail)

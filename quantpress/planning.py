@@ -17,6 +17,7 @@ from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
 from quantpress.estimate import Estimate, estimate_variant
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import calibration_text
+from quantpress.evaluation.wikitext import fetch_wikitext
 from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
 from quantpress.model_types import require_known_type
@@ -42,11 +43,14 @@ def plan_catalog(
 ) -> list[ModelPlan]:
     """The plan of the catalog's models (or of one, or in some formats), by priority, then in the catalog's order.
 
-    Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog.
+    Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog;
+    :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
     """
     require_plannable(catalog, settings, only)
     lines = [line for line in catalog.models if only in (None, line.repo)]
     lines.sort(key=lambda line: -line.priority)
+    if settings.evaluation_text is None or any(catalog.calibration_of(line).text is None for line in lines):
+        fetch_wikitext(source_hub, settings.home)
     budget = UploadBudget(settings.upload_budget)
     plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines)
     return [_within(plan, budget) for plan in plans]

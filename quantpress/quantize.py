@@ -18,6 +18,7 @@ from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.evaluation.text import calibration_text
+from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate import require_agreement
 from quantpress.manifest import Alias, Entry
@@ -83,6 +84,8 @@ def quantize(
     """
     _check(order)
     source = _find_source(order.model, hub)
+    if settings.evaluation_text is None or catalog.defaults.calibration.text is None:
+        fetch_if_reachable(settings, report)
     plan = _plan(order, catalog, source, settings)
     (format_plan,) = plan.formats
     if not format_plan.to_press:

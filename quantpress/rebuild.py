@@ -20,7 +20,8 @@ from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
 from quantpress.child import run_child
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.estimate import estimate_variant
-from quantpress.evaluation.text import EvaluationText, calibration_text
+from quantpress.evaluation.text import MIXED, PYDOC, EvaluationText, calibration_text
+from quantpress.evaluation.wikitext import fetch_wikitext
 from quantpress.files import place, sha256_of
 from quantpress.hints import hint
 from quantpress.hub import explained
@@ -68,7 +69,7 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the caller decides: calibration texts that may be meant, besides the offline text; whether other versions of
+    """What the caller decides: calibration texts that may be meant, besides our own; whether other versions of
     the tools will do; where to leave the files (None: nowhere)."""
 
     texts: tuple[Path, ...] = ()
@@ -103,6 +104,8 @@ def rebuild(
         raise BadInput(
             f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
         )
+    if recipe.calibration.text == MIXED:
+        fetch_wikitext(source_hub, settings.home)
     text = find_text(recipe.calibration, choices.texts, settings.home / "texts")
     sources = _sources(source_hub, entry)
     made = _variant(chosen, entry, sources[0], settings)
@@ -181,13 +184,13 @@ def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> li
 
 
 def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path) -> EvaluationText:
-    """The calibration text with the recipe's hash: the offline text, which is written into ``folder``, or one of
+    """The calibration text with the recipe's hash: one of our own, which is written into ``folder``, or one of
     ``texts``. Raises :class:`BadInput`, saying which text is needed."""
-    for setting in (None, *texts):
+    for setting in (None, Path(PYDOC), *texts):
         text = calibration_text(setting, folder)
         if text.sha256 == wanted.sha256:
             return EvaluationText(wanted.text, text.path, text.sha256)
-    why = " (it changes with Python's version)" if wanted.text.startswith("pydoc") else ""
+    why = " (it changes with Python's version)" if PYDOC in wanted.text else ""
     raise BadInput(
         f"it was calibrated on {wanted.text}{why}, SHA-256 {wanted.sha256}, which is not here: "
         "give that file with --calibration-text"

@@ -34,7 +34,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="threads of a child process; 0: all cores")
     windows: int = Field(64, ge=2, description="evaluation windows of 512 tokens, from the text's start")
     evaluation_text: Path | None = Field(
-        None, description="local copy of the WikiText-2 raw test file; without it the offline text is used"
+        None,
+        description="text to measure on: a file, such as a local copy of WikiText-2's wiki.test.raw, or pydoc-topics, "
+        "Python's documentation; default: WikiText-2 where the source Hub has it, else that documentation",
     )
     disk_budget: ByteSize | None = Field(
         None,

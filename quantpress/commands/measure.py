@@ -28,12 +28,16 @@ def evaluate(
     """Measures a model of any format under the protocol: quality, memory, speed."""
     from quantpress.evaluation.measure import measure
     from quantpress.evaluation.target import find_target
+    from quantpress.evaluation.wikitext import fetch_if_reachable
     from quantpress.hub import source_hub, target_hub
     from quantpress.tables import print_evaluation
 
     _, settings = load_optional(catalog)
     hubs = [target_hub(settings), source_hub(settings)]
-    found = measure(find_target(model, hubs), settings, find_target(base, hubs) if base else None)
+    targets = find_target(model, hubs), find_target(base, hubs) if base else None
+    if settings.evaluation_text is None:
+        fetch_if_reachable(settings, lambda what: typer.echo(f"quantpress: {what}", err=True))
+    found = measure(targets[0], settings, targets[1])
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

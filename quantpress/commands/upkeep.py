@@ -42,7 +42,7 @@ def rebuild(
     revision: Annotated[str, typer.Option(help="branch, tag or commit whose manifest is read")] = "main",
     out: Annotated[Path | None, typer.Option(help="folder to leave the files in; without it they are removed")] = None,
     calibration_text: Annotated[
-        Path | None, typer.Option(help="the text it was calibrated on, where that is not the offline text")
+        Path | None, typer.Option(help="the text it was calibrated on, where that is none of ours")
     ] = None,
     any_toolchain: Annotated[
         bool, typer.Option("--any-toolchain", help="go on with other versions than the recipe's")

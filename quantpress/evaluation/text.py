@@ -1,9 +1,13 @@
 """The texts that models are calibrated and measured on.
 
-Measured: WikiText-2's raw test split where a setting gives it, else the second half of the standard
-library's own documentation (``pydoc_data.topics``, some 700 kB of English). Calibrated: a file that a
-setting gives, else the first half of that documentation. The documentation changes with Python's patch
-version, so its hash is part of every protocol and recipe.
+Where no setting gives one, they are made of two. WikiText-2 (quantpress.evaluation.wikitext) is prose: models are
+measured on its test split. The standard library's own documentation (``pydoc_data.topics``, some 700 kB of English) is
+technical, with code: where there is no WikiText-2, models are measured on its second half. Calibrated is on its first
+half, and on as much of WikiText-2's training split: GPTQ of SmolLM2 (4 bits, groups of 64, 64 windows of 512 tokens) is
+on prose as good as by prose alone, and on the documentation nearly as good as by the documentation alone, where each
+alone spoils the other (docs/benchmarks.md, "What to calibrate on").
+
+The documentation changes with Python's patch version, so its hash is part of every protocol and recipe.
 """
 
 from __future__ import annotations
@@ -13,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantpress.errors import BadInput
+from quantpress.evaluation.wikitext import TEST_SHA256, archive_in, read_split
 from quantpress.files import sha256_of, write_text
 
 WIKITEXT = "wikitext-2-raw-test"
+#: The documentation's name in records; as a setting it asks for that text where WikiText-2 would be to be had.
 PYDOC = "pydoc-topics"
-#: SHA-256 of ``wiki.test.raw`` (1 290 590 bytes) in ggml-org/ci's wikitext-2-raw-v1.zip, the file that
-#: llama.cpp's perplexity figures are made with.
-WIKITEXT_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"
+MIXED = "wikitext-2-train+pydoc-topics"
+#: Characters of a passage of the mixed text: some two windows of 512 tokens.
+_PASSAGE = 4000
 
 
 @dataclass(frozen=True)
@@ -32,26 +38,30 @@ class EvaluationText:
 
 
 def evaluation_text(setting: Path | None, folder: Path) -> EvaluationText:
-    """The text to measure on; the offline text is written into ``folder``.
+    """The text to measure on. ``folder`` holds WikiText-2 if it was fetched; the text is written there.
 
     Raises :class:`BadInput` when ``setting`` names no readable UTF-8 text.
     """
-    if setting is None:
-        return _written(folder / f"{PYDOC}.evaluation.txt", pydoc_halves()[1])
+    if setting is None and (archive := archive_in(folder)) is not None:
+        return _written(folder, WIKITEXT, "evaluation", read_split(archive, "test"))
+    if setting is None or setting == Path(PYDOC):
+        return _written(folder, PYDOC, "evaluation", pydoc_halves()[1])
     digest = _checked_sha256(setting, "evaluation")
-    name = WIKITEXT if digest == WIKITEXT_SHA256 else f"custom-{digest[:8]}"
+    name = WIKITEXT if digest == TEST_SHA256 else f"custom-{digest[:8]}"
     return EvaluationText(name, setting.resolve(), digest)
 
 
 def calibration_text(setting: Path | None, folder: Path) -> EvaluationText:
-    """The text to calibrate on; the offline text is written into ``folder``.
+    """The text to calibrate on, as :func:`evaluation_text` finds it.
 
-    Raises :class:`BadInput` as :func:`evaluation_text` does, and for a text that models are measured on.
+    Raises :class:`BadInput` as that does, and for a text that models are measured on.
     """
-    if setting is None:
-        return _written(folder / f"{PYDOC}.calibration.txt", pydoc_halves()[0])
+    if setting is None and (archive := archive_in(folder)) is not None:
+        return _written(folder, MIXED, "calibration", mixed(pydoc_halves()[0], read_split(archive, "train")))
+    if setting is None or setting == Path(PYDOC):
+        return _written(folder, PYDOC, "calibration", pydoc_halves()[0])
     digest = _checked_sha256(setting, "calibration")
-    exams = {WIKITEXT_SHA256: WIKITEXT, _sha256(pydoc_halves()[1]): f"the evaluation half of {PYDOC}"}
+    exams = {TEST_SHA256: WIKITEXT, _sha256(pydoc_halves()[1]): f"the evaluation half of {PYDOC}"}
     if digest in exams:
         raise BadInput(
             f"calibration text {setting} is {exams[digest]}, on which models are measured: give another text"
@@ -68,15 +78,35 @@ def pydoc_halves() -> tuple[str, str]:
     return whole[:middle], whole[middle:]
 
 
+def mixed(whole: str, longer: str) -> str:
+    """Passages of both texts by turns: all of ``whole``, and as many of ``longer``, evenly spread over it.
+
+    By turns, because llama-imatrix reads a text from its start, and only as far as it is told.
+    """
+    first, second = _passages(whole), _passages(longer)
+    chosen = (second[index * len(second) // len(first)] for index in range(len(first)))
+    return "".join(passage for pair in zip(first, chosen, strict=True) for passage in pair)
+
+
+def _passages(text: str) -> list[str]:
+    """The text in pieces that end with the first line end after ``_PASSAGE`` characters."""
+    passages, start = [], 0
+    while start < len(text):
+        end = text.find("\n", start + _PASSAGE) + 1 or len(text)
+        passages.append(text[start:end])
+        start = end
+    return passages
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _written(path: Path, text: str) -> EvaluationText:
-    digest = _sha256(text)
+def _written(folder: Path, name: str, purpose: str, text: str) -> EvaluationText:
+    path, digest = folder / f"{name}.{purpose}.txt", _sha256(text)
     if not path.exists() or sha256_of(path) != digest:
         write_text(path, text)
-    return EvaluationText(PYDOC, path.resolve(), digest)
+    return EvaluationText(name, path.resolve(), digest)
 
 
 def _checked_sha256(path: Path, purpose: str) -> str:

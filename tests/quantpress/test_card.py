@@ -110,6 +110,18 @@ def test_gptq_lists_branches_with_their_settings() -> None:
     assert "llama" not in text.split("## Download and run")[1].split("## What")[0].lower()
 
 
+def test_the_card_says_where_what_is_calibrated_on_is_of_the_collection_that_is_measured_on() -> None:
+    note = "Half of what was calibrated on is of the same collection: other articles, from its training split."
+    manifest = samples.gptq()
+    mixed = manifest.entries[0].recipe.calibration.model_copy(update={"text": "wikitext-2-train+pydoc-topics"})
+    entries = [
+        entry.model_copy(update={"recipe": entry.recipe.model_copy(update={"calibration": mixed})})
+        for entry in manifest.entries
+    ]
+    assert note in card(manifest.model_copy(update={"entries": entries}))
+    assert note not in card(manifest)
+
+
 def test_a_branch_card_shows_its_own_variant_and_asks_for_its_revision() -> None:
     branch = "gptq-4bit-32g-actorder_True"
     text = card(samples.gptq(), branch=branch)
