@@ -49,8 +49,6 @@ def plan_catalog(
     require_plannable(catalog, settings, only)
     lines = [line for line in catalog.models if only in (None, line.repo)]
     lines.sort(key=lambda line: -line.priority)
-    if settings.evaluation_text is None or any(catalog.calibration_of(line).text is None for line in lines):
-        fetch_wikitext(source_hub, settings.home)
     budget = UploadBudget(settings.upload_budget)
     plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines)
     return [_within(plan, budget) for plan in plans]
@@ -96,7 +94,7 @@ def plan_model(
     target_hub: HfApi,
     formats: list[str] | None,
 ) -> ModelPlan:
-    """What is to be done for one line of the catalog. Reads both Hubs; changes nothing.
+    """What is to be done for one line of the catalog. Reads both Hubs and changes nothing on them.
 
     Raises :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
     """
@@ -114,6 +112,8 @@ def plan_model(
         require_known_type(source.config)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
+    if settings.evaluation_text is None or amount.text is None:
+        fetch_wikitext(source_hub, settings.home)
     text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")
     calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
     plans = []
