@@ -182,10 +182,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--variants", required=True, metavar="FORMAT:VARIANT,...")
     parser.add_argument("--at-once", action="store_true", help="all variants at the same time")
     parser.add_argument("--random", type=Path, metavar="FOLDER", help="make MODEL first, with this folder's tokenizer")
-    parser.add_argument("--text", type=Path, help="WikiText-2 raw test file; without it the offline text is used")
+    parser.add_argument("--text", type=Path, help="WikiText-2 raw test file; without it pydoc-topics is used")
     parser.add_argument("--windows", type=int, default=60)
     parser.add_argument(
-        "--samples", type=int, default=64, help="calibration windows of 512 tokens (the offline text has 110)"
+        "--samples", type=int, default=64, help="calibration windows of 512 tokens (pydoc-topics has 110)"
     )
     return parser.parse_args()
 

@@ -11,9 +11,6 @@ import typer
 from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
 from quantpress.errors import QuantpressError
 
-#: Windows of calibration where no catalog says how many: the offline text has 110 of 512 tokens by SmolLM2's tokenizer.
-_OFFLINE_SAMPLES = 64
-
 
 def quantize(
     model: Annotated[str, typer.Argument(metavar="PATH_OR_REPO", help="a folder, or a repository of the source Hub")],
@@ -26,7 +23,7 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
-    from quantpress.catalog import CalibrationLine, Catalog, Defaults
+    from quantpress.catalog import Catalog
     from quantpress.hub import source_hub
     from quantpress.quantize import Order
     from quantpress.quantize import quantize as make
@@ -36,7 +33,7 @@ def quantize(
     order = Order(model, format_name, by_comma(variants) or [], out)
     done = make(
         order,
-        loaded or Catalog(models=[], defaults=Defaults(calibration=CalibrationLine(samples=_OFFLINE_SAMPLES))),
+        loaded or Catalog(models=[]),
         settings,
         lambda: source_hub(settings),
         lambda what: typer.echo(what, err=True),

@@ -89,6 +89,19 @@ def test_settings_that_point_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["evaluation text"].detail == "/nowhere/wiki.txt"
 
 
+def test_what_models_are_measured_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def detail(**settings: Any) -> str:
+        found = look(monkeypatch, NOWHERE, "", "up/Model", home=tmp_path, **settings)["evaluation text"]
+        assert found.there
+        return found.detail
+
+    assert detail() == f"WikiText-2, if {NOWHERE} has the dataset ggml-org/ci; else Python's documentation"
+    assert detail(evaluation_text=Path("pydoc-topics")) == "Python's documentation; figures are not WikiText's"
+    mine = tmp_path / "mine.txt"
+    mine.write_text("Call me Ishmael.")
+    assert detail(evaluation_text=mine) == str(mine)
+
+
 def test_the_command(hub: RunningHub, tmp_path: Path) -> None:
     (tmp_path / "catalog.yaml").write_text("models: [up/Model]\ndefaults: {formats: [reference]}")
     endpoints = {"QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint, "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint}
