@@ -20,7 +20,7 @@ from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
 from quantpress.child import run_child
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.estimate import estimate_variant
-from quantpress.evaluation.text import MIXED, PYDOC, EvaluationText, calibration_text
+from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, calibration_text
 from quantpress.evaluation.wikitext import fetch_wikitext
 from quantpress.files import place, sha256_of
 from quantpress.hints import hint
@@ -104,7 +104,7 @@ def rebuild(
         raise BadInput(
             f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
         )
-    if recipe.calibration.text == MIXED:
+    if recipe.calibration.text == WIKITEXT_TRAIN:
         fetch_wikitext(source_hub, settings.home)
     text = find_text(recipe.calibration, choices.texts, settings.home / "texts")
     sources = _sources(source_hub, entry)
@@ -190,7 +190,7 @@ def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path) -> Evalu
         text = calibration_text(setting, folder)
         if text.sha256 == wanted.sha256:
             return EvaluationText(wanted.text, text.path, text.sha256)
-    why = " (it changes with Python's version)" if PYDOC in wanted.text else ""
+    why = " (it changes with Python's version)" if wanted.text == PYDOC else ""
     raise BadInput(
         f"it was calibrated on {wanted.text}{why}, SHA-256 {wanted.sha256}, which is not here: "
         "give that file with --calibration-text"

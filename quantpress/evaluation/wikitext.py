@@ -1,5 +1,5 @@
-"""WikiText-2, fetched once from the source Hub into the home folder: models are measured on its test split, and half of
-the text that they are calibrated on is of its training split.
+"""WikiText-2, fetched once from the source Hub into the home folder: models are calibrated on its training split and
+measured on its test split.
 
 It is never part of the project: its authors are Wikipedia's, its licences CC BY-SA 3.0 and GFDL. It comes from the
 dataset that llama.cpp's own script takes it from (scripts/get-wikitext-2.sh), and is known by its hash.

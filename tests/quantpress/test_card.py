@@ -111,11 +111,11 @@ def test_gptq_lists_branches_with_their_settings() -> None:
 
 
 def test_the_card_says_where_what_is_calibrated_on_is_of_the_collection_that_is_measured_on() -> None:
-    note = "Half of what was calibrated on is of the same collection: other articles, from its training split."
+    note = "What was calibrated on is of the same collection: other articles, from its training split."
     manifest = samples.gptq()
-    mixed = manifest.entries[0].recipe.calibration.model_copy(update={"text": "wikitext-2-train+pydoc-topics"})
+    train = manifest.entries[0].recipe.calibration.model_copy(update={"text": "wikitext-2-raw-train"})
     entries = [
-        entry.model_copy(update={"recipe": entry.recipe.model_copy(update={"calibration": mixed})})
+        entry.model_copy(update={"recipe": entry.recipe.model_copy(update={"calibration": train})})
         for entry in manifest.entries
     ]
     assert note in card(manifest.model_copy(update={"entries": entries}))

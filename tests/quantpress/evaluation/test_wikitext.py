@@ -7,14 +7,17 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from quantpress.errors import QuantpressError
-from quantpress.evaluation.text import calibration_text, evaluation_text
+from quantpress.evaluation.text import calibration_text, evaluation_text, spread
 from quantpress.evaluation.wikitext import fetch_if_reachable, fetch_wikitext
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.rebuild import find_text
@@ -77,21 +80,32 @@ def test_it_is_fetched_once_and_measured_on(api: HfApi, known: bytes, tmp_path: 
     assert fetch_wikitext(HfApi(endpoint=NOWHERE), tmp_path) == file
 
 
-def test_half_of_what_is_calibrated_on_is_its_training_split(api: HfApi, known: bytes, tmp_path: Path) -> None:
+def test_models_are_calibrated_on_its_training_split(api: HfApi, known: bytes, tmp_path: Path) -> None:
     upload(api, known)
     fetch_wikitext(api, tmp_path)
 
     text = calibration_text(None, tmp_path / "texts")
 
-    assert text.name == "wikitext-2-train+pydoc-topics"
-    documentation = calibration_text(Path("pydoc-topics"), tmp_path / "texts").path.read_text()
-    lines = text.path.read_text().splitlines()
-    sentences = [int(line.split()[1]) for line in lines if line.startswith(" Sentence ")]
-    assert [line for line in lines if not line.startswith(" Sentence ")] == documentation.splitlines()
-    assert sentences == sorted(set(sentences))
-    assert sentences[0] == 0 and sentences[-1] > 19_000
-    assert 0.9 < text.path.stat().st_size / (2 * len(documentation.encode())) < 1.1
+    assert text.name == "wikitext-2-raw-train"
+    lines = text.path.read_text().splitlines(keepends=True)
+    assert sorted(lines) == sorted(TRAIN.splitlines(keepends=True))
     assert calibration_text(None, tmp_path / "texts") == text
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_every_beginning_of_what_is_calibrated_on_is_spread_over_the_split(share: float) -> None:
+    """llama-imatrix reads so far and no further. Passages of 4,000 characters have some 76 of these lines."""
+    lines = spread(TRAIN).splitlines()
+    read = sorted(int(line.split()[1]) for line in lines[: int(share * len(lines))])
+    largest_gap = max(later - earlier for earlier, later in pairwise([0, *read, 20_000]))
+    assert largest_gap < 3 * 76 / share
+
+
+@given(st.text(alphabet="ab\n", max_size=30_000), st.integers(1, 40))
+def test_spreading_loses_nothing_of_a_text_and_doubles_nothing(piece: str, times: int) -> None:
+    text = piece * times
+    assume(len(text) < 512 * 4_000)
+    assert sorted(spread(text)) == sorted(text)
 
 
 def test_what_a_recipe_was_calibrated_on_is_found_again(api: HfApi, known: bytes, tmp_path: Path) -> None:
@@ -186,7 +200,7 @@ def test_a_plan_measures_and_calibrates_on_it(known: bytes, tmp_path: Path) -> N
         assert press.reasons(named) == ["evaluation text changed: pydoc-topics to wikitext-2-raw-test", "new"]
         (plan,) = press.plan(line)
         assert plan.calibration is not None
-        assert plan.calibration.name == "wikitext-2-train+pydoc-topics"
+        assert plan.calibration.name == "wikitext-2-raw-train"
         # The same archive for every model: it is not asked for again.
         press.api.delete_repo(DATASET, repo_type="dataset")
         assert press.reasons(named) == ["evaluation text changed: pydoc-topics to wikitext-2-raw-test", "new"]
