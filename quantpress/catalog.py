@@ -65,8 +65,8 @@ class CalibrationLine(_Strict):
 
     text: str | None = Field(
         None,
-        description="a UTF-8 text file, or pydoc-topics, Python's documentation; default: WikiText-2's training split "
-        "where the source Hub has it, else that documentation",
+        description="a UTF-8 text file, or pydoc-topics, the offline text; default: WikiText-2's training split where "
+        "the source Hub has it, else the offline text",
     )
     samples: int = Field(64, ge=1, le=4096, description="windows of calibration text")
     length: int = Field(512, ge=64, le=8192, description="tokens in a window")

@@ -190,11 +190,11 @@ def _setup(catalog: Catalog | None, settings: Settings) -> Iterator[Finding]:
 def _evaluation_text(settings: Settings) -> Finding:
     name, text = "evaluation text", settings.evaluation_text
     if text == Path(PYDOC):
-        return Finding("setup", name, True, True, "Python's documentation; figures are not WikiText's")
+        return Finding("setup", name, True, True, "the offline text; its figures are not WikiText's")
     if text is not None:
         there = text.is_file()
         return Finding("setup", name, there, True, str(text), "" if there else "correct QUANTPRESS_EVALUATION_TEXT")
     if (archive := archive_in(settings.home / "texts")) is not None:
         return Finding("setup", name, True, True, f"WikiText-2, {archive}")
-    detail = f"WikiText-2, if {settings.source_endpoint} has the dataset {DATASET}; else Python's documentation"
+    detail = f"WikiText-2, if {settings.source_endpoint} has the dataset {DATASET}; else the offline text"
     return Finding("setup", name, True, True, detail)

@@ -11,7 +11,7 @@ from quantizers.protocol import Variant
 from quantpress.catalog import CalibrationLine, GateLine, ModelLine
 from quantpress.decision import Action
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
-from quantpress.evaluation.text import EvaluationText
+from quantpress.evaluation.text import Texts
 from quantpress.published import Published
 from quantpress.recipe import Recipe
 from quantpress.settings import Settings
@@ -137,7 +137,7 @@ class ModelPlan:
 
     line: ModelLine
     source: Source | None
-    calibration: EvaluationText | None
+    texts: Texts | None
     amount: CalibrationLine
     gates: Mapping[str, GateLine]
     formats: tuple[FormatPlan, ...]

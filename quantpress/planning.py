@@ -1,23 +1,25 @@
-"""Making the plan: each line of the catalog against its source and what is published of it. Changes nothing."""
+"""Making the plan: each line of the catalog against its source and what is published of it. Changes nothing there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import Quantizer
-from quantpress.catalog import Catalog, GateLine, ModelLine, model_name, nearest
+from quantpress.catalog import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
 from quantpress.comparison_state import comparison_repo, why_outdated
 from quantpress.decision import Action, decide, decide_cards
 from quantpress.device import require_device
 from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
 from quantpress.estimate import Estimate, estimate_variant
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.evaluation.text import calibration_text
-from quantpress.evaluation.wikitext import fetch_wikitext
+from quantpress.evaluation.record import Protocol
+from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
+from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
 from quantpress.model_types import require_known_type
@@ -50,7 +52,16 @@ def plan_catalog(
     lines = [line for line in catalog.models if only in (None, line.repo)]
     lines.sort(key=lambda line: -line.priority)
     budget = UploadBudget(settings.upload_budget)
-    plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats) for line in lines)
+
+    @cache
+    def texts(calibration: str | None) -> Texts:
+        """Found once a plan, and only when a model is there that needs them."""
+        own = settings.evaluation_text is None or calibration is None
+        archive = fetch_wikitext(source_hub, settings.home) if own else None
+        named = Path(calibration) if calibration else None
+        return find_texts(named, settings.evaluation_text, settings.home / "texts", archive)
+
+    plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats, texts) for line in lines)
     return [_within(plan, budget) for plan in plans]
 
 
@@ -93,8 +104,10 @@ def plan_model(
     source_hub: HfApi,
     target_hub: HfApi,
     formats: list[str] | None,
+    find: Callable[[str | None], Texts],
 ) -> ModelPlan:
-    """What is to be done for one line of the catalog. Reads both Hubs and changes nothing on them.
+    """What is to be done for one line of the catalog. Reads both Hubs and changes nothing on them; ``find`` gives the
+    texts by the setting for calibration.
 
     Raises :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
     """
@@ -112,10 +125,9 @@ def plan_model(
         require_known_type(source.config)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
-    if settings.evaluation_text is None or amount.text is None:
-        fetch_wikitext(source_hub, settings.home)
-    text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")
-    calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
+    texts = find(amount.text)
+    calibration = recipe_calibration(texts, amount)
+    protocol = current_protocol(source, settings, texts.evaluation)
     plans = []
     for format_name in catalog.formats_of(line):
         if formats is not None and format_name not in formats:
@@ -129,6 +141,7 @@ def plan_model(
             continue
         try:
             published.require_ours("main")
+            _require_wikitext(published, texts, amount, settings)
             names = catalog.variants_of(line, format_name, source.config)
         except Refused as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
@@ -136,11 +149,32 @@ def plan_model(
             plans.append(FormatPlan(format_name, published, (), (step,), card))
             continue
         chosen = quantizer(format_name, catalog.backend_of(line, format_name))
-        planned = plan_format(names, chosen, source, calibration, published, settings, gates)
+        planned = plan_format(names, chosen, source, calibration, protocol, published, settings, gates)
         left_out = catalog.left_out(line, format_name, source.config)
         plans.append(replace(planned, blocked=planned.blocked + _skipped(line.repo, format_name, repo_id, left_out)))
     comparison = _plan_comparison(line.repo, settings, plans, target_hub)
-    return ModelPlan(line, source, text, amount, gates, tuple(plans), (), comparison)
+    return ModelPlan(line, source, texts, amount, gates, tuple(plans), (), comparison)
+
+
+def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
+    """As it goes into recipes."""
+    text = texts.calibration
+    return Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
+
+
+def _require_wikitext(published: Published, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
+    """Raises :class:`Refused` where what was made or measured on WikiText-2 would be made again on the offline text,
+    for which nobody asked: this machine and its source Hub have no WikiText-2."""
+    entries = [entry for manifest in published.manifests.values() for entry in manifest.entries]
+    measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}
+    calibrated = {entry.recipe.calibration.text for entry in entries}
+    stands_in = settings.evaluation_text is None and texts.evaluation.name == PYDOC
+    trains = amount.text is None and texts.calibration.name == PYDOC
+    if (stands_in and WIKITEXT in measured) or (trains and WIKITEXT_TRAIN in calibrated):
+        raise Refused(
+            f"it was made with WikiText-2, which {settings.source_endpoint} does not have: upload {ARCHIVE} to its "
+            f"dataset {DATASET}, or set evaluation_text and the text of calibration"
+        )
 
 
 def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, str]) -> tuple[Step, ...]:
@@ -172,12 +206,13 @@ def plan_format(
     chosen: Quantizer,
     source: Source,
     calibration: Calibration,
+    protocol: Protocol,
     published: Published,
     settings: Settings,
     gates: Mapping[str, GateLine],
 ) -> FormatPlan:
     """What is to be done for variants of one format, by ``chosen``; ``published`` is the target repo."""
-    budget, protocol = settings.disk_budget, current_protocol(source, settings)
+    budget = settings.disk_budget
     format_name, repo, repo_id = chosen.format, source.record.repo, published.repo_id
     variants, blocked = [], []
     for name in names:

@@ -17,11 +17,11 @@ from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
 from quantpress.catalog import CalibrationLine, GateLine, model_name
 from quantpress.child import begin, begun, finished, run_child
-from quantpress.estimate import windows_within
 from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.record import Engine, Evaluation, Protocol
-from quantpress.evaluation.text import EvaluationText, evaluation_text
+from quantpress.evaluation.text import EvaluationText
 from quantpress.files import sha256_of
 from quantpress.gate import judge
 from quantpress.gate_limits import limit_of
@@ -60,16 +60,14 @@ class Made:
 
 def bench(plan: ModelPlan, settings: Settings) -> Bench:
     """The bench for a planned model that has work. Windows are as many as the budget for log-probabilities allows."""
-    assert plan.source is not None
-    windows = windows_within(plan.source, settings.windows, settings.logits_budget)
-    assert plan.calibration is not None
-    text = evaluation_text(settings.evaluation_text, settings.home / "texts")
+    assert plan.source is not None and plan.texts is not None
+    text = plan.texts.evaluation
     return Bench(
         workspace=Workspace(settings.home, plan.source.record.repo, plan.source.record.sha),
-        calibration=plan.calibration,
+        calibration=plan.texts.calibration,
         amount=plan.amount,
         text=text,
-        protocol=Protocol(text=text.name, text_sha256=text.sha256, windows=windows),
+        protocol=current_protocol(plan.source, settings, text),
         gates=plan.gates,
         device=settings.compute_device(),
         threads=settings.thread_count(),

@@ -17,16 +17,16 @@ from quantpress.catalog import Catalog, ModelLine, model_name
 from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
-from quantpress.evaluation.text import calibration_text
+from quantpress.evaluation.protocol import current_protocol
+from quantpress.evaluation.text import find_texts
 from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate import require_agreement
 from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
-from quantpress.planning import plan_format
+from quantpress.planning import plan_format, recipe_calibration
 from quantpress.publish import Revision
 from quantpress.published import Published
-from quantpress.recipe import Calibration
 from quantpress.repo_id import check_repo_id
 from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
@@ -84,9 +84,7 @@ def quantize(
     """
     _check(order)
     source = _find_source(order.model, hub)
-    if settings.evaluation_text is None or catalog.defaults.calibration.text is None:
-        fetch_if_reachable(settings, report)
-    plan = _plan(order, catalog, source, settings)
+    plan = _plan(order, catalog, source, settings, report)
     (format_plan,) = plan.formats
     if not format_plan.to_press:
         raise Refused("; ".join(step.reason for step in format_plan.blocked) or "there is nothing to make")
@@ -136,19 +134,24 @@ def _find_source(model: str, hub: Callable[[], HfApi]) -> Source:
     return look_up_source(hub(), model, "main")
 
 
-def _plan(order: Order, catalog: Catalog, source: Source, settings: Settings) -> ModelPlan:
+def _plan(
+    order: Order, catalog: Catalog, source: Source, settings: Settings, report: Callable[[str], None]
+) -> ModelPlan:
     variants = {order.format: order.variants} if order.variants else {}
     line = ModelLine(repo=source.record.repo, formats=[order.format], variants=variants)
     backend = catalog.backend_of(line, order.format)
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
-    text = calibration_text(Path(amount.text) if amount.text else None, settings.home / "texts")
-    calibration = Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
+    own = settings.evaluation_text is None or amount.text is None
+    archive = fetch_if_reachable(settings, report) if own else None
+    named = Path(amount.text) if amount.text else None
+    texts = find_texts(named, settings.evaluation_text, settings.home / "texts", archive)
+    protocol = current_protocol(source, settings, texts.evaluation)
     chosen = quantizer(order.format, backend)
     repo_id = f"{settings.namespace or 'local'}/{model_name(line.repo)}-{chosen.suffix}"
     names = catalog.variants_of(line, order.format, source.config)
     nowhere = Published(repo_id, {}, {})
-    plan = plan_format(names, chosen, source, calibration, nowhere, settings, gates)
-    return ModelPlan(line, source, text, amount, gates, (plan,), ())
+    plan = plan_format(names, chosen, source, recipe_calibration(texts, amount), protocol, nowhere, settings, gates)
+    return ModelPlan(line, source, texts, amount, gates, (plan,), ())
 
 
 def _provide(

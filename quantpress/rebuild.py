@@ -21,7 +21,7 @@ from quantpress.child import run_child
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.estimate import estimate_variant
 from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, calibration_text
-from quantpress.evaluation.wikitext import fetch_wikitext
+from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
 from quantpress.files import place, sha256_of
 from quantpress.hints import hint
 from quantpress.hub import explained
@@ -89,7 +89,7 @@ def rebuild(
 ) -> Rebuilt:
     """Makes ``variant`` of the revision's manifest again. ``report`` is told what is being done.
 
-    Raises :class:`BadInput`, before anything is downloaded, for a variant that is not there, another toolchain, and a
+    Raises :class:`BadInput`, before any model is downloaded, for a variant that is not there, another toolchain, and a
     calibration text that nobody has; :class:`QuantpressError` where a step fails.
     """
     check_repo_id(repo_id)
@@ -104,9 +104,7 @@ def rebuild(
         raise BadInput(
             f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
         )
-    if recipe.calibration.text == WIKITEXT_TRAIN:
-        fetch_wikitext(source_hub, settings.home)
-    text = find_text(recipe.calibration, choices.texts, settings.home / "texts")
+    text = provide_text(recipe.calibration, choices.texts, settings, source_hub)
     sources = _sources(source_hub, entry)
     made = _variant(chosen, entry, sources[0], settings)
     disk = sum(each.weight_bytes + estimate_variant(each, made).disk + 2 * entry.artifact.size for each in sources)
@@ -183,11 +181,22 @@ def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> li
     ]
 
 
-def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path) -> EvaluationText:
+def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings, source_hub: HfApi) -> EvaluationText:
+    """The calibration text that is here, or of WikiText-2 from the source Hub. Raises as :func:`find_text`."""
+    folder = settings.home / "texts"
+    try:
+        return find_text(wanted, texts, folder, archive_in(folder))
+    except BadInput:
+        if wanted.text != WIKITEXT_TRAIN:
+            raise
+    return find_text(wanted, texts, folder, fetch_wikitext(source_hub, settings.home))
+
+
+def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive: Path | None = None) -> EvaluationText:
     """The calibration text with the recipe's hash: one of our own, which is written into ``folder``, or one of
     ``texts``. Raises :class:`BadInput`, saying which text is needed."""
     for setting in (None, Path(PYDOC), *texts):
-        text = calibration_text(setting, folder)
+        text = calibration_text(setting, folder, archive)
         if text.sha256 == wanted.sha256:
             return EvaluationText(wanted.text, text.path, text.sha256)
     why = " (it changes with Python's version)" if wanted.text == PYDOC else ""

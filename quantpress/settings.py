@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     evaluation_text: Path | None = Field(
         None,
         description="text to measure on: a file, such as a local copy of WikiText-2's wiki.test.raw, or pydoc-topics, "
-        "Python's documentation; default: WikiText-2 where the source Hub has it, else that documentation",
+        "the offline text; default: WikiText-2's test split where the source Hub has it, else the offline text",
     )
     disk_budget: ByteSize | None = Field(
         None,

@@ -28,6 +28,7 @@ def evaluate(
     """Measures a model of any format under the protocol: quality, memory, speed."""
     from quantpress.evaluation.measure import measure
     from quantpress.evaluation.target import find_target
+    from quantpress.evaluation.text import evaluation_text
     from quantpress.evaluation.wikitext import fetch_if_reachable
     from quantpress.hub import source_hub, target_hub
     from quantpress.tables import print_evaluation
@@ -35,9 +36,11 @@ def evaluate(
     _, settings = load_optional(catalog)
     hubs = [target_hub(settings), source_hub(settings)]
     targets = find_target(model, hubs), find_target(base, hubs) if base else None
+    archive = None
     if settings.evaluation_text is None:
-        fetch_if_reachable(settings, lambda what: typer.echo(f"quantpress: {what}", err=True))
-    found = measure(targets[0], settings, targets[1])
+        archive = fetch_if_reachable(settings, lambda what: typer.echo(f"quantpress: {what}", err=True))
+    text = evaluation_text(settings.evaluation_text, settings.home / "texts", archive)
+    found = measure(targets[0], text, settings, targets[1])
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:

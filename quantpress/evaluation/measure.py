@@ -12,19 +12,19 @@ from quantpress.evaluation.base import BaseKey, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.evaluation.target import Target
-from quantpress.evaluation.text import evaluation_text
+from quantpress.evaluation.text import EvaluationText
 from quantpress.settings import Settings
 
 
-def measure(target: Target, settings: Settings, base: Target | None = None) -> Evaluation:
-    """Perplexity under the protocol, in a child process; with ``base``, the unquantized model as a checkpoint, also the
-    divergence from it. Its log-probabilities are taken from the cache that the press uses, or go there.
+def measure(target: Target, text: EvaluationText, settings: Settings, base: Target | None = None) -> Evaluation:
+    """Perplexity on ``text`` under the protocol, in a child process; with ``base``, the unquantized model as a
+    checkpoint, also the divergence from it. Its log-probabilities are taken from the cache that the press uses, or go
+    there.
 
     Raises :class:`BadInput` for a base that is no checkpoint.
     """
     if base is not None and base.engine != "transformers":
         raise BadInput(f"{base.model}: the base must be a checkpoint that transformers loads, unquantized")
-    text = evaluation_text(settings.evaluation_text, settings.home / "texts")
     # As the press measures: its windows are as many as log-probabilities of the unquantized model have room for.
     windows = windows_of_vocabulary((base or target).vocabulary(), settings.windows, settings.logits_budget)
     protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=windows)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from quantpress.estimate import windows_within
 from quantpress.evaluation.record import Protocol
-from quantpress.evaluation.text import evaluation_text
+from quantpress.evaluation.text import EvaluationText
 from quantpress.settings import Settings
 from quantpress.source import Source
 
 
-def current_protocol(source: Source, settings: Settings) -> Protocol:
-    """The protocol of a source's variants: as many windows as the budget for log-probabilities allows.
-
-    Raises :class:`~quantpress.errors.BadInput` where the settings name a text that cannot be read.
-    """
-    text = evaluation_text(settings.evaluation_text, settings.home / "texts")
+def current_protocol(source: Source, settings: Settings, text: EvaluationText) -> Protocol:
+    """The protocol of a source's variants: as many windows of ``text`` as the budget for log-probabilities allows."""
     windows = windows_within(source, settings.windows, settings.logits_budget)
     return Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
 

@@ -1,11 +1,11 @@
 """The texts that models are calibrated and measured on.
 
 Where no setting gives one, they are those of WikiText-2 (quantpress.evaluation.wikitext): models are calibrated on its
-training split and measured on its test split. Both are the same on every machine. Where there is no WikiText-2, they
-are the two halves of the standard library's own documentation (``pydoc_data.topics``, some 700 kB of English), which
-changes with Python's patch version. The hash of a text is part of every protocol and recipe.
+training split and measured on its test split. Both are the same on every machine. Where the source Hub has no
+WikiText-2, they are the halves of the offline text, the standard library's own documentation (``pydoc_data.topics``,
+some 700 kB of English), which changes with Python's patch version. A text's hash is part of every protocol and recipe.
 
-GPTQ of SmolLM2 calibrated on Python's documentation had a mean KLD of 0.33 on WikiText-2 and of 0.35 on news; it had
+GPTQ of SmolLM2 calibrated on the offline text had a mean KLD of 0.33 on WikiText-2 and of 0.35 on news; it had
 0.22 and 0.21 calibrated on Wikipedia's prose (docs/benchmarks.md, "What to calibrate on").
 """
 
@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from itertools import count
-from math import gcd
 from pathlib import Path
 
 from quantpress.errors import BadInput
-from quantpress.evaluation.wikitext import TEST_SHA256, archive_in, read_split
+from quantpress.evaluation.wikitext import TEST_SHA256, read_split
 from quantpress.files import sha256_of, write_text
 
 WIKITEXT = "wikitext-2-raw-test"
 WIKITEXT_TRAIN = "wikitext-2-raw-train"
-#: The documentation's name in records; as a setting it asks for that text where WikiText-2 would be to be had.
+#: The offline text's name in records; as a setting it asks for that text where WikiText-2 would be to be had.
 PYDOC = "pydoc-topics"
 #: Of the training split: passages of so many characters, some two windows of 512 tokens, and how many of its 2,700.
 _PASSAGE, _PASSAGES = 4000, 512
@@ -39,12 +37,31 @@ class EvaluationText:
     sha256: str
 
 
-def evaluation_text(setting: Path | None, folder: Path) -> EvaluationText:
-    """The text to measure on. ``folder`` holds WikiText-2 if it was fetched; the text is written there.
+@dataclass(frozen=True)
+class Texts:
+    """What a model is calibrated on, and what it is measured on."""
+
+    calibration: EvaluationText
+    evaluation: EvaluationText
+
+
+def find_texts(calibration: Path | None, evaluation: Path | None, folder: Path, archive: Path | None) -> Texts:
+    """Both texts by their settings, as :func:`calibration_text` and :func:`evaluation_text` find them.
+
+    Raises :class:`BadInput` as those do, and where the two are the same file.
+    """
+    found = Texts(calibration_text(calibration, folder, archive), evaluation_text(evaluation, folder, archive))
+    if found.calibration.sha256 == found.evaluation.sha256:
+        raise BadInput(f"calibration text {calibration} is what models are measured on: give another text")
+    return found
+
+
+def evaluation_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
+    """The text to measure on; ``archive`` is that of WikiText-2, where there is one. Our own are put into ``folder``.
 
     Raises :class:`BadInput` when ``setting`` names no readable UTF-8 text.
     """
-    if setting is None and (archive := archive_in(folder)) is not None:
+    if setting is None and archive is not None:
         return _written(folder, WIKITEXT, "evaluation", read_split(archive, "test"))
     if setting is None or setting == Path(PYDOC):
         return _written(folder, PYDOC, "evaluation", pydoc_halves()[1])
@@ -53,12 +70,12 @@ def evaluation_text(setting: Path | None, folder: Path) -> EvaluationText:
     return EvaluationText(name, setting.resolve(), digest)
 
 
-def calibration_text(setting: Path | None, folder: Path) -> EvaluationText:
+def calibration_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
     """The text to calibrate on, as :func:`evaluation_text` finds it.
 
-    Raises :class:`BadInput` as that does, and for a text that models are measured on.
+    Raises :class:`BadInput` as that does, and for a text of our own that models are measured on.
     """
-    if setting is None and (archive := archive_in(folder)) is not None:
+    if setting is None and archive is not None:
         return _written(folder, WIKITEXT_TRAIN, "calibration", spread(read_split(archive, "train")))
     if setting is None or setting == Path(PYDOC):
         return _written(folder, PYDOC, "calibration", pydoc_halves()[0])
@@ -87,9 +104,9 @@ def spread(text: str) -> str:
     the golden section leave the most even gaps (Knuth, The Art of Computer Programming, volume 3, 6.4, theorem S).
     """
     passages = _passages(text)
-    total = len(passages)
-    step = next(step for step in count(max(1, round(total * _GOLDEN_SECTION))) if gcd(step, total) == 1)
-    return "".join(passages[index * step % total] for index in range(min(total, _PASSAGES)))
+    step_to = sorted(range(len(passages)), key=lambda step: step * _GOLDEN_SECTION % 1)
+    by_step = sorted(range(len(passages)), key=step_to.__getitem__)
+    return "".join(passages[place] for place in by_step[:_PASSAGES])
 
 
 def _passages(text: str) -> list[str]:

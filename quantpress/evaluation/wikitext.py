@@ -30,13 +30,14 @@ ARCHIVE_SHA256 = "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a
 #: SHA-256 of its ``wiki.test.raw`` (1 290 590 bytes), the file that llama.cpp's perplexity figures are made with.
 TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"
 _WHAT = f"fetching {ARCHIVE} of the dataset {DATASET}"
+_REMEDY = "name texts of your own, or pydoc-topics, as QUANTPRESS_EVALUATION_TEXT and as the catalog's calibration text"
 
 
 def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
     """The archive in the home folder's ``texts``: as it lies there, or downloaded and checked.
 
-    None where the Hub has no such dataset. Raises :class:`QuantpressError` where the Hub does not answer, or gives
-    another file.
+    None where the Hub says that it has no such dataset, or no such file in it. Raises :class:`QuantpressError` where it
+    does not answer, says anything else, or gives another file: no other text is used for that.
     """
     folder = home / "texts"
     archive = archive_in(folder)
@@ -48,19 +49,27 @@ def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
         if (digest := sha256_of(downloaded)) != ARCHIVE_SHA256:
             raise QuantpressError(
                 f"{ARCHIVE} of the dataset {DATASET} on {hub.endpoint} is not the archive that models are measured on "
-                f"(SHA-256 {digest}, not {ARCHIVE_SHA256}): give wiki.test.raw with QUANTPRESS_EVALUATION_TEXT"
+                f"(SHA-256 {digest}, not {ARCHIVE_SHA256}): {_REMEDY}"
             )
         place(downloaded, folder / ARCHIVE)
-    return archive_in(folder)
+    return folder / ARCHIVE
 
 
-def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> None:
+def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Path | None:
     """As :func:`fetch_wikitext`, for work that can do without a Hub: it is asked once, and ``report`` is told why the
-    offline text is used."""
+    offline text stands in."""
+    from quantpress.patience import Patience, be_patient
+
+    hub = hub_client(settings.source_endpoint)
+    be_patient(Patience(seconds=0, told=0))
     try:
-        fetch_wikitext(hub_client(settings.source_endpoint, patience=0), settings.home)
+        archive = fetch_wikitext(hub, settings.home)
+        why = f"{settings.source_endpoint} does not have {ARCHIVE} of the dataset {DATASET}"
     except QuantpressError as error:
-        report(f"{error}; Python's documentation stands in for it, and its figures are not WikiText's")
+        archive, why = None, str(error)
+    if archive is None:
+        report(f"{why}; the offline text stands in for it")
+    return archive
 
 
 def archive_in(folder: Path) -> Path | None:
@@ -70,19 +79,21 @@ def archive_in(folder: Path) -> Path | None:
 
 
 def read_split(archive: Path, split: Literal["train", "test"]) -> str:
-    """A split's text, as it is."""
+    """A split's text, as it is, of an archive that was checked."""
     with zipfile.ZipFile(archive) as opened:
         return opened.read(f"wikitext-2-raw/wiki.{split}.raw").decode("utf-8")
 
 
 def _is_there(hub: HfApi) -> bool:
-    from huggingface_hub.errors import HfHubHTTPError
+    """Whether the Hub has the archive. The client's own ``file_exists`` takes a token that is refused (401) for no."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 
     with explained(hub.endpoint, _WHAT):
         try:
-            return hub.file_exists(DATASET, ARCHIVE, repo_type="dataset")
-        except HfHubHTTPError as error:
-            # A Hub that knows nothing of datasets says so without the codes that the client looks for.
+            hub.get_hf_file_metadata(url=hf_hub_url(DATASET, ARCHIVE, repo_type="dataset", endpoint=hub.endpoint))
+        except (RemoteEntryNotFoundError, RepositoryNotFoundError) as error:
             if error.response.status_code != HTTPStatus.NOT_FOUND:
                 raise
             return False
+        return True

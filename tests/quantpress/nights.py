@@ -47,7 +47,7 @@ class Night:
 
     def entry(self, variant: str, **changes: Any) -> Entry:
         """The entry of a variant that was just made, measured under the plan's protocol, with a file of its own."""
-        assert self.model.source is not None
+        assert self.model.source is not None and self.model.texts is not None
         planned = self.planned(variant)
         sample = samples.entry("gguf", variant, bits=8.5, divergence=0.001)
         name = f"{model_name(self.source.repo)}-{variant}.gguf" if self.plan.format == "gguf" else "model.safetensors"
@@ -55,7 +55,7 @@ class Night:
         file = File(path=name, size=len(text), sha256=hashlib.sha256(text).hexdigest())
         (self.folder / variant).mkdir(exist_ok=True)
         (self.folder / variant / name).write_bytes(text)
-        protocol = current_protocol(self.model.source, Settings(home=self.folder))
+        protocol = current_protocol(self.model.source, Settings(home=self.folder), self.model.texts.evaluation)
         own = {
             "recipe": planned.recipe,
             "fingerprint": planned.recipe.fingerprint,

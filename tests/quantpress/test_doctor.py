@@ -95,8 +95,8 @@ def test_what_models_are_measured_on(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert found.there
         return found.detail
 
-    assert detail() == f"WikiText-2, if {NOWHERE} has the dataset ggml-org/ci; else Python's documentation"
-    assert detail(evaluation_text=Path("pydoc-topics")) == "Python's documentation; figures are not WikiText's"
+    assert detail() == f"WikiText-2, if {NOWHERE} has the dataset ggml-org/ci; else the offline text"
+    assert detail(evaluation_text=Path("pydoc-topics")) == "the offline text; its figures are not WikiText's"
     mine = tmp_path / "mine.txt"
     mine.write_text("Call me Ishmael.")
     assert detail(evaluation_text=mine) == str(mine)

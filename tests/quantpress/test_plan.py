@@ -136,7 +136,8 @@ def test_a_changed_protocol_measures_again_what_is_published_and_makes_anew_what
     press.source("up/Protocol")
     (plan,) = press.plan(line)
     assert plan.source is not None
-    now = current_protocol(plan.source, Settings(home=press.home))
+    assert plan.texts is not None
+    now = current_protocol(plan.source, Settings(home=press.home), plan.texts.evaluation)
 
     def planned(**changes: Any) -> tuple[str, str]:
         measured = samples.evaluation(16.2, 0.002, protocol=now.model_copy(update=changes))
@@ -146,9 +147,9 @@ def test_a_changed_protocol_measures_again_what_is_published_and_makes_anew_what
 
     assert planned() == ("keep", "up to date")
     assert planned(version=1) == ("evaluate", "protocol changed: version 1 to 2")
-    assert planned(text="wikitext-2-raw-test", text_sha256="e" * 64) == (
+    assert planned(text="custom-eeeeeeee", text_sha256="e" * 64) == (
         "evaluate",
-        "evaluation text changed: wikitext-2-raw-test to pydoc-topics",
+        "evaluation text changed: custom-eeeeeeee to pydoc-topics",
     )
     assert planned(text_sha256="e" * 64)[1].startswith("evaluation text changed: eeeeeeee to ")
     assert planned(windows=10) == ("evaluate", "windows changed: 10 of 512 tokens to 64 of 512")

@@ -55,7 +55,7 @@ def planned(*actions: Action) -> ModelPlan:
     return ModelPlan(
         line=ModelLine(repo=MODEL),
         source=SOURCE,
-        calibration=None,
+        texts=None,
         amount=CalibrationLine(),
         gates={},
         formats=(format_plan,),

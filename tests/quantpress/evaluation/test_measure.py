@@ -15,6 +15,7 @@ from quantpress.evaluation.measure import measure
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.target import Target, local_target
+from quantpress.evaluation.text import evaluation_text
 from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import LlamaCpp
@@ -51,10 +52,11 @@ def test_a_model_is_measured_by_the_protocol_of_the_press(tmp_path: Path, monkey
     monkeypatch.setattr("quantpress.evaluation.measure.run_child", run)
     settings = Settings(home=tmp_path / "home", windows=64, logits_budget=ByteSize(4_000_000), device="cpu", threads=1)
 
-    measure(checkpoint(tmp_path / "model"), settings)
-    measure(gguf_file(tmp_path / "model.gguf"), settings)
+    text = evaluation_text(None, tmp_path / "texts")
+    measure(checkpoint(tmp_path / "model"), text, settings)
+    measure(gguf_file(tmp_path / "model.gguf"), text, settings)
 
-    press = current_protocol(Source(samples.source(), CONFIG, ()), settings)
+    press = current_protocol(Source(samples.source(), CONFIG, ()), settings, text)
     assert press.windows == 7
     assert [job.protocol for job in jobs] == [press, press]
 
@@ -71,10 +73,11 @@ def test_one_base_serves_two_engines(llama_cpp: LlamaCpp, tiny_model: Path, tmp_
     convert(llama_cpp, tiny_model, "tiny", "F16", tmp_path / "tiny-F16.gguf")
     base = local_target(tiny_model)
 
-    gguf = measure(local_target(tmp_path / "tiny-F16.gguf"), settings, base)
+    text = evaluation_text(None, tmp_path / "texts")
+    gguf = measure(local_target(tmp_path / "tiny-F16.gguf"), text, settings, base)
     (kept,) = (tmp_path / "home" / "bases").glob("[0-9a-f]*")
     made = kept.stat().st_ino
-    itself = measure(base, settings, base)
+    itself = measure(base, text, settings, base)
 
     assert [each.stat().st_ino for each in (tmp_path / "home" / "bases").glob("[0-9a-f]*")] == [made]
     assert gguf.divergence is not None and itself.divergence is not None

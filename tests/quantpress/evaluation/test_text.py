@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quantpress.errors import BadInput
-from quantpress.evaluation.text import calibration_text, evaluation_text
+from quantpress.evaluation.text import calibration_text, evaluation_text, spread
 
 
 def test_without_a_setting_the_two_halves_of_the_documentation_are_used(tmp_path: Path) -> None:
@@ -62,3 +65,27 @@ def test_unusable_files(tmp_path: Path, content: bytes | None, message: str) -> 
 
     with pytest.raises(BadInput, match=message):
         evaluation_text(file, tmp_path)
+
+
+def numbered(passages: int) -> str:
+    """A text of so many passages: each is a line of 4,000 characters and its number."""
+    return "".join("x" * 4_000 + f" {number}\n" for number in range(passages))
+
+
+def numbers(text: str) -> list[int]:
+    return [int(line.split()[1]) for line in text.splitlines()]
+
+
+@given(st.integers(0, 700))
+def test_of_a_long_text_512_passages_are_spread_over_it_and_of_a_short_one_all(passages: int) -> None:
+    chosen = numbers(spread(numbered(passages)))
+    assert len(chosen) == len(set(chosen)) == min(passages, 512)
+
+
+@pytest.mark.parametrize("passages", [2_365, 2_443, 2_664])
+@pytest.mark.parametrize("read", [30, 128, 512])
+def test_every_beginning_of_it_is_spread_evenly(passages: int, read: int) -> None:
+    """llama-imatrix reads so far and no further. An even spread would leave gaps of ``passages / read``."""
+    chosen = sorted(numbers(spread(numbered(passages)))[:read])
+    gaps = [later - earlier for earlier, later in pairwise([0, *chosen, passages])]
+    assert max(gaps) < 2 * passages / read + 1
