@@ -23,7 +23,8 @@ WIKITEXT = "wikitext-2-raw-test"
 WIKITEXT_TRAIN = "wikitext-2-raw-train"
 #: The offline text's name in records; as a setting it asks for that text where WikiText-2 would be to be had.
 PYDOC = "pydoc-topics"
-#: Of the training split: passages of so many characters, some two windows of 512 tokens, and how many of its 2,700.
+#: Characters of a passage of the training split, some two windows of 512 tokens, and how many of them are taken: a
+#: thousand windows, of which the default calibration reads 64.
 _PASSAGE, _PASSAGES = 4000, 512
 _GOLDEN_SECTION = 0.6180339887
 
