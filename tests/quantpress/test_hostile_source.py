@@ -199,7 +199,10 @@ def test_metadata_that_the_client_stumbles_over_blocks_the_model_alone(upstream:
     )
 
 
-SMUGGLED = "x\n---\nlicense: mit\nextra_gated_prompt: gone\n{{ 7*7 }} {% include '/etc/passwd' %} ```\n# Title\n---\n"
+# The product stands in no commit's hash by chance, as a short one does.
+SMUGGLED = (
+    "x\n---\nlicense: mit\nextra_gated_prompt: gone\n{{ 99991*99991 }} {% include '/etc/passwd' %} ```\n# Title\n---\n"
+)
 
 
 def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
@@ -219,7 +222,7 @@ def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
         "extra_gated_eu_disallowed": True,
         "extra_gated_x: evil\nlicense": "mit",
     }
-    template = "{{ 7*7 }}\n```\n# Title\n{% for x in range(10**9) %}{% endfor %}"
+    template = "{{ 99991*99991 }}\n```\n# Title\n{% for x in range(10**9) %}{% endfor %}"
     files = {
         **MODEL,
         "README.md": f"---\n{yaml.safe_dump(upstream_card)}---\n# M\n".encode(),
@@ -244,8 +247,8 @@ def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
     flat = " ".join(SMUGGLED.split())
     assert data["license_name"] == flat
     assert data["extra_gated_fields"][flat] == {"type": "select", "options": ["a", SMUGGLED]}
-    assert "javascript" not in text and "49" not in text.partition("## Which one")[0]
-    assert text.count("\n# Title") == 1 and "````jinja\n{{ 7*7 }}\n```\n# Title" in text
+    assert "javascript" not in text and "9998200081" not in text.partition("## Which one")[0]
+    assert text.count("\n# Title") == 1 and "````jinja\n{{ 99991*99991 }}\n```\n# Title" in text
     # The Hub reads the same of it, and takes it.
     ours = upstream.put("Ours", {"README.md": text.encode()})
     read = upstream.api.model_info(ours).card_data
@@ -254,9 +257,9 @@ def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
 
 
 def test_a_template_file_is_read_as_text(upstream: Upstream, tmp_path: Path) -> None:
-    repo = upstream.put("Template", {**MODEL, "chat_template.jinja": b"{{ 7*7 }}\xff"})
+    repo = upstream.put("Template", {**MODEL, "chat_template.jinja": b"{{ 99991*99991 }}\xff"})
     fetch(upstream.api, look_up_source(upstream.api, repo, "main"), tmp_path)
-    assert chat_template(tmp_path) == "{{ 7*7 }}\N{REPLACEMENT CHARACTER}"
+    assert chat_template(tmp_path) == "{{ 99991*99991 }}\N{REPLACEMENT CHARACTER}"
 
 
 def test_of_a_local_folder_nothing_is_seen_but_what_a_press_reads(tmp_path: Path) -> None:
