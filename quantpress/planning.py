@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
@@ -54,14 +53,11 @@ def plan_catalog(
     budget = UploadBudget(settings.upload_budget)
 
     @cache
-    def texts(calibration: str | None) -> Texts:
+    def texts_for(calibration: str | None) -> Texts:
         """Found once a plan, and only when a model is there that needs them."""
-        own = settings.evaluation_text is None or calibration is None
-        archive = fetch_wikitext(source_hub, settings.home) if own else None
-        named = Path(calibration) if calibration else None
-        return find_texts(named, settings.evaluation_text, settings.home / "texts", archive)
+        return find_texts(calibration, settings, lambda: fetch_wikitext(source_hub, settings.home))
 
-    plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats, texts) for line in lines)
+    plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats, texts_for) for line in lines)
     return [_within(plan, budget) for plan in plans]
 
 
@@ -104,10 +100,10 @@ def plan_model(
     source_hub: HfApi,
     target_hub: HfApi,
     formats: list[str] | None,
-    find: Callable[[str | None], Texts],
+    texts_for: Callable[[str | None], Texts],
 ) -> ModelPlan:
-    """What is to be done for one line of the catalog. Reads both Hubs and changes nothing on them; ``find`` gives the
-    texts by the setting for calibration.
+    """What is to be done for one line of the catalog. Reads both Hubs and changes nothing on them;
+    ``texts_for`` gives the texts by the setting for calibration.
 
     Raises :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
     """
@@ -125,7 +121,7 @@ def plan_model(
         require_known_type(source.config)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
-    texts = find(amount.text)
+    texts = texts_for(amount.text)
     calibration = recipe_calibration(texts, amount)
     protocol = current_protocol(source, settings, texts.evaluation)
     plans = []
@@ -168,9 +164,9 @@ def _require_wikitext(published: Published, texts: Texts, amount: CalibrationLin
     entries = [entry for manifest in published.manifests.values() for entry in manifest.entries]
     measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}
     calibrated = {entry.recipe.calibration.text for entry in entries}
-    stands_in = settings.evaluation_text is None and texts.evaluation.name == PYDOC
-    trains = amount.text is None and texts.calibration.name == PYDOC
-    if (stands_in and WIKITEXT in measured) or (trains and WIKITEXT_TRAIN in calibrated):
+    measures_offline = settings.evaluation_text is None and texts.evaluation.name == PYDOC
+    calibrates_offline = amount.text is None and texts.calibration.name == PYDOC
+    if (measures_offline and WIKITEXT in measured) or (calibrates_offline and WIKITEXT_TRAIN in calibrated):
         raise Refused(
             f"it was made with WikiText-2, which {settings.source_endpoint} does not have: upload {ARCHIVE} to its "
             f"dataset {DATASET}, or set evaluation_text and the text of calibration"

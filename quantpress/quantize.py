@@ -141,10 +141,7 @@ def _plan(
     line = ModelLine(repo=source.record.repo, formats=[order.format], variants=variants)
     backend = catalog.backend_of(line, order.format)
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
-    own = settings.evaluation_text is None or amount.text is None
-    archive = fetch_if_reachable(settings, report) if own else None
-    named = Path(amount.text) if amount.text else None
-    texts = find_texts(named, settings.evaluation_text, settings.home / "texts", archive)
+    texts = find_texts(amount.text, settings, lambda: fetch_if_reachable(settings, report))
     protocol = current_protocol(source, settings, texts.evaluation)
     chosen = quantizer(order.format, backend)
     repo_id = f"{settings.namespace or 'local'}/{model_name(line.repo)}-{chosen.suffix}"

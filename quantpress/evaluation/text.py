@@ -12,12 +12,14 @@ GPTQ of SmolLM2 calibrated on the offline text had a mean KLD of 0.33 on WikiTex
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantpress.errors import BadInput
 from quantpress.evaluation.wikitext import TEST_SHA256, read_split
 from quantpress.files import sha256_of, write_text
+from quantpress.settings import Settings
 
 WIKITEXT = "wikitext-2-raw-test"
 WIKITEXT_TRAIN = "wikitext-2-raw-train"
@@ -46,12 +48,16 @@ class Texts:
     evaluation: EvaluationText
 
 
-def find_texts(calibration: Path | None, evaluation: Path | None, folder: Path, archive: Path | None) -> Texts:
-    """Both texts by their settings, as :func:`calibration_text` and :func:`evaluation_text` find them.
+def find_texts(calibration: str | None, settings: Settings, fetch: Callable[[], Path | None]) -> Texts:
+    """Both texts by the catalog's setting for ``calibration`` and that for evaluation. ``fetch`` gives the archive of
+    WikiText-2, or none, and is called only where one of the two is not set.
 
-    Raises :class:`BadInput` as those do, and where the two are the same file.
+    Raises :class:`BadInput` as :func:`calibration_text` and :func:`evaluation_text` do, and where both are the same.
     """
-    found = Texts(calibration_text(calibration, folder, archive), evaluation_text(evaluation, folder, archive))
+    evaluation, named = settings.evaluation_text, Path(calibration) if calibration else None
+    archive = fetch() if named is None or evaluation is None else None
+    folder = settings.home / "texts"
+    found = Texts(calibration_text(named, folder, archive), evaluation_text(evaluation, folder, archive))
     if found.calibration.sha256 == found.evaluation.sha256:
         raise BadInput(f"calibration text {calibration} is what models are measured on: give another text")
     return found

@@ -85,7 +85,7 @@ def test_a_model_that_was_measured_on_it_is_not_made_anew_on_the_offline_text(
     assert reason.startswith("blocked: it was made with WikiText-2")
 
 
-def test_a_press_whose_texts_are_named_asks_for_none(press: Press, tmp_path: Path) -> None:
+def test_a_press_whose_texts_are_named_asks_for_none(press: Press) -> None:
     """The archive on this Hub is another one: whoever asked for it would be refused."""
     press.source("up/Tiny")
     upload(press.api, archive())
@@ -118,6 +118,8 @@ def test_quantize_uses_it(
     monkeypatch: pytest.MonkeyPatch,
     evaluation: dict[str, Path],
 ) -> None:
+    """It is stopped where the work would begin: the stand-in has not one window to measure on."""
+
     class Planned(Exception):
         pass
 
@@ -145,7 +147,7 @@ def test_quantize_uses_it(
 def test_evaluate_uses_it(
     bare_hub: HfApi, known_archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child that would load the model is left out: which text it is given is what is asked."""
+    """No child can measure on the stand-in, which has not one window: which text it is given is what is asked."""
     jobs: list[EvaluationJob] = []
 
     def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path) -> Evaluation:
