@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Quantizer, Result
-from quantpress.child import run_child
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.evaluation.text import EvaluationText, calibration_text, evaluation_text
+from quantpress.machine.child import run_child
 from quantpress.recipe import fingerprint_of
 from quantpress.settings import Settings
 

@@ -1,7 +1,8 @@
 """Runs one command and says what it took: ``python -I -S usage.py RESULT.json COMMAND…``.
 
 A program of its own, and a small one, because the kernel counts what a parent had when it forked to the peak memory of
-its child (see :mod:`quantpress.peak_memory`); it imports nothing of this repository. The exit code is the command's.
+its child (see :mod:`quantpress.machine.peak_memory`); it imports nothing of this repository. The exit code is the
+command's.
 """
 
 import json

@@ -10,13 +10,13 @@ from flows.format_stages import Composed
 from flows.stage import StageFailed
 from quantpress.card import CardContext
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
+from quantpress.machine.workspace import Workspace
 from quantpress.manifest import VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, adopted
 from quantpress.published import Published
 from quantpress.settings import Settings
 from quantpress.source import Source
-from quantpress.workspace import Workspace
 
 
 @dataclass(frozen=True)

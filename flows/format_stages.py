@@ -20,6 +20,7 @@ from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
 from quantpress.hub import source_hub, target_hub
 from quantpress.loading import Loader
+from quantpress.machine.workspace import Workspace
 from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
@@ -34,7 +35,6 @@ from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 from quantpress.verification import Verification
 from quantpress.verify import verify as download_and_check
-from quantpress.workspace import Workspace
 
 
 @stage("toolchain: llama.cpp")

@@ -13,12 +13,12 @@ from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog_file import load_catalog
 from quantpress.hub import source_hub, target_hub
+from quantpress.machine.workspace import remove_idle_work
 from quantpress.orphans import find_orphans
 from quantpress.plan import ModelPlan, Step
 from quantpress.planning import plan_catalog
 from quantpress.report import ModelReport
 from quantpress.settings import load_settings
-from quantpress.workspace import remove_idle_work
 
 
 @flow(name="nightly")

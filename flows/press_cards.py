@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flows import format_stages as stages
 from flows.checking import check, commit_cards, commit_checked
+from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan
 from quantpress.settings import Settings
 from quantpress.source import Source
-from quantpress.workspace import Workspace
 
 
 def press_cards(source: Source, plan: FormatPlan, settings: Settings, failures: list[str]) -> bool:

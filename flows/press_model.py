@@ -26,6 +26,7 @@ from quantpress.comparison_publication import gate_comparison, open_comparison, 
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.hub import explained, source_hub, target_hub
+from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan import FormatPlan, ModelPlan
 from quantpress.planning import plan_catalog
 from quantpress.report import ModelReport, VariantReport
@@ -33,7 +34,6 @@ from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download
 from quantpress.weights import WeightsReport
-from quantpress.workspace import Workspace, alone, remove_abandoned_work
 
 
 @flow(name="press-model", flow_run_name="press {repo}")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Quantizer, Result
-from quantpress.child import explained_exit
 from quantpress.files import place, write_text
-from quantpress.peak_memory import own_peak_bytes
+from quantpress.machine.child import explained_exit
+from quantpress.machine.peak_memory import own_peak_bytes
 
 
 def peak_memory_bytes() -> int:

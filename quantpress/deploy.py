@@ -15,9 +15,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from quantpress.child import last_lines
-from quantpress.credentials import without_credentials
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.machine.child import last_lines
+from quantpress.machine.credentials import without_credentials
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -7,7 +7,7 @@ from functools import cache
 
 from quantizers.protocol import Variant
 from quantpress.errors import Refused
-from quantpress.nvidia_smi import ask_nvidia_smi
+from quantpress.machine.gpu import ask_nvidia_smi
 from quantpress.settings import Settings
 from quantpress.source import Source
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quantpress.child import run_child
 from quantpress.errors import ChildFailed
 from quantpress.evaluation.generate import Generation, GenerationJob
 from quantpress.evaluation.record import Engine
 from quantpress.evaluation.sample import PROMPT, TOKENS, speaks
+from quantpress.machine.child import run_child
 from quantpress.verification import Spoken
 
 

@@ -27,10 +27,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from quantpress.chat_rendering import ChatTemplate, Conversation, Inexpressible
-from quantpress.child import explained_exit, run_child
 from quantpress.errors import ChildFailed
 from quantpress.files import write_text
 from quantpress.go_template import render
+from quantpress.machine.child import explained_exit, run_child
 from quantpress.source import chat_template
 
 #: A template of three roles needs milliseconds and a few megabytes; Python itself takes some 100 MB here.

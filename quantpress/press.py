@@ -1,6 +1,6 @@
 """The stages between fetch and publish, each a function from typed input to typed output.
 
-Heavy work runs in child processes (:mod:`quantpress.child`). A step that was finished before, by a run that
+Heavy work runs in child processes (:mod:`quantpress.machine.child`). A step that was finished before, by a run that
 died later perhaps, is found by its job file and result and is not done again.
 """
 
@@ -16,7 +16,6 @@ from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
 from quantpress.catalog import CalibrationLine, GateLine, model_name
-from quantpress.child import begin, begun, finished, run_child
 from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.protocol import current_protocol
@@ -25,12 +24,13 @@ from quantpress.evaluation.text import EvaluationText
 from quantpress.files import sha256_of
 from quantpress.gate import judge
 from quantpress.gate_limits import limit_of
+from quantpress.machine.child import begin, begun, finished, run_child
+from quantpress.machine.workspace import Workspace
 from quantpress.manifest import Artifact, Entry, File
 from quantpress.plan import ModelPlan, VariantPlan
 from quantpress.recipe import Recipe, fingerprint_of
 from quantpress.settings import Settings
 from quantpress.weights import WeightsJob, WeightsReport
-from quantpress.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from quantpress.evaluation.text import find_texts
 from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate import require_agreement
+from quantpress.machine.workspace import alone, require_writable
 from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.planning import plan_format, recipe_calibration
@@ -34,7 +35,6 @@ from quantpress.shared_files import shared_files
 from quantpress.source import Source, chat_template, fetch, link, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.workspace import alone, require_writable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

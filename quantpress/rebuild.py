@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
-from quantpress.child import run_child
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.estimate import estimate_variant
 from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, calibration_text
@@ -25,16 +24,17 @@ from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
 from quantpress.files import place, sha256_of
 from quantpress.hints import hint
 from quantpress.hub import explained
+from quantpress.machine.child import run_child
+from quantpress.machine.scratch import scratch
+from quantpress.machine.workspace import Workspace, alone, require_disk
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.recipe import Calibration, Recipe
 from quantpress.refresh import WEIGHTS_FROM
 from quantpress.repo_id import check_repo_id
-from quantpress.scratch import scratch
 from quantpress.settings import Settings
 from quantpress.source import Source, fetch, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.workspace import Workspace, alone, require_disk
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

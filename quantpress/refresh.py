@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Result
 from quantpress import press
-from quantpress.child import finished, run_child
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub import explained
+from quantpress.machine.child import finished, run_child
 from quantpress.manifest import File
 from quantpress.plan import FormatPlan, VariantPlan
 

@@ -18,12 +18,12 @@ from quantpress.files import sha256_of
 from quantpress.fresh_copy import FreshCopy
 from quantpress.hub import explained
 from quantpress.loading import Loader, Model, load
+from quantpress.machine.scratch import scratch
+from quantpress.machine.workspace import require_disk
 from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.resolution import Resolved, is_model, resolve_by_registry, resolve_by_rules
-from quantpress.scratch import scratch
 from quantpress.sums import SUMS_FILE, difference
 from quantpress.verification import Checked, Verification
-from quantpress.workspace import require_disk
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
-from quantpress.child import explained_exit
 from quantpress.errors import Refused
 from quantpress.files import write_text
+from quantpress.machine.child import explained_exit
 
 #: The number of an expert in a tensor's name: the converter stacks a layer's experts into one tensor.
 _EXPERT = re.compile(r"\.experts\.\d+\.")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from quantizers.gguf.ladder import Rung
 from quantizers.gguf.llama_quantize import arguments
-from quantpress.child import child_environment
 from quantpress.errors import QuantpressError, Refused
+from quantpress.machine.child import child_environment
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 _MIB = 1 << 20

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 from quantizers.gguf.ladder import Rung
-from quantpress.child import child_environment
 from quantpress.errors import QuantpressError
 from quantpress.files import atomic
+from quantpress.machine.child import child_environment
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.convert import convert_vocabulary
-from quantizers.gguf.memory import available_memory
 from quantizers.gguf.unquantized import Storage
 from quantpress.errors import Refused
+from quantpress.machine.memory import available_memory
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.weights import WeightsReport, check_weights
 

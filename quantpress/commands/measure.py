@@ -56,7 +56,7 @@ def report(
     """Compares all published formats and variants of a model, from their manifests on the target Hub."""
     from quantpress.comparison_report import check_formats, read_manifests, write_report
     from quantpress.hub import target_hub
-    from quantpress.workspace import require_writable
+    from quantpress.machine.workspace import require_writable
 
     wanted = by_comma(formats) or ["md"]
     check_formats(wanted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from quantpress.child import run_child
 from quantpress.errors import BadInput
 from quantpress.estimate import windows_of_vocabulary
 from quantpress.evaluation.base import BaseKey, base_cache
@@ -13,6 +12,7 @@ from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.evaluation.target import Target
 from quantpress.evaluation.text import EvaluationText
+from quantpress.machine.child import run_child
 from quantpress.settings import Settings
 
 

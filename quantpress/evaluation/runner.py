@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from quantpress.nvidia_smi import ask_nvidia_smi
+from quantpress.machine.gpu import ask_nvidia_smi
 from quantpress.toolchain.machine import processor
 
 

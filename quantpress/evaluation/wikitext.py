@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from quantpress.errors import QuantpressError
 from quantpress.files import place, sha256_of
 from quantpress.hub import explained, hub_client
-from quantpress.scratch import scratch
+from quantpress.machine.scratch import scratch
 from quantpress.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from quantpress.credentials import without_credentials
 from quantpress.errors import BadInput
 from quantpress.localhub.auth import Role, create_token
 from quantpress.localhub.database import connect, initialise
 from quantpress.localhub.errors import HubInUse
+from quantpress.machine.credentials import without_credentials
 
 _ADDRESS_PREFIX = "Hub at "
 _STOP_SECONDS = 15

@@ -10,8 +10,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from quantpress.child import child_environment
 from quantpress.errors import QuantpressError, Refused
+from quantpress.machine.child import child_environment
 from quantpress.toolchain.cache import cache_folder
 from quantpress.toolchain.environment import build_environment, environment_folder, is_built
 from quantpress.toolchain.progress import Progress, silent

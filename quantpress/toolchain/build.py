@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from quantpress.child import child_environment, last_lines
 from quantpress.errors import QuantpressError
+from quantpress.machine.child import child_environment, last_lines
 from quantpress.toolchain.machine import cuda, cuda_options, instruction_options, processor
 from quantpress.toolchain.progress import Progress
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack

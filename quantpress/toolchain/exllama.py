@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from quantpress.child import child_environment, last_lines
 from quantpress.errors import QuantpressError, Refused
+from quantpress.machine.child import child_environment, last_lines
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.machine import Cuda, cuda
 from quantpress.toolchain.progress import Progress, silent

@@ -13,9 +13,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantpress.child import child_environment
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.files import write_text
+from quantpress.machine.child import child_environment
 from quantpress.toolchain.build import SOURCE_WHEEL, TARGETS, build, key
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.progress import Progress, silent

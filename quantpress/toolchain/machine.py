@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from quantpress.nvidia_smi import ask_nvidia_smi
+from quantpress.machine.gpu import ask_nvidia_smi
 
 #: CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
 #: machine may announce it and then trap on the first tile instruction (seen on a Firecracker guest, kernel

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from quantpress.child import child_environment, die_with_parent
 from quantpress.errors import ChildFailed
+from quantpress.machine.child import child_environment, die_with_parent
 
 #: llama.cpp reads option defaults from these; a recipe must not depend on them.
 _TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")

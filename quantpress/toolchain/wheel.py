@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from quantpress.child import child_environment
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
+from quantpress.machine.child import child_environment
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ import yaml
 from benchmarks.gpu import make_random
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result
-from quantpress.child import run_child
 from quantpress.evaluation.generate import Generation, GenerationJob
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.local import engine_for
 from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.files import sha256_of
+from quantpress.machine.child import run_child
 from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, find
 
 torch = pytest.importorskip("torch")

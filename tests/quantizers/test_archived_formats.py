@@ -13,9 +13,9 @@ import pytest
 from quantizers import backends, quantizer, quantizer_of
 from quantizers.archived_formats import AutoAWQ, AutoGPTQ
 from quantizers.protocol import CalibrationText, Job, Result
-from quantpress.child import run_child
 from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.files import sha256_of
+from quantpress.machine.child import run_child
 from quantpress.toolchain import archived_libraries
 from quantpress.toolchain.progress import plain_lines
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from quantpress.child import begun, finished, run_child
 from quantpress.errors import ChildFailed
+from quantpress.machine.child import begun, finished, run_child
 
 SECRET = [
     "HF_TOKEN",
@@ -48,7 +48,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         if number == 2: os.kill(os.getpid(), signal.SIGKILL)
         if number == 3: time.sleep(600)
         if number == 5:
-            from quantpress.child import explained_exit
+            from quantpress.machine.child import explained_exit
             from quantpress.errors import Refused
             with explained_exit():
                 raise Refused("the width 575 is odd: take another")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from quantpress.peak_memory import own_peak_bytes
+from quantpress.machine.peak_memory import own_peak_bytes
 
 MIB = 1 << 20
-PROGRAM = "from quantpress.peak_memory import own_peak_bytes; {taken}; print(own_peak_bytes())"
+PROGRAM = "from quantpress.machine.peak_memory import own_peak_bytes; {taken}; print(own_peak_bytes())"
 
 
 def peak_of_child(taken: str) -> int:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from quantpress.scratch import scratch
-from quantpress.workspace import remove_abandoned_work, remove_idle_work
+from quantpress.machine.scratch import scratch
+from quantpress.machine.workspace import remove_abandoned_work, remove_idle_work
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from quantpress.scratch import scratch
+from quantpress.machine.scratch import scratch
 with scratch(Path(sys.argv[1]), "verify") as folder:
     (folder / "half-downloaded").write_bytes(b"x")
     print("ready", flush=True)

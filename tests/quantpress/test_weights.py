@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
-from quantpress.child import run_child
 from quantpress.errors import ChildFailed, Refused
+from quantpress.machine.child import run_child
 from quantpress.weights import WeightsJob, WeightsReport, check_weights
 
 

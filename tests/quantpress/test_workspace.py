@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from quantpress.errors import QuantpressError
-from quantpress.workspace import Workspace, alone, remove_abandoned_work, remove_idle_work
+from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work, remove_idle_work
 
 OLD, NEW = "0" * 40, "1" * 40
 

@@ -35,7 +35,7 @@ from quantpress.evaluation.perplexity import (
 from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
-from quantpress.peak_memory import own_peak_bytes
+from quantpress.machine.peak_memory import own_peak_bytes
 
 #: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
 _WINDOWS_PER_PASS = 4

@@ -15,9 +15,9 @@ from quantizers.gguf.ladder import RUNGS
 from quantizers.gguf.llama_quantize import quantize_alone
 from quantizers.gguf.types import contents
 from quantizers.protocol import CalibrationText, Job, Output, Result
-from quantpress.child import run_child
 from quantpress.errors import BadInput, ChildFailed, QuantpressError, Refused
 from quantpress.files import sha256_of
+from quantpress.machine.child import run_child
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.options import processor_options
 

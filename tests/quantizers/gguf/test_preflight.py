@@ -12,9 +12,9 @@ import pytest
 from gguf import GGUFWriter
 from safetensors.numpy import load_file, save_file
 
-from quantizers.gguf.memory import available_memory
 from quantizers.gguf.preflight import check_bos, check_source, memory_needed, require_memory
 from quantpress.errors import Refused
+from quantpress.machine.memory import available_memory
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.weights import WeightsReport
 

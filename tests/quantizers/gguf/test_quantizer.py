@@ -11,8 +11,8 @@ from gguf import GGUFReader, GGUFWriter
 from quantizers import quantizer
 from quantizers.gguf.quantizer import imatrix_file, rung_file
 from quantizers.protocol import CalibrationText, Job, Layout, Result
-from quantpress.child import run_child
 from quantpress.files import sha256_of
+from quantpress.machine.child import run_child
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 pytestmark = pytest.mark.slow

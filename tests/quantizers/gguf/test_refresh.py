@@ -16,8 +16,8 @@ from quantizers import quantizer
 from quantizers.gguf.convert import convert
 from quantizers.gguf.refresh import other_tensors
 from quantizers.protocol import CalibrationText, Job, Result
-from quantpress.child import run_child
 from quantpress.files import sha256_of
+from quantpress.machine.child import run_child
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 pytestmark = pytest.mark.slow

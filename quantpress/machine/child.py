@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from quantpress.credentials import without_credentials
 from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
+from quantpress.machine.credentials import without_credentials
 
 #: The connection to Prefect, which no child needs.
 _PREFECT_PREFIX = "PREFECT_"

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-from quantpress.child import child_environment
+from quantpress.machine.child import child_environment
 
 
 def ask_nvidia_smi(field: str) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.machine.scratch import remove_abandoned_scratch
 from quantpress.recipe import Recipe
-from quantpress.scratch import remove_abandoned_scratch
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The machine: child processes, folders of work in progress, memory, GPUs, and credentials that stay here."""
