@@ -23,12 +23,12 @@ from quantpress.comparison_report import read_manifests
 from quantpress.demo import demo_model
 from quantpress.demo_press import press_environment, upload_source
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
 from quantpress.evaluation.text import PYDOC, evaluation_text
 from quantpress.hub import hub_client
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
+from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 

@@ -21,10 +21,10 @@ from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Quantizer, Result
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.evaluation.text import EvaluationText, calibration_text, evaluation_text
 from quantpress.machine.child import run_child
-from quantpress.recipe import fingerprint_of
+from quantpress.record.measurement import Engine, Evaluation, Protocol
+from quantpress.record.recipe import fingerprint_of
 from quantpress.settings import Settings
 
 #: TinyLlama's shape with SmolLM2's vocabulary and tied embeddings: 1.07 B weights.

@@ -8,7 +8,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
 from quantpress.plan import ModelPlan, Step
-from quantpress.report import ModelReport
+from quantpress.record.report import ModelReport
 
 
 def show_plan(plans: list[ModelPlan], orphaned: list[Step]) -> None:

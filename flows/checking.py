@@ -11,10 +11,10 @@ from flows.stage import StageFailed
 from quantpress.card import CardContext
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.machine.workspace import Workspace
-from quantpress.manifest import VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, adopted
-from quantpress.published import Published
+from quantpress.record.manifest import VerificationRecord
+from quantpress.record.published import Published
 from quantpress.settings import Settings
 from quantpress.source import Source
 

@@ -16,24 +16,24 @@ from quantpress.card_context import gather_context
 from quantpress.catalog import model_name
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
-from quantpress.evaluation.record import Evaluation
 from quantpress.gate import require_agreement
 from quantpress.hub import source_hub, target_hub
 from quantpress.loading import Loader
 from quantpress.machine.workspace import Workspace
-from quantpress.manifest import Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.publish import Outrun, Revision, publish_format
-from quantpress.published import read_published
+from quantpress.record.manifest import Entry
+from quantpress.record.measurement import Evaluation
+from quantpress.record.published import read_published
+from quantpress.record.report import VariantReport, report_entry
+from quantpress.record.verification import Verification
 from quantpress.refresh import Stale, fetch_published, keeps_costly, retrieve_costly
 from quantpress.refresh import refresh as renew_metadata
-from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.verification import Verification
 from quantpress.verify import verify as download_and_check
 
 

@@ -17,7 +17,7 @@ from quantpress.machine.workspace import remove_idle_work
 from quantpress.orphans import find_orphans
 from quantpress.plan import ModelPlan, Step
 from quantpress.planning import plan_catalog
-from quantpress.report import ModelReport
+from quantpress.record.report import ModelReport
 from quantpress.settings import load_settings
 
 

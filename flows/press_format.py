@@ -25,12 +25,12 @@ from quantpress.catalog import model_name
 from quantpress.comparison_state import comparison_repo
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import PERPLEXITY_PLOT
-from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
-from quantpress.published import Published
+from quantpress.record.manifest import Alias, Entry
+from quantpress.record.published import Published
+from quantpress.record.report import VariantReport
 from quantpress.refresh import Stale
-from quantpress.report import VariantReport
 from quantpress.settings import Settings
 from quantpress.shared_files import shared_files
 from quantpress.source import Source, chat_template

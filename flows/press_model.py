@@ -29,7 +29,7 @@ from quantpress.hub import explained, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan import FormatPlan, ModelPlan
 from quantpress.planning import plan_catalog
-from quantpress.report import ModelReport, VariantReport
+from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 from quantpress.source import Source
 from quantpress.source import fetch as download

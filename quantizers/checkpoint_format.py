@@ -9,8 +9,8 @@ from pathlib import Path
 from quantizers.protocol import Job, Parameters
 from quantizers.wave import OneByOne
 from quantpress.errors import BadInput, Refused
-from quantpress.evaluation.record import Engine
 from quantpress.hints import hint
+from quantpress.record.measurement import Engine
 
 #: config.json's keys that say of how many experts a layer's feed-forward part consists.
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from quantizers.exllama_format import ExLlamaFormat
 from quantizers.protocol import Job, Output
-from quantpress.evaluation.record import Engine
+from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV2
 
 #: What ``prepare`` makes, by the name under which turboderp publishes it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantizers.exllama_format import ExLlamaFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantpress.errors import Refused
-from quantpress.evaluation.record import Engine
+from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV3
 
 #: Linears are padded to multiples of this, but what padded ones write fits neither the residual stream nor the keys and

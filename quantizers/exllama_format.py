@@ -11,7 +11,7 @@ import re
 from quantizers.checkpoint_format import CheckpointFormat
 from quantizers.protocol import Parameters, Variant
 from quantpress.errors import BadInput
-from quantpress.evaluation.record import Engine
+from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import ExLlama, require
 
 _NAME = re.compile(r"(?P<bits>\d\.\d\d?)bpw(?:_H(?P<head>\d{1,2}))?")

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from quantpress.evaluation.record import Engine
+from quantpress.record.measurement import Engine
 
 #: Parameters of a variant: JSON values that go into the recipe's fingerprint.
 Parameters = dict[str, Any]

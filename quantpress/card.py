@@ -23,7 +23,7 @@ from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.engines.kernels import PLAIN_KERNELS
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.evaluation.sample import PROMPT
-from quantpress.manifest import MANIFEST_FILE, Entry, Manifest
+from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest
 from quantpress.settings import HUGGING_FACE
 
 #: Longer chat templates are cut on the card. Templates with tool calls reach some 10,000 characters.

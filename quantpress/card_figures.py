@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantpress.evaluation.comparison import Comparison, dominating, frontier, worse_text, worse_with_more_bits
-from quantpress.evaluation.record import Evaluation
-from quantpress.manifest import Entry
+from quantpress.record.manifest import Entry
+from quantpress.record.measurement import Evaluation
 
 #: What stands for a figure that there is not.
 MISSING = "\N{EN DASH}"

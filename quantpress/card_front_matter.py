@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from quantpress.card_markdown import is_web_address, one_line
-from quantpress.manifest import SourceRecord
+from quantpress.record.manifest import SourceRecord
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 #: Tags that the Hub derives from a repo's files or hosting; they were true of the source's repo only.

@@ -117,7 +117,7 @@ def run(
     prepare_hub_client(settings.target_endpoint)
     prepare_prefect()
     from flows.nightly import nightly
-    from quantpress.report import ModelReport
+    from quantpress.record.report import ModelReport
 
     state = nightly(str(catalog), only, _split(formats), return_state=True)
     reports = state.result(raise_on_failure=False)

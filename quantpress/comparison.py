@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from quantpress.errors import BadInput
 from quantpress.evaluation import comparison as figures
-from quantpress.evaluation.record import Evaluation, Protocol
-from quantpress.manifest import Entry, Manifest, SourceRecord
+from quantpress.record.manifest import Entry, Manifest, SourceRecord
+from quantpress.record.measurement import Evaluation, Protocol
 
 #: Memory that machines have, in bytes: what is named in the answer to "which file for my memory?".
 MEMORY_CLASSES = tuple(

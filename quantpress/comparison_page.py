@@ -29,8 +29,8 @@ from quantpress.evaluation.plots import (
     draw_memory_plots,
     draw_plots,
 )
-from quantpress.manifest import Manifest
 from quantpress.publish import Revision
+from quantpress.record.manifest import Manifest
 from quantpress.settings import HUGGING_FACE
 
 _PLOTS = {

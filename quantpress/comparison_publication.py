@@ -13,9 +13,9 @@ from quantpress.comparison_report import read_manifests
 from quantpress.comparison_state import comparison_repo, read_state
 from quantpress.errors import QuantpressError, Unreadable
 from quantpress.gating import gate_like_source
-from quantpress.manifest import SourceRecord
 from quantpress.publish import ATTEMPTS, Outrun, ensure_repo, publish
-from quantpress.published import read_published
+from quantpress.record.manifest import SourceRecord
+from quantpress.record.published import read_published
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -13,8 +13,8 @@ from quantpress.comparison import compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, draw
 from quantpress.errors import BadInput
 from quantpress.files import write_text
-from quantpress.manifest import Manifest
-from quantpress.published import read_published
+from quantpress.record.manifest import Manifest
+from quantpress.record.published import read_published
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from quantpress.card_templates import fingerprint
 from quantpress.errors import Unreadable
 from quantpress.hub import explained
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -6,12 +6,12 @@ from typing import Literal, NamedTuple
 
 from quantpress.card_templates import templates_fingerprint
 from quantpress.evaluation.protocol import difference
-from quantpress.evaluation.record import Protocol
 from quantpress.gate import exceeds
 from quantpress.gate_limits import Limit
-from quantpress.manifest import Alias, Entry, SourceRecord
-from quantpress.published import Published
-from quantpress.recipe import Recipe
+from quantpress.record.manifest import Alias, Entry, SourceRecord
+from quantpress.record.measurement import Protocol
+from quantpress.record.published import Published
+from quantpress.record.recipe import Recipe
 
 #: ``press``: make it; ``refresh``: give the published weights new metadata; ``evaluate``: measure the published files
 #: again; ``verify``: download and load what was published before a press died; ``card``: commit cards and manifest

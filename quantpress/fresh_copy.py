@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
 from quantpress.files import git_sha1_of, sha256_of, stays_within
-from quantpress.manifest import File
-from quantpress.verification import Checked
+from quantpress.record.manifest import File
+from quantpress.record.verification import Checked
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -6,10 +6,10 @@ import math
 
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import SURE
-from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.sample import speaks
 from quantpress.gate_limits import Limit
-from quantpress.manifest import Verdict
+from quantpress.record.manifest import Verdict
+from quantpress.record.measurement import Evaluation
 
 #: Two engines on the unquantized model may differ by their arithmetic (F16 products against float32), not more;
 #: measured 0.001 % apart on SmolLM2-135M (docs/benchmarks.md).

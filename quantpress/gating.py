@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantpress.card_markdown import one_line, plain_lines
 from quantpress.hub import explained
-from quantpress.manifest import SourceRecord
+from quantpress.record.manifest import SourceRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from quantpress.card_markdown import one_line
 from quantpress.errors import Refused
-from quantpress.manifest import SourceRecord
+from quantpress.record.manifest import SourceRecord
 
 #: The Hub's identifiers of licences without derivatives (https://huggingface.co/docs/hub/repositories-licenses):
 #: cc-by-nd-4.0, cc-by-nc-nd-3.0, cc-by-nc-nd-4.0.

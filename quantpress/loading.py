@@ -9,10 +9,10 @@ from typing import Literal
 
 from quantpress.errors import ChildFailed
 from quantpress.evaluation.generate import Generation, GenerationJob
-from quantpress.evaluation.record import Engine
 from quantpress.evaluation.sample import PROMPT, TOKENS, speaks
 from quantpress.machine.child import run_child
-from quantpress.verification import Spoken
+from quantpress.record.measurement import Engine
+from quantpress.record.verification import Spoken
 
 
 @dataclass(frozen=True)

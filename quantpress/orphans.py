@@ -11,7 +11,7 @@ from quantpress.comparison_state import comparison_repo, read_state
 from quantpress.errors import Unreadable
 from quantpress.hub import explained
 from quantpress.plan import Step
-from quantpress.published import read_manifest
+from quantpress.record.published import read_manifest
 from quantpress.settings import Settings
 
 if TYPE_CHECKING:

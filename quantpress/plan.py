@@ -12,8 +12,8 @@ from quantpress.catalog import CalibrationLine, GateLine, ModelLine
 from quantpress.decision import Action
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import Texts
-from quantpress.published import Published
-from quantpress.recipe import Recipe
+from quantpress.record.published import Published
+from quantpress.record.recipe import Recipe
 from quantpress.settings import Settings
 from quantpress.source import Source
 

@@ -16,16 +16,16 @@ from quantpress.device import require_device
 from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
 from quantpress.estimate import Estimate, estimate_variant
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.evaluation.record import Protocol
 from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate_limits import limit_of
 from quantpress.licence import require_permission
 from quantpress.model_types import require_known_type
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
-from quantpress.published import Published, read_published
 from quantpress.quota import UploadBudget
-from quantpress.recipe import Calibration, Recipe
+from quantpress.record.measurement import Protocol
+from quantpress.record.published import Published, read_published
+from quantpress.record.recipe import Calibration, Recipe
 from quantpress.settings import Settings
 from quantpress.source import Source, look_up_source
 

@@ -19,16 +19,16 @@ from quantpress.catalog import CalibrationLine, GateLine, model_name
 from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.evaluation.text import EvaluationText
 from quantpress.files import sha256_of
 from quantpress.gate import judge
 from quantpress.gate_limits import limit_of
 from quantpress.machine.child import begin, begun, finished, run_child
 from quantpress.machine.workspace import Workspace
-from quantpress.manifest import Artifact, Entry, File
 from quantpress.plan import ModelPlan, VariantPlan
-from quantpress.recipe import Recipe, fingerprint_of
+from quantpress.record.manifest import Artifact, Entry, File
+from quantpress.record.measurement import Engine, Evaluation, Protocol
+from quantpress.record.recipe import Recipe, fingerprint_of
 from quantpress.settings import Settings
 from quantpress.weights import WeightsJob, WeightsReport
 

@@ -12,13 +12,22 @@ from quantpress.card import CardContext, render_card
 from quantpress.card_templates import templates_fingerprint
 from quantpress.decision import changed_files
 from quantpress.evaluation.comparison import flags
-from quantpress.evaluation.record import Evaluation
-from quantpress.manifest import MANIFEST_FILE, Alias, Earlier, Entry, File, Manifest, SourceRecord, VerificationRecord
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import Revision
-from quantpress.recipe import Recipe
-from quantpress.sums import SUMS_FILE, sha256sums
+from quantpress.record.manifest import (
+    MANIFEST_FILE,
+    Alias,
+    Earlier,
+    Entry,
+    File,
+    Manifest,
+    SourceRecord,
+    VerificationRecord,
+)
+from quantpress.record.measurement import Evaluation
+from quantpress.record.recipe import Recipe
+from quantpress.record.sums import SUMS_FILE, sha256sums
 
 _Found = TypeVar("_Found", Entry, Alias)
 

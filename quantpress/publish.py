@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from quantpress.errors import QuantpressError
 from quantpress.gating import gate_like_source
 from quantpress.hub import explained
-from quantpress.manifest import SourceRecord
-from quantpress.published import Published
 from quantpress.quota import FILES_A_COMMIT
-from quantpress.sums import SUMS_FILE
+from quantpress.record.manifest import SourceRecord
+from quantpress.record.published import Published
+from quantpress.record.sums import SUMS_FILE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

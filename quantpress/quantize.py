@@ -23,13 +23,13 @@ from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate import require_agreement
 from quantpress.machine.workspace import alone, require_writable
-from quantpress.manifest import Alias, Entry
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.planning import plan_format, recipe_calibration
 from quantpress.publish import Revision
-from quantpress.published import Published
+from quantpress.record.manifest import Alias, Entry
+from quantpress.record.published import Published
+from quantpress.record.report import VariantReport, report_entry
 from quantpress.repo_id import check_repo_id
-from quantpress.report import VariantReport, report_entry
 from quantpress.settings import Settings
 from quantpress.shared_files import shared_files
 from quantpress.source import Source, chat_template, fetch, link, local_source, look_up_source

@@ -27,8 +27,8 @@ from quantpress.hub import explained
 from quantpress.machine.child import run_child
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import Workspace, alone, require_disk
-from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
-from quantpress.recipe import Calibration, Recipe
+from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
+from quantpress.record.recipe import Calibration, Recipe
 from quantpress.refresh import WEIGHTS_FROM
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings

@@ -14,8 +14,8 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub import explained
 from quantpress.machine.child import finished, run_child
-from quantpress.manifest import File
 from quantpress.plan import FormatPlan, VariantPlan
+from quantpress.record.manifest import File
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -23,13 +23,13 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.comparison import flags
 from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
-from quantpress.manifest import MANIFEST_FILE, Entry, File, Manifest
 from quantpress.press import describe
 from quantpress.publish import ATTEMPTS, Outrun, Revision, publish
-from quantpress.published import Published, read_published
+from quantpress.record.manifest import MANIFEST_FILE, Entry, File, Manifest
+from quantpress.record.published import Published, read_published
+from quantpress.record.sums import SUMS_FILE, sha256sums
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
-from quantpress.sums import SUMS_FILE, sha256sums
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -14,7 +14,7 @@ from quantpress.files import git_sha1_of, sha256_of
 from quantpress.gating import gate_fields
 from quantpress.hub import explained
 from quantpress.licence import is_licence, most_restrictive
-from quantpress.manifest import SourceRecord
+from quantpress.record.manifest import SourceRecord
 from quantpress.source_check import CONFIG_FILE, check_folder, check_small_files
 
 if TYPE_CHECKING:

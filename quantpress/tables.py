@@ -7,12 +7,12 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from quantpress.evaluation.record import Evaluation
 from quantpress.plan import WORK, ModelPlan, Step
-from quantpress.report import ModelReport, VariantReport
+from quantpress.record.measurement import Evaluation
+from quantpress.record.report import ModelReport, VariantReport
+from quantpress.record.verification import Verification
 from quantpress.settings import Settings
 from quantpress.toolchain.registry import Installed, Toolchain
-from quantpress.verification import Verification
 
 
 def megabytes(size: int) -> str:

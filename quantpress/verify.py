@@ -20,10 +20,10 @@ from quantpress.hub import explained
 from quantpress.loading import Loader, Model, load
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import require_disk
-from quantpress.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
-from quantpress.resolution import Resolved, is_model, resolve_by_registry, resolve_by_rules
-from quantpress.sums import SUMS_FILE, difference
-from quantpress.verification import Checked, Verification
+from quantpress.record.clients import Resolved, is_model, resolve_by_registry, resolve_by_rules
+from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
+from quantpress.record.sums import SUMS_FILE, difference
+from quantpress.record.verification import Checked, Verification
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

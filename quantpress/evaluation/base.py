@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quantpress.evaluation.record import Evaluation, Protocol, Record
 from quantpress.files import write_text
-from quantpress.recipe import fingerprint_of
+from quantpress.record.measurement import Evaluation, Protocol, Record
+from quantpress.record.recipe import fingerprint_of
 from quantpress.settings import Settings
 from quantpress.toolchain.cache import make_once
 

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from quantpress.evaluation.record import Evaluation, Protocol
-from quantpress.manifest import Entry, Manifest
+from quantpress.record.manifest import Entry, Manifest
+from quantpress.record.measurement import Evaluation, Protocol
 
 #: Standard errors by which figures must differ before a difference is taken for more than chance.
 SURE = 2.0

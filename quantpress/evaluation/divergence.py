@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantpress.evaluation.perplexity import Floats, Logits, log_normalizer, standard_error
-from quantpress.evaluation.record import Divergence
+from quantpress.record.measurement import Divergence
 
 #: Tokens that the unquantized model finds less likely than exp(-16) are left out of the sum: the file of
 #: log-probabilities floors them (perplexity.cpp, ``p_log_base > -16.f``).

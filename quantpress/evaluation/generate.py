@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from quantpress.evaluation.record import Engine, Record
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit
+from quantpress.record.measurement import Engine, Record
 
 
 class GenerationJob(Record):

@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from quantpress.evaluation.record import Engine, Evaluation, Protocol, Record
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit
+from quantpress.record.measurement import Engine, Evaluation, Protocol, Record
 
 #: Engine to module; each has ``evaluate(job: EvaluationJob) -> Evaluation``.
 _ENGINES = {

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from quantpress.errors import BadInput
-from quantpress.evaluation.record import Engine
+from quantpress.record.measurement import Engine
 
 #: quant_method in config.json to the engine that loads it; transformers loads all others.
 _ENGINES: dict[str, Engine] = {"exl3": "exllamav3", "exl2": "exllamav2"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from quantpress.evaluation.comparison import Cost, Distance, frontier, memory, memory_frontiers, size
 from quantpress.evaluation.plot_frame import DOMINATED, GREY, INK, WORTH, set_axis, shortened
 from quantpress.evaluation.plot_labels import Box, Label, Line, place_labels
-from quantpress.manifest import Entry
+from quantpress.record.manifest import Entry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,7 +22,7 @@ from quantpress.evaluation.comparison import (
 from quantpress.evaluation.plot_drawing import MANY, Scale, draw_labels, draw_points, set_scales
 from quantpress.evaluation.plot_frame import draw_frame, shortened, size_unit
 from quantpress.files import atomic
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 
 PERPLEXITY_PLOT = "perplexity.png"
 DIVERGENCE_PLOT = "divergence.png"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from quantpress.estimate import windows_within
-from quantpress.evaluation.record import Protocol
 from quantpress.evaluation.text import EvaluationText
+from quantpress.record.measurement import Protocol
 from quantpress.settings import Settings
 from quantpress.source import Source
 

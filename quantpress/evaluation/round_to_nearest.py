@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantpress.evaluation.engines.transformers import load_model, measure, tokenize
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation
+from quantpress.record.measurement import Evaluation
 
 if TYPE_CHECKING:
     from torch import Tensor

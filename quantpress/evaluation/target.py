@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from quantpress.errors import BadInput
 from quantpress.estimate import vocabulary
 from quantpress.evaluation.local import engine_for
-from quantpress.evaluation.record import Engine
 from quantpress.files import sha256_of
 from quantpress.hub import explained
+from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
 
 if TYPE_CHECKING:

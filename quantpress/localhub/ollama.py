@@ -15,7 +15,7 @@ from typing import Any
 
 from quantpress.localhub.history import Entry
 from quantpress.localhub.storage import ObjectStore
-from quantpress.resolution import is_model, ollama_takes
+from quantpress.record.clients import is_model, ollama_takes
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"

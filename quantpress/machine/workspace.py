@@ -13,7 +13,7 @@ from pathlib import Path
 
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.machine.scratch import remove_abandoned_scratch
-from quantpress.recipe import Recipe
+from quantpress.record.recipe import Recipe
 
 
 @dataclass(frozen=True)

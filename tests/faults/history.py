@@ -12,8 +12,8 @@ from quantpress.localhub import history
 from quantpress.localhub.database import reading
 from quantpress.localhub.history import Entry
 from quantpress.localhub.repos import get_repo
-from quantpress.manifest import MANIFEST_FILE, Manifest, parse_manifest
-from quantpress.sums import SUMS_FILE
+from quantpress.record.manifest import MANIFEST_FILE, Manifest, parse_manifest
+from quantpress.record.sums import SUMS_FILE
 
 _WEIGHTS = (".gguf", ".safetensors")
 _NAME_OF_WEIGHTS = re.compile(r"[\w.-]+\.(?:gguf|safetensors)\b")

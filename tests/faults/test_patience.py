@@ -22,11 +22,11 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub import explained, hub_client
 from quantpress.localhub.server import RunningHub
-from quantpress.manifest import MANIFEST_FILE
 from quantpress.patience import Patience, be_patient, http_library, seconds_told
 from quantpress.publish import Outrun, Revision, ensure_repo, publish
 from quantpress.quota import COMMITS
-from quantpress.sums import SUMS_FILE
+from quantpress.record.manifest import MANIFEST_FILE
+from quantpress.record.sums import SUMS_FILE
 from tests.faults.line import Fault, Line, Request
 
 #: Two parts of the embedded Hub's multipart uploads.

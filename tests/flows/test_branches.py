@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from quantpress.manifest import parse_manifest
+from quantpress.record.manifest import parse_manifest
 from tests.faults.history import assert_every_revision_was_whole
 from tests.flows.operating import Operator
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from quantpress.manifest import Manifest, parse_manifest
+from quantpress.record.manifest import Manifest, parse_manifest
 from tests.flows.operating import Operator
 
 pytestmark = pytest.mark.slow

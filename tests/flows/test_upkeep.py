@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantpress.files import sha256_of
-from quantpress.manifest import Entry, parse_manifest
+from quantpress.record.manifest import Entry, parse_manifest
 from tests.flows.operating import Operator
 
 pytestmark = pytest.mark.slow

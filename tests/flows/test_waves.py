@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from quantpress.manifest import Manifest, parse_manifest
+from quantpress.record.manifest import Manifest, parse_manifest
 from tests.flows.operating import Operator
 
 pytestmark = pytest.mark.slow

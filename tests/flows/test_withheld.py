@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantpress.manifest import parse_manifest
+from quantpress.record.manifest import parse_manifest
 from tests.flows.operating import Operator
 
 pytestmark = pytest.mark.slow

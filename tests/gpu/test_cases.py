@@ -22,9 +22,9 @@ from quantizers.protocol import CalibrationText, Job, Result
 from quantpress.evaluation.generate import Generation, GenerationJob
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.local import engine_for
-from quantpress.evaluation.record import Engine, Evaluation, Protocol
 from quantpress.files import sha256_of
 from quantpress.machine.child import run_child
+from quantpress.record.measurement import Engine, Evaluation, Protocol
 from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, find
 
 torch = pytest.importorskip("torch")

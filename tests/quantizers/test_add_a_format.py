@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import parse_manifest
+from quantpress.record.manifest import parse_manifest
 from tests.flows.operating import Operator
 
 pytestmark = pytest.mark.slow

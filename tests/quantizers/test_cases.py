@@ -19,11 +19,11 @@ from quantizers import formats, quantizer
 from quantizers.protocol import CalibrationText, Job, Output, Result
 from quantpress.errors import Refused
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Protocol
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
 from quantpress.evaluation.text import calibration_text, evaluation_text
 from quantpress.files import sha256_of
 from quantpress.machine.child import run_child
+from quantpress.record.measurement import Protocol
 
 CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
 #: The tiny model: two layers of 3 538 944 weights in linears; embeddings and norms are the rest.

@@ -10,11 +10,11 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from quantpress.card import CardContext
-from quantpress.manifest import Entry, File, Manifest, SourceRecord, parse_manifest
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, compose_manifest, compose_revisions
 from quantpress.publish import Revision, publish_format
-from quantpress.published import Published, read_published
+from quantpress.record.manifest import Entry, File, Manifest, SourceRecord, parse_manifest
+from quantpress.record.published import Published, read_published
 from tests.quantpress import samples
 
 MODEL = "SmolLM2-135M-Instruct"

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from quantpress.card import CardContext, render_card
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 
 CHATML = "{% for message in messages %}{{ '<|im_start|>' + message['role'] }}{% endfor %}"
 

@@ -13,11 +13,11 @@ from huggingface_hub import HfApi
 from quantpress.card import CardContext
 from quantpress.catalog import model_name
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.publication import Pressed, adopted, compose_manifest, compose_revisions
 from quantpress.publish import Revision, ensure_repo, publish
-from quantpress.published import read_published
+from quantpress.record.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
+from quantpress.record.published import read_published
 from quantpress.settings import Settings
 from tests.quantpress import samples
 from tests.quantpress.planned import Press

@@ -19,9 +19,9 @@ from quantpress.catalog_file import parse_catalog
 from quantpress.comparison_state import state_of
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.localhub.server import RunningHub, running_hub
-from quantpress.manifest import Manifest
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
+from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
 from tests.quantpress import samples
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 
-from quantpress.evaluation.record import Divergence, Evaluation, Protocol
-from quantpress.manifest import Artifact, Entry, File, Manifest, SourceRecord, Verdict
-from quantpress.recipe import Calibration, Recipe
+from quantpress.record.manifest import Artifact, Entry, File, Manifest, SourceRecord, Verdict
+from quantpress.record.measurement import Divergence, Evaluation, Protocol
+from quantpress.record.recipe import Calibration, Recipe
 
 SHA = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 WEIGHTS = 134_515_008

@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from quantpress.errors import QuantpressError
-from quantpress.manifest import Alias, Manifest
+from quantpress.record.manifest import Alias, Manifest
 from tests.quantpress import samples
 from tests.quantpress.cards import CHATML, card, context, front_matter_of, html_of, table_rows
 

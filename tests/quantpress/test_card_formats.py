@@ -6,7 +6,7 @@ import pytest
 
 from quantizers import quantizer
 from quantpress.card import CardContext, render_card
-from quantpress.manifest import Artifact, Entry, File, Manifest
+from quantpress.record.manifest import Artifact, Entry, File, Manifest
 from tests.quantpress import samples
 
 LLAMA3 = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}

@@ -14,7 +14,7 @@ from quantpress.card_figures import MISSING
 from quantpress.comparison import ModelComparison, compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison, draw
 from quantpress.errors import BadInput
-from quantpress.manifest import Earlier, Entry, Manifest
+from quantpress.record.manifest import Earlier, Entry, Manifest
 from tests.quantpress import samples
 
 GGUF, GPTQ = "press/M-GGUF", "press/M-GPTQ"

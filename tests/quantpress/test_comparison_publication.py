@@ -14,7 +14,7 @@ from quantpress.comparison_publication import publish_comparison
 from quantpress.comparison_report import read_manifests
 from quantpress.errors import Refused
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 from tests.quantpress import samples
 from tests.quantpress.by_hand import HandPress
 

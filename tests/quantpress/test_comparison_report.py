@@ -17,7 +17,7 @@ from quantpress.cli import app
 from quantpress.comparison_report import read_manifests
 from quantpress.errors import BadInput
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
 from tests.quantpress import samples
 

@@ -14,7 +14,7 @@ from quantpress.comparison_publication import publish_comparison
 from quantpress.comparison_report import read_manifests
 from quantpress.comparison_state import why_outdated
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 from tests.quantpress import samples
 
 MODEL = "SmolLM2-135M-Instruct"

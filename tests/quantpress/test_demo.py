@@ -102,8 +102,8 @@ def test_llama_cpp_knows_the_tokenizer_and_gives_the_same_ids(
     from quantpress.evaluation.engines.llama_cpp import evaluate
     from quantpress.evaluation.job import EvaluationJob
     from quantpress.evaluation.logits import token_sha256
-    from quantpress.evaluation.record import Protocol
     from quantpress.files import sha256_of
+    from quantpress.record.measurement import Protocol
 
     convert(llama_cpp, tiny_model, "tiny", "F16", tmp_path / "tiny.gguf")
     fields = gguf.GGUFReader(tmp_path / "tiny.gguf").fields

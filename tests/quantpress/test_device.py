@@ -11,7 +11,7 @@ from quantizers import quantizer
 from quantizers.protocol import Variant
 from quantpress.device import largest_gpu, require_device
 from quantpress.errors import Refused
-from quantpress.manifest import SourceRecord
+from quantpress.record.manifest import SourceRecord
 from quantpress.settings import Settings
 from quantpress.source import Source, SourceFile
 from tests.quantpress import samples

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from quantpress.card import CardContext
-from quantpress.manifest import Entry, Manifest, parse_manifest
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, compose_manifest, compose_revisions
-from quantpress.published import Published
+from quantpress.record.manifest import Entry, Manifest, parse_manifest
+from quantpress.record.published import Published
 from tests.quantpress import samples
 
 REPO = "press/SmolLM2-135M-Instruct-GPTQ"

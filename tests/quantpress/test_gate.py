@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from quantpress.catalog import GateLine
 from quantpress.catalog_file import parse_catalog
 from quantpress.errors import BadInput, QuantpressError
-from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.evaluation.sample import speaks
 from quantpress.gate import judge, require_agreement
 from quantpress.gate_limits import LIMITS, Limit, default_limit, limit_of
+from quantpress.record.measurement import Evaluation, Protocol
 from tests.quantpress import samples
 
 BASELINE = samples.evaluation(16.1)

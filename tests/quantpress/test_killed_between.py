@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quantpress.manifest import Entry
+from quantpress.record.manifest import Entry
 from quantpress.retract import withdrawn
 from tests.quantpress.nights import Night, card, manifest, night
 from tests.quantpress.planned import Press, running_press

@@ -13,8 +13,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from quantpress.catalog_file import parse_catalog
 from quantpress.comparison_publication import publish_comparison
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Manifest
 from quantpress.orphans import find_orphans
+from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
 from tests.quantpress import samples
 

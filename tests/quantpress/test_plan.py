@@ -12,7 +12,7 @@ from pydantic import ByteSize
 
 from quantizers.gguf.quantizer import GGUF
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.manifest import Verdict, parse_manifest
+from quantpress.record.manifest import Verdict, parse_manifest
 from quantpress.settings import Settings
 from tests.quantpress import samples
 from tests.quantpress.planned import CONFIG, Press, compared_as, published_as, running_press

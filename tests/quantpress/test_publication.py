@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from quantpress.manifest import Alias
+from quantpress.record.manifest import Alias
 from quantpress.retract import retract
 from quantpress.settings import Settings
 from tests.quantpress.nights import card, manifest, night

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantpress.recipe import Calibration, Recipe, canonical_json
+from quantpress.record.recipe import Calibration, Recipe, canonical_json
 
 RECIPE = Recipe(
     format="gguf",

@@ -21,10 +21,10 @@ from quantpress.evaluation.text import EvaluationText
 from quantpress.files import place, sha256_of
 from quantpress.localhub.server import running_hub
 from quantpress.machine.workspace import Workspace
-from quantpress.manifest import Entry, File, Manifest
 from quantpress.plan import FormatPlan, Step, VariantPlan
-from quantpress.published import Published
-from quantpress.recipe import Calibration, Recipe
+from quantpress.record.manifest import Entry, File, Manifest
+from quantpress.record.published import Published
+from quantpress.record.recipe import Calibration, Recipe
 from quantpress.refresh import keeps_costly, retrieve_costly
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from tests.gguf_files import narrow, write_imatrix

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantpress.resolution import is_model, llama_cpp_takes, ollama_takes
+from quantpress.record.clients import is_model, llama_cpp_takes, ollama_takes
 
 LADDER = ["M-BF16.gguf", "M-F16.gguf", "M-IQ4_XS.gguf", "M-Q4_K_M.gguf", "M-Q8_0.gguf", "M.imatrix.gguf", "README.md"]
 

@@ -11,8 +11,8 @@ from quantpress.catalog import CalibrationLine, ModelLine
 from quantpress.decision import Action
 from quantpress.estimate import Estimate, estimate_variant
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
-from quantpress.published import Published
-from quantpress.report import ModelReport
+from quantpress.record.published import Published
+from quantpress.record.report import ModelReport
 from quantpress.settings import Settings
 from quantpress.source import Source, SourceFile
 from quantpress.tables import print_plan, print_results

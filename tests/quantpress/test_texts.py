@@ -17,14 +17,14 @@ from quantpress.catalog_file import parse_catalog
 from quantpress.cli import app
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.text import WIKITEXT_TRAIN, Texts, calibration_text
 from quantpress.evaluation.wikitext import fetch_wikitext
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
 from quantpress.quantize import Order, quantize
 from quantpress.rebuild import provide_text
-from quantpress.recipe import Calibration
+from quantpress.record.measurement import Evaluation
+from quantpress.record.recipe import Calibration
 from quantpress.settings import Settings
 from tests.quantpress import samples
 from tests.quantpress.planned import CONFIG, WEIGHTS, Press, published_as, running_press

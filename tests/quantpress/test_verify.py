@@ -18,9 +18,9 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.loading import Loader
 from quantpress.localhub.server import running_hub
-from quantpress.manifest import Entry, File
+from quantpress.record.manifest import Entry, File
+from quantpress.record.verification import Verification
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from quantpress.verification import Verification
 from quantpress.verify import verify
 from tests.quantpress import samples
 

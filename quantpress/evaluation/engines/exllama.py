@@ -17,8 +17,8 @@ from quantpress.errors import Refused
 from quantpress.evaluation.engines import transformers
 from quantpress.evaluation.engines.torch_runtime import Continuation, continued
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Engine, Evaluation
 from quantpress.evaluation.sample import PROMPT, TOKENS
+from quantpress.record.measurement import Engine, Evaluation
 
 #: Ids int64 ``[batch, length]`` on the CPU, and how many of the last positions are wanted, to logits
 #: ``[batch, positions, n_vocab]`` on a GPU, float16 or float32.

@@ -8,7 +8,7 @@ from typing import Any
 
 from quantpress.evaluation.engines.exllama import ExLlamaModel, measured, require_cuda
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation
+from quantpress.record.measurement import Evaluation
 from quantpress.toolchain.exllama import EXLLAMAV2, activate
 
 

@@ -44,10 +44,10 @@ from quantpress.evaluation.logits import (
     token_sha256,
 )
 from quantpress.evaluation.logits_stream import StreamFigures, figures_of, figures_of_pipe
-from quantpress.evaluation.record import Divergence, Evaluation
 from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.files import atomic
+from quantpress.record.measurement import Divergence, Evaluation
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.options import processor_options
 from quantpress.toolchain.run import run_tool

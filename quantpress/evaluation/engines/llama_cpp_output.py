@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from quantpress.errors import ChildFailed
-from quantpress.evaluation.record import Divergence
+from quantpress.record.measurement import Divergence
 
 _NUMBER = r"(-?(?:\d+(?:\.\d+)?|nan|inf))"
 _ESTIMATE = re.compile(rf"Final estimate: PPL = {_NUMBER} \+/- {_NUMBER}")

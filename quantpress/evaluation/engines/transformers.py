@@ -32,10 +32,10 @@ from quantpress.evaluation.perplexity import (
     perplexity,
     token_losses,
 )
-from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.machine.peak_memory import own_peak_bytes
+from quantpress.record.measurement import Evaluation
 
 #: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
 _WINDOWS_PER_PASS = 4

@@ -14,7 +14,7 @@ from quantpress.localhub.database import reading
 from quantpress.localhub.errors import HubError, entry_not_found
 from quantpress.localhub.history import DEFAULT_BRANCH, Entry
 from quantpress.localhub.ollama import MANIFEST_TYPE, find_config, manifest
-from quantpress.resolution import is_part
+from quantpress.record.clients import is_part
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 

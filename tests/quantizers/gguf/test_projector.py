@@ -22,10 +22,10 @@ from quantizers.gguf.projector import ProjectorReport, make_projector, projector
 from quantizers.protocol import CalibrationText, Job, Result
 from quantizers.widths import input_widths
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.files import sha256_of
 from quantpress.gate import require_agreement
 from quantpress.machine.child import run_child
+from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from tests.vision_model import IMAGE, LAYERS, PATCH, VISION_LAYERS, VISION_WIDTH, WIDTH, write_vision_model
 

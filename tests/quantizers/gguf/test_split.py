@@ -18,8 +18,8 @@ from quantizers.protocol import CalibrationText, Job, Output
 from quantpress.errors import Refused
 from quantpress.evaluation.engines.llama_cpp import evaluate, generate
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.files import sha256_of
+from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 pytestmark = pytest.mark.slow

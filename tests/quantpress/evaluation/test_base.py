@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantpress.evaluation.base import BaseCache, BaseKey
-from quantpress.evaluation.record import Evaluation
+from quantpress.record.measurement import Evaluation
 from tests.quantpress import samples
 
 

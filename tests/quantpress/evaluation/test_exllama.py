@@ -11,8 +11,8 @@ from quantpress.errors import Refused
 from quantpress.evaluation.engines import transformers
 from quantpress.evaluation.engines.exllama import ExLlamaModel, measured, require_cuda
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.record import Protocol
 from quantpress.files import sha256_of
+from quantpress.record.measurement import Protocol
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from quantpress.evaluation.engines.llama_cpp import Generated, check_base, check
 from quantpress.evaluation.engines.llama_cpp_output import RunFigures, parse_divergence, parse_estimate, parse_run
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsHeader, read_header, token_sha256
-from quantpress.evaluation.record import Evaluation, Protocol
 from quantpress.files import sha256_of
+from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 from tests.quantpress import samples

@@ -13,9 +13,9 @@ from quantpress.errors import BadInput
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.measure import measure
 from quantpress.evaluation.protocol import current_protocol
-from quantpress.evaluation.record import Evaluation
 from quantpress.evaluation.target import Target, local_target
 from quantpress.evaluation.text import evaluation_text
+from quantpress.record.measurement import Evaluation
 from quantpress.settings import Settings
 from quantpress.source import Source
 from quantpress.toolchain.llama_cpp import LlamaCpp

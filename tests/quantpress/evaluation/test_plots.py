@@ -13,7 +13,7 @@ from quantpress.errors import QuantpressError
 from quantpress.evaluation.comparison import compare, dominating, frontier, mean_divergence
 from quantpress.evaluation.plot_labels import Box, Label, place_labels
 from quantpress.evaluation.plots import draw_plots, plot_divergence, plot_perplexity
-from quantpress.manifest import Manifest
+from quantpress.record.manifest import Manifest
 from tests.quantpress import samples
 
 BLUE = (11, 92, 173)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from quantpress.evaluation.divergence import summary
-from quantpress.evaluation.record import Evaluation
-from quantpress.manifest import Manifest, Verdict, parse_manifest
+from quantpress.record.manifest import Manifest, Verdict, parse_manifest
+from quantpress.record.measurement import Evaluation
 from tests.quantpress import samples
 
 

@@ -12,8 +12,8 @@ from quantpress.evaluation.engines.transformers import evaluate, tokenize
 from quantpress.evaluation.generate import GenerationJob, generate
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import read_header, read_windows
-from quantpress.evaluation.record import Protocol
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
+from quantpress.record.measurement import Protocol
 
 pytestmark = pytest.mark.slow
 

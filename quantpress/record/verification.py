@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 
-from quantpress.manifest import VerificationRecord
-from quantpress.resolution import Resolved
+from quantpress.record.clients import Resolved
+from quantpress.record.manifest import VerificationRecord
 from quantpress.toolchain.llama_cpp import planned_version
 
 

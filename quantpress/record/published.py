@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantpress.errors import Refused, Unreadable
 from quantpress.hub import explained
-from quantpress.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
+from quantpress.record.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from quantpress.manifest import Entry
+from quantpress.record.manifest import Entry
 
 
 class _Record(BaseModel):

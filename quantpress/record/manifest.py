@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quantpress.errors import Unreadable
-from quantpress.evaluation.record import Evaluation
-from quantpress.recipe import Recipe
+from quantpress.record.measurement import Evaluation
+from quantpress.record.recipe import Recipe
 
 MANIFEST_FILE = "quantpress.json"
 

@@ -1,0 +1,1 @@
+"""What is written down: manifest, recipe, measurement, verification, and the names of files and repositories."""
