@@ -25,7 +25,7 @@ from quantpress.demo_press import press_environment, upload_source
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
 from quantpress.evaluation.text import PYDOC, evaluation_text
-from quantpress.hub import hub_client
+from quantpress.hub.client import hub_client
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import Manifest
 from quantpress.record.measurement import Evaluation, Protocol

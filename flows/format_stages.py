@@ -17,7 +17,7 @@ from quantpress.catalog import model_name
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots import draw_plots
 from quantpress.gate import require_agreement
-from quantpress.hub import source_hub, target_hub
+from quantpress.hub.client import source_hub, target_hub
 from quantpress.loading import Loader
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan, VariantPlan

@@ -25,7 +25,7 @@ from quantpress.collection import keep_collection
 from quantpress.comparison_publication import gate_comparison, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
-from quantpress.hub import explained, source_hub, target_hub
+from quantpress.hub.client import explained, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan import FormatPlan, ModelPlan
 from quantpress.planning import plan_catalog

@@ -10,7 +10,7 @@ from quantizers import usable
 from quantpress.card import CardContext
 from quantpress.comparison_state import comparison_repo
 from quantpress.errors import QuantpressError
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
 from quantpress.source import chat_template, look_up_source

@@ -83,10 +83,10 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
-    from quantpress.hub import source_hub, target_hub
+    from quantpress.hub.client import source_hub, target_hub
+    from quantpress.hub.limits import storage_used
     from quantpress.orphans import find_orphans
     from quantpress.planning import plan_catalog
-    from quantpress.quota import storage_used
     from quantpress.tables import print_plan
 
     loaded, settings = load(catalog)
@@ -108,7 +108,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Carries the plan out here and now, through the Prefect flow."""
-    from quantpress.hub import prepare_hub_client
+    from quantpress.hub.client import prepare_hub_client
     from quantpress.planning import require_plannable
     from quantpress.tables import print_results
 
@@ -140,7 +140,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
-    from quantpress.hub import target_hub
+    from quantpress.hub.client import target_hub
     from quantpress.loading import Loader
     from quantpress.tables import print_checked
     from quantpress.verify import verify as download_and_check

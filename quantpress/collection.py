@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quantpress.catalog import model_name
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 
 if TYPE_CHECKING:
     from huggingface_hub import Collection, HfApi

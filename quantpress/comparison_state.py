@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quantpress.card_templates import fingerprint
 from quantpress.errors import Unreadable
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.record.manifest import Manifest
 
 if TYPE_CHECKING:

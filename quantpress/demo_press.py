@@ -16,7 +16,7 @@ from pathlib import Path
 from quantpress.catalog import model_name
 from quantpress.catalog_file import load_catalog
 from quantpress.demo import demo_model
-from quantpress.hub import hub_client
+from quantpress.hub.client import hub_client
 from quantpress.localhub.auth import revoke_tokens
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.toolchain.llama_cpp import install

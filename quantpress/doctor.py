@@ -164,7 +164,7 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
 
 def _unreachable(endpoint: str) -> str:
     """Why a Hub cannot be used, in a few words; nothing where it answers."""
-    from quantpress.patience import http_library
+    from quantpress.hub.patience import http_library
 
     library = http_library()
     try:

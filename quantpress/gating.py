@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from quantpress.card_markdown import one_line, plain_lines
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.record.manifest import SourceRecord
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from quantizers import quantizer
 from quantpress.catalog import Catalog, model_name
 from quantpress.comparison_state import comparison_repo, read_state
 from quantpress.errors import Unreadable
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.plan import Step
 from quantpress.record.published import read_manifest
 from quantpress.settings import Settings

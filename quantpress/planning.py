@@ -19,10 +19,10 @@ from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate_limits import limit_of
+from quantpress.hub.limits import UploadBudget
 from quantpress.licence import require_permission
 from quantpress.model_types import require_known_type
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
-from quantpress.quota import UploadBudget
 from quantpress.record.measurement import Protocol
 from quantpress.record.published import Published, read_published
 from quantpress.record.recipe import Calibration, Recipe

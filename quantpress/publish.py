@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
 from quantpress.gating import gate_like_source
-from quantpress.hub import explained
-from quantpress.quota import FILES_A_COMMIT
+from quantpress.hub.client import explained
+from quantpress.hub.limits import FILES_A_COMMIT
 from quantpress.record.manifest import SourceRecord
 from quantpress.record.published import Published
 from quantpress.record.sums import SUMS_FILE

@@ -23,7 +23,7 @@ from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, ca
 from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
 from quantpress.files import place, sha256_of
 from quantpress.hints import hint
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.machine.child import run_child
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import Workspace, alone, require_disk

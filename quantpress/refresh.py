@@ -12,7 +12,7 @@ from quantizers.protocol import Job, Output, Result
 from quantpress import press
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.machine.child import finished, run_child
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.record.manifest import File

@@ -16,7 +16,7 @@ from quantpress.errors import QuantpressError
 from quantpress.evaluation.sample import speaks
 from quantpress.files import sha256_of
 from quantpress.fresh_copy import FreshCopy
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.loading import Loader, Model, load
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import require_disk

@@ -24,7 +24,7 @@ def quantize(
 ) -> None:
     """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
     from quantpress.catalog import Catalog
-    from quantpress.hub import source_hub
+    from quantpress.hub.client import source_hub
     from quantpress.quantize import Order
     from quantpress.quantize import quantize as make
     from quantpress.tables import print_variants

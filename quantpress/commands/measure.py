@@ -30,7 +30,7 @@ def evaluate(
     from quantpress.evaluation.target import find_target
     from quantpress.evaluation.text import evaluation_text
     from quantpress.evaluation.wikitext import fetch_if_reachable
-    from quantpress.hub import source_hub, target_hub
+    from quantpress.hub.client import source_hub, target_hub
     from quantpress.tables import print_evaluation
 
     _, settings = load_optional(catalog)
@@ -55,7 +55,7 @@ def report(
 ) -> None:
     """Compares all published formats and variants of a model, from their manifests on the target Hub."""
     from quantpress.comparison_report import check_formats, read_manifests, write_report
-    from quantpress.hub import target_hub
+    from quantpress.hub.client import target_hub
     from quantpress.machine.workspace import require_writable
 
     wanted = by_comma(formats) or ["md"]

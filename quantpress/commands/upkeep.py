@@ -21,7 +21,7 @@ def retract(
     as_json: JsonOption = False,
 ) -> None:
     """Withdraws a published variant: its files leave the branch, its record stays, with the reason."""
-    from quantpress.hub import source_hub, target_hub
+    from quantpress.hub.client import source_hub, target_hub
     from quantpress.retract import retract as withdraw
 
     _, settings = load_optional(catalog)
@@ -51,7 +51,7 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
-    from quantpress.hub import source_hub, target_hub
+    from quantpress.hub.client import source_hub, target_hub
     from quantpress.rebuild import Choices
     from quantpress.rebuild import rebuild as make_again
 

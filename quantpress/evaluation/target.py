@@ -17,7 +17,7 @@ from quantpress.errors import BadInput
 from quantpress.estimate import vocabulary
 from quantpress.evaluation.local import engine_for
 from quantpress.files import sha256_of
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
 

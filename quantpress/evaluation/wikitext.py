@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from quantpress.errors import QuantpressError
 from quantpress.files import place, sha256_of
-from quantpress.hub import explained, hub_client
+from quantpress.hub.client import explained, hub_client
 from quantpress.machine.scratch import scratch
 from quantpress.settings import Settings
 
@@ -58,7 +58,7 @@ def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
 def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Path | None:
     """As :func:`fetch_wikitext`, for work that can do without a Hub: it is asked once, and ``report`` is told why the
     offline text stands in."""
-    from quantpress.patience import Patience, be_patient
+    from quantpress.hub.patience import Patience, be_patient
 
     hub = hub_client(settings.source_endpoint)
     be_patient(Patience(seconds=0, told=0))

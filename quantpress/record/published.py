@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import Refused, Unreadable
-from quantpress.hub import explained
+from quantpress.hub.client import explained
 from quantpress.record.manifest import MANIFEST_FILE, Alias, Entry, Manifest, parse_manifest
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
-from quantpress.hub import explained, hub_client
+from quantpress.hub.client import explained, hub_client
+from quantpress.hub.limits import COMMITS
+from quantpress.hub.patience import Patience, be_patient, http_library, seconds_told
 from quantpress.localhub.server import RunningHub
-from quantpress.patience import Patience, be_patient, http_library, seconds_told
 from quantpress.publish import Outrun, Revision, ensure_repo, publish
-from quantpress.quota import COMMITS
 from quantpress.record.manifest import MANIFEST_FILE
 from quantpress.record.sums import SUMS_FILE
 from tests.faults.line import Fault, Line, Request

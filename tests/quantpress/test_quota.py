@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from quantpress.hub.limits import CommitPace, UploadBudget, storage_used
 from quantpress.localhub.server import running_hub
-from quantpress.quota import CommitPace, UploadBudget, storage_used
 
 
 class Clock:

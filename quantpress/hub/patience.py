@@ -29,7 +29,7 @@ from types import ModuleType, new_class
 from typing import TYPE_CHECKING, Any, cast
 
 from quantpress.errors import QuantpressError
-from quantpress.quota import COMMITS, CommitPace
+from quantpress.hub.limits import COMMITS, CommitPace
 from quantpress.settings import HUGGING_FACE
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class HubFailed(QuantpressError):
 class Patience:
     """``seconds`` for which a request is repeated after its first failure; waits double from ``first_wait`` to
     ``longest_wait`` seconds. Where the Hub says itself how long to wait, it is believed for up to ``told`` seconds in
-    all: the longest of its limits counts commits over an hour (quantpress.quota)."""
+    all: the longest of its limits counts commits over an hour (quantpress.hub.limits)."""
 
     seconds: float = 300.0
     told: float = 3700.0

@@ -36,7 +36,7 @@ def hub_client(endpoint: str, patience: float = DEFAULT_PATIENCE) -> HfApi:
     prepare_hub_client(endpoint)
     from huggingface_hub import HfApi
 
-    from quantpress.patience import Patience, be_patient
+    from quantpress.hub.patience import Patience, be_patient
 
     be_patient(Patience(patience))
     return HfApi(endpoint=endpoint, library_name="quantpress")
@@ -61,7 +61,7 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    from quantpress.patience import HubFailed, http_library
+    from quantpress.hub.patience import HubFailed, http_library
 
     failures = (HfHubHTTPError, http_library().HTTPError, OSError, HubFailed)
     try:

@@ -1,0 +1,1 @@
+"""The Hub: the client, its patience, and what a Hub allows."""
