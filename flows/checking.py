@@ -16,7 +16,7 @@ from quantpress.publication import Pressed, adopted
 from quantpress.record.manifest import VerificationRecord
 from quantpress.record.published import Published
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 
 
 @dataclass(frozen=True)

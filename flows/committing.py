@@ -10,7 +10,7 @@ from flows.stage import StageFailed
 from quantpress.plan import FormatPlan
 from quantpress.publish import ATTEMPTS
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 
 
 def commit_composed(

@@ -31,7 +31,7 @@ from quantpress.record.verification import Verification
 from quantpress.refresh import Stale, fetch_published, keeps_costly, retrieve_costly
 from quantpress.refresh import refresh as renew_metadata
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 from quantpress.verify import verify as download_and_check

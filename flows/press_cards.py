@@ -7,7 +7,7 @@ from flows.checking import check, commit_cards, commit_checked
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 
 
 def press_cards(source: Source, plan: FormatPlan, settings: Settings, failures: list[str]) -> bool:

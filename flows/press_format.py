@@ -33,7 +33,7 @@ from quantpress.record.report import VariantReport
 from quantpress.refresh import Stale
 from quantpress.settings import Settings
 from quantpress.shared_files import shared_files
-from quantpress.source import Source, chat_template
+from quantpress.source.source import Source, chat_template
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from quantpress.plan import FormatPlan, ModelPlan
 from quantpress.planning import plan_catalog
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
-from quantpress.source import Source
-from quantpress.source import fetch as download
-from quantpress.weights import WeightsReport
+from quantpress.source.source import Source
+from quantpress.source.source import fetch as download
+from quantpress.source.weights import WeightsReport
 
 
 @flow(name="press-model", flow_run_name="press {repo}")

@@ -13,12 +13,12 @@ from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
 from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
-from quantpress.source import chat_template, look_up_source
+from quantpress.source.source import chat_template, look_up_source
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: Where a chat template may be; see :func:`quantpress.source.chat_template`.
+#: Where a chat template may be; see :func:`quantpress.source.source.chat_template`.
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 

@@ -9,7 +9,7 @@ from quantizers.protocol import Variant
 from quantpress.errors import Refused
 from quantpress.machine.gpu import ask_nvidia_smi
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 
 #: Bytes of GPU memory that a press takes beside the unquantized weights. Measured on an H200 with a Llama of 1.07 B
 #: weights in 16 bits (2.0 GiB): AWQ's peak was 3.2 GiB, GPTQ's 1.5 GiB; the evaluation holds the whole model too.

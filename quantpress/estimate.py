@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from quantizers.protocol import Variant
-from quantpress.model_config import values_of
-from quantpress.source import Source
+from quantpress.source.config import values_of
+from quantpress.source.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
 _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}

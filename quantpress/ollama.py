@@ -31,7 +31,7 @@ from quantpress.errors import ChildFailed
 from quantpress.files import write_text
 from quantpress.go_template import render
 from quantpress.machine.child import explained_exit, run_child
-from quantpress.source import chat_template
+from quantpress.source.source import chat_template
 
 #: A template of three roles needs milliseconds and a few megabytes; Python itself takes some 100 MB here.
 _CPU_SECONDS = 20

@@ -15,7 +15,7 @@ from quantpress.evaluation.text import Texts
 from quantpress.record.published import Published
 from quantpress.record.recipe import Recipe
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 
 #: Of the free disk, what variants may take where the settings name no budget: the rest is for what is not estimated, an
 #: imatrix, a projector and logs.

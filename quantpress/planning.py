@@ -20,14 +20,14 @@ from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, f
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate_limits import limit_of
 from quantpress.hub.limits import UploadBudget
-from quantpress.licence import require_permission
-from quantpress.model_types import require_known_type
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.measurement import Protocol
 from quantpress.record.published import Published, read_published
 from quantpress.record.recipe import Calibration, Recipe
 from quantpress.settings import Settings
-from quantpress.source import Source, look_up_source
+from quantpress.source.licence import require_permission
+from quantpress.source.model_types import require_known_type
+from quantpress.source.source import Source, look_up_source
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

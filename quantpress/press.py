@@ -30,7 +30,7 @@ from quantpress.record.manifest import Artifact, Entry, File
 from quantpress.record.measurement import Engine, Evaluation, Protocol
 from quantpress.record.recipe import Recipe, fingerprint_of
 from quantpress.settings import Settings
-from quantpress.weights import WeightsJob, WeightsReport
+from quantpress.source.weights import WeightsJob, WeightsReport
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def bench(plan: ModelPlan, settings: Settings) -> Bench:
 def check_weights(bench: Bench) -> WeightsReport:
     """Reads the source's weights once, so that no format begins with a file that is cut off or a NaN."""
     job, folder = WeightsJob(source=bench.workspace.source.resolve()), bench.workspace.work / "weights"
-    return finished(job, WeightsReport, folder) or run_child("quantpress.weights", job, WeightsReport, folder)
+    return finished(job, WeightsReport, folder) or run_child("quantpress.source.weights", job, WeightsReport, folder)
 
 
 def measure_base(bench: Bench) -> Baseline:

@@ -32,7 +32,7 @@ from quantpress.record.report import VariantReport, report_entry
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.shared_files import shared_files
-from quantpress.source import Source, chat_template, fetch, link, local_source, look_up_source
+from quantpress.source.source import Source, chat_template, fetch, link, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 

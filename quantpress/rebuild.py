@@ -32,7 +32,7 @@ from quantpress.record.recipe import Calibration, Recipe
 from quantpress.refresh import WEIGHTS_FROM
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
-from quantpress.source import Source, fetch, look_up_source
+from quantpress.source.source import Source, fetch, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
 

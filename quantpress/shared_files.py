@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantizers.protocol import Job, Quantizer
-from quantpress.source import licence_files
+from quantpress.source.source import licence_files
 
 
 def shared_files(chosen: Quantizer, job: Job) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from quantpress.errors import BadInput
 from quantpress.hints import hint
-from quantpress.model_config import values_of
+from quantpress.source.config import values_of
 
 #: A model's kind by its matrices: ``dense``, ``experts`` (a mixture of experts) or ``ternary`` (BitNet).
 Kind = Literal["dense", "experts", "ternary"]

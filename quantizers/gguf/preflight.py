@@ -10,8 +10,8 @@ from quantizers.gguf.convert import convert_vocabulary
 from quantizers.gguf.unquantized import Storage
 from quantpress.errors import Refused
 from quantpress.machine.memory import available_memory
+from quantpress.source.weights import WeightsReport, check_weights
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from quantpress.weights import WeightsReport, check_weights
 
 #: Bytes per element of the largest tensor, while the converter has it: as stored, in float32, in float32 once more
 #: where experts were stacked (its lazy tensors keep what they are made of), and as it is written.

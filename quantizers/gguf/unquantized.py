@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from quantizers.protocol import Parameters
 from quantpress.errors import QuantpressError, Refused
-from quantpress.weights import matrix_weights
+from quantpress.source.weights import matrix_weights
 
 #: The types that a converted model's matrices have; the names are ggml's and the safetensors format's.
 Storage = Literal["F16", "BF16", "F32"]

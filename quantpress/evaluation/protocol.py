@@ -6,7 +6,7 @@ from quantpress.estimate import windows_within
 from quantpress.evaluation.text import EvaluationText
 from quantpress.record.measurement import Protocol
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 
 
 def current_protocol(source: Source, settings: Settings, text: EvaluationText) -> Protocol:

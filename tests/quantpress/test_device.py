@@ -13,7 +13,7 @@ from quantpress.device import largest_gpu, require_device
 from quantpress.errors import Refused
 from quantpress.record.manifest import SourceRecord
 from quantpress.settings import Settings
-from quantpress.source import Source, SourceFile
+from quantpress.source.source import Source, SourceFile
 from tests.quantpress import samples
 
 Gpus = Callable[[str], None]

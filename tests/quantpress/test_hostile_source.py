@@ -23,7 +23,7 @@ from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
-from quantpress.source import chat_template, fetch, link, local_source, look_up_source
+from quantpress.source.source import chat_template, fetch, link, local_source, look_up_source
 from tests.quantpress import samples
 from tests.quantpress.planned import CONFIG, WEIGHTS
 

@@ -15,12 +15,12 @@ from quantpress.card import CardContext, render_card
 from quantpress.catalog_file import parse_catalog
 from quantpress.errors import Refused
 from quantpress.gating import gate_fields, gate_like_source
-from quantpress.licence import require_permission
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
 from quantpress.settings import Settings
-from quantpress.source import look_up_source
+from quantpress.source.licence import require_permission
+from quantpress.source.source import look_up_source
 from tests.quantpress import samples
 from tests.quantpress.nights import night
 from tests.quantpress.planned import CONFIG, WEIGHTS, Press

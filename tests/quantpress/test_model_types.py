@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from quantpress.errors import Refused
-from quantpress.model_types import known_types, require_known_type, types_in
+from quantpress.source.model_types import known_types, require_known_type, types_in
 
 
 def test_types_are_those_of_the_installed_transformers() -> None:
@@ -26,7 +26,7 @@ def test_a_type_that_nobody_knows_is_refused() -> None:
 
 def test_transformers_is_not_imported_for_it() -> None:
     program = (
-        "import sys; from quantpress.model_types import known_types; known_types(); "
+        "import sys; from quantpress.source.model_types import known_types; known_types(); "
         "print('transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.published import Published
 from quantpress.record.report import ModelReport
 from quantpress.settings import Settings
-from quantpress.source import Source, SourceFile
+from quantpress.source.source import Source, SourceFile
 from quantpress.tables import print_plan, print_results
 from tests.quantpress import samples
 

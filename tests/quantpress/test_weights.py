@@ -17,7 +17,7 @@ from safetensors.numpy import save, save_file
 
 from quantpress.errors import ChildFailed, Refused
 from quantpress.machine.child import run_child
-from quantpress.weights import WeightsJob, WeightsReport, check_weights
+from quantpress.source.weights import WeightsJob, WeightsReport, check_weights
 
 
 def write_raw(file: Path, dtype: str, shape: list[int], data: bytes, name: str = "a.weight") -> None:
@@ -168,7 +168,7 @@ def test_the_index_is_held_to(tmp_path: Path) -> None:
 def test_the_child_says_it_in_one_line(tmp_path: Path) -> None:
     source = write_bf16(tmp_path, float("nan"))
     with pytest.raises(ChildFailed) as caught:
-        run_child("quantpress.weights", WeightsJob(source=source), WeightsReport, tmp_path / "job")
+        run_child("quantpress.source.weights", WeightsJob(source=source), WeightsReport, tmp_path / "job")
     assert str(caught.value) == (
         "tensor a.weight in model.safetensors has a NaN or an infinite value: ask upstream, or pin a sound revision"
     )
@@ -182,7 +182,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
         stream.write(struct.pack("<Q", len(header)) + header)
         stream.truncate(8 + len(header) + (1 << 28))
     code = (
-        "import resource, sys, numpy; from pathlib import Path; from quantpress.weights import check_weights\n"
+        "import resource, sys, numpy; from pathlib import Path; from quantpress.source.weights import check_weights\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "assert check_weights(Path(sys.argv[1])).weights == 1 << 26\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"

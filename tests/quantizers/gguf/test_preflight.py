@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 from quantizers.gguf.preflight import check_bos, check_source, memory_needed, require_memory
 from quantpress.errors import Refused
 from quantpress.machine.memory import available_memory
+from quantpress.source.weights import WeightsReport
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from quantpress.weights import WeightsReport
 
 
 @pytest.fixture

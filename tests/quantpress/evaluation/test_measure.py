@@ -17,7 +17,7 @@ from quantpress.evaluation.target import Target, local_target
 from quantpress.evaluation.text import evaluation_text
 from quantpress.record.measurement import Evaluation
 from quantpress.settings import Settings
-from quantpress.source import Source
+from quantpress.source.source import Source
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from tests.quantpress import samples
 

@@ -13,9 +13,9 @@ from quantpress.errors import QuantpressError, Refused
 from quantpress.files import git_sha1_of, sha256_of
 from quantpress.gating import gate_fields
 from quantpress.hub.client import explained
-from quantpress.licence import is_licence, most_restrictive
 from quantpress.record.manifest import SourceRecord
-from quantpress.source_check import CONFIG_FILE, check_folder, check_small_files
+from quantpress.source.licence import is_licence, most_restrictive
+from quantpress.source.safety import CONFIG_FILE, check_folder, check_small_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo

@@ -1,6 +1,6 @@
 """Are the weights of a source whole and finite? Read as they lie in its safetensors files, a piece at a time.
 
-``python -m quantpress.weights JOB.json RESULT.json`` does it in a child process.
+``python -m quantpress.source.weights JOB.json RESULT.json`` does it in a child process.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from quantpress.errors import Refused
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from quantpress.source import SourceFile
+    from quantpress.source.source import SourceFile
 
 CONFIG_FILE = "config.json"
 #: Files whose ``auto_map`` names classes in the repo's own Python files, which transformers would import and run.
