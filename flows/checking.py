@@ -9,7 +9,7 @@ from flows.committing import commit_composed
 from flows.format_stages import Composed
 from flows.stage import StageFailed
 from quantpress.card import CardContext
-from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
+from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, adopted

@@ -15,7 +15,7 @@ from quantpress.card import CardContext
 from quantpress.card_context import gather_context
 from quantpress.catalog import model_name
 from quantpress.evaluation.base import Baseline
-from quantpress.evaluation.plots import draw_plots
+from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.gate import require_agreement
 from quantpress.hub.client import source_hub, target_hub
 from quantpress.loading import Loader

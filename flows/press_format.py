@@ -24,7 +24,7 @@ from quantpress.card import CardContext
 from quantpress.catalog import model_name
 from quantpress.comparison_state import comparison_repo
 from quantpress.evaluation.base import Baseline
-from quantpress.evaluation.plots import PERPLEXITY_PLOT
+from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.record.manifest import Alias, Entry

@@ -19,9 +19,9 @@ from quantpress.card_front_matter import front_matter, license_url
 from quantpress.card_markdown import Markdown
 from quantpress.card_templates import TEMPLATES, markdown_environment, template_path
 from quantpress.errors import QuantpressError
-from quantpress.evaluation.comparison import compare
 from quantpress.evaluation.engines.kernels import PLAIN_KERNELS
-from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT
+from quantpress.evaluation.frontier import compare
+from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.evaluation.sample import PROMPT
 from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest
 from quantpress.settings import HUGGING_FACE

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantpress.evaluation.comparison import Comparison, dominating, frontier, worse_text, worse_with_more_bits
+from quantpress.evaluation.frontier import Comparison, dominating, frontier, worse_text, worse_with_more_bits
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from quantpress.errors import BadInput
-from quantpress.evaluation import comparison as figures
+from quantpress.evaluation import frontier as figures
 from quantpress.record.manifest import Entry, Manifest, SourceRecord
 from quantpress.record.measurement import Evaluation, Protocol
 

@@ -21,7 +21,7 @@ from quantpress.card_markdown import Markdown
 from quantpress.card_templates import TEMPLATES, markdown_environment
 from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats, merge
 from quantpress.comparison_state import STATE_FILE, comparison_repo, state_of
-from quantpress.evaluation.plots import (
+from quantpress.evaluation.plots.draw import (
     DIVERGENCE_PLOT,
     MEMORY_DIVERGENCE_PLOT,
     MEMORY_PERPLEXITY_PLOT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from quantpress.errors import QuantpressError
-from quantpress.evaluation.comparison import SURE
+from quantpress.evaluation.frontier import SURE
 from quantpress.evaluation.sample import speaks
 from quantpress.gate_limits import Limit
 from quantpress.record.manifest import Verdict

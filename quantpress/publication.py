@@ -11,7 +11,7 @@ from typing import TypeVar
 from quantpress.card import CardContext, render_card
 from quantpress.card_templates import templates_fingerprint
 from quantpress.decision import changed_files
-from quantpress.evaluation.comparison import flags
+from quantpress.evaluation.frontier import flags
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
 from quantpress.publish import Revision

@@ -16,7 +16,7 @@ from quantpress.card import CardContext
 from quantpress.catalog import Catalog, ModelLine, model_name
 from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.evaluation.base import Baseline
-from quantpress.evaluation.plots import draw_plots
+from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import find_texts
 from quantpress.evaluation.wikitext import fetch_if_reachable

@@ -20,8 +20,8 @@ from quantpress.card_markdown import one_line
 from quantpress.card_templates import templates_fingerprint
 from quantpress.comparison_publication import publish_comparison
 from quantpress.errors import BadInput, QuantpressError
-from quantpress.evaluation.comparison import flags
-from quantpress.evaluation.plots import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
+from quantpress.evaluation.frontier import flags
+from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
 from quantpress.press import describe
 from quantpress.publish import ATTEMPTS, Outrun, Revision, publish

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
 from quantpress.estimate import vocabulary
-from quantpress.evaluation.local import engine_for
+from quantpress.evaluation.engines.detect import engine_for
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
 from quantpress.record.measurement import Engine

@@ -19,9 +19,9 @@ import yaml
 from benchmarks.gpu import make_random
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result
+from quantpress.evaluation.engines.detect import engine_for
 from quantpress.evaluation.generate import Generation, GenerationJob
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.local import engine_for
 from quantpress.files import sha256_of
 from quantpress.machine.child import run_child
 from quantpress.record.measurement import Engine, Evaluation, Protocol

@@ -24,7 +24,7 @@ from quantizers.exllama_files import output
 from quantizers.protocol import CalibrationText, Job
 from quantpress.card import CardContext, render_card
 from quantpress.errors import BadInput, Refused
-from quantpress.evaluation.local import engine_for
+from quantpress.evaluation.engines.detect import engine_for
 from quantpress.record.measurement import Protocol
 from quantpress.toolchain import exllama
 from quantpress.toolchain.exllama import EXLLAMAV2, EXLLAMAV3, activate, find, install

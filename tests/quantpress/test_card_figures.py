@@ -9,7 +9,7 @@ import re
 import pytest
 
 from quantpress.card_figures import MISSING
-from quantpress.evaluation.comparison import flags
+from quantpress.evaluation.frontier import flags
 from quantpress.record.measurement import Protocol
 from tests.quantpress import samples
 from tests.quantpress.cards import card, html_of, table_rows

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from quantpress.errors import QuantpressError
-from quantpress.evaluation.comparison import compare, dominating, frontier, mean_divergence
-from quantpress.evaluation.plot_labels import Box, Label, place_labels
-from quantpress.evaluation.plots import draw_plots, plot_divergence, plot_perplexity
+from quantpress.evaluation.frontier import compare, dominating, frontier, mean_divergence
+from quantpress.evaluation.plots.draw import draw_plots, plot_divergence, plot_perplexity
+from quantpress.evaluation.plots.labels import Box, Label, place_labels
 from quantpress.record.manifest import Manifest
 from tests.quantpress import samples
 

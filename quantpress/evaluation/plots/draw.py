@@ -2,7 +2,7 @@
 
 Each shows the published variants that were measured under one protocol, the efficient frontier among them and
 the unquantized model's figure. Equal manifests give equal bytes: fixed fonts (DejaVu, which Matplotlib carries), no
-dates or versions in the PNG. Labels are placed by :mod:`quantpress.evaluation.plot_labels`.
+dates or versions in the PNG. Labels are placed by :mod:`quantpress.evaluation.plots.labels`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantpress.errors import QuantpressError
-from quantpress.evaluation.comparison import (
+from quantpress.evaluation.frontier import (
     Comparison,
     compare,
     mean_divergence,
     memory,
     perplexity,
 )
-from quantpress.evaluation.plot_drawing import MANY, Scale, draw_labels, draw_points, set_scales
-from quantpress.evaluation.plot_frame import draw_frame, shortened, size_unit
+from quantpress.evaluation.plots.frame import draw_frame, shortened, size_unit
+from quantpress.evaluation.plots.points import MANY, Scale, draw_labels, draw_points, set_scales
 from quantpress.files import atomic
 from quantpress.record.manifest import Manifest
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from quantpress.evaluation.comparison import Cost, Distance, frontier, memory, memory_frontiers, size
-from quantpress.evaluation.plot_frame import DOMINATED, GREY, INK, WORTH, set_axis, shortened
-from quantpress.evaluation.plot_labels import Box, Label, Line, place_labels
+from quantpress.evaluation.frontier import Cost, Distance, frontier, memory, memory_frontiers, size
+from quantpress.evaluation.plots.frame import DOMINATED, GREY, INK, WORTH, set_axis, shortened
+from quantpress.evaluation.plots.labels import Box, Label, Line, place_labels
 from quantpress.record.manifest import Entry
 
 if TYPE_CHECKING:
