@@ -20,8 +20,8 @@ _REGISTRY = {
     "gguf": "quantizers.gguf.quantizer:GGUF",
     "gptq": "quantizers.gptq:GPTQ",
     "awq": "quantizers.awq:AWQ",
-    "exl3": "quantizers.exl3:EXL3",
-    "exl2": "quantizers.exl2:EXL2",
+    "exl3": "quantizers.exl.exl3:EXL3",
+    "exl2": "quantizers.exl.exl2:EXL2",
     "torchao": "quantizers.torchao:TorchAO",
     "bitsandbytes": "quantizers.bitsandbytes:BitsAndBytes",
     "compressed-tensors": "quantizers.compressed:CompressedTensors",
@@ -30,8 +30,8 @@ _REGISTRY = {
 
 #: Formats that more than one library can make: backend to ``module:object``, the default first.
 _BACKENDS = {
-    "gptq": {"gptqmodel": "quantizers.gptq:GPTQ", "auto-gptq": "quantizers.archived_formats:AutoGPTQ"},
-    "awq": {"gptqmodel": "quantizers.awq:AWQ", "autoawq": "quantizers.archived_formats:AutoAWQ"},
+    "gptq": {"gptqmodel": "quantizers.gptq:GPTQ", "auto-gptq": "quantizers.checkpoint.archived:AutoGPTQ"},
+    "awq": {"gptqmodel": "quantizers.awq:AWQ", "autoawq": "quantizers.checkpoint.archived:AutoAWQ"},
 }
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantizers.checkpoint import Storage
-from quantizers.checkpoint_files import describe, source_config, stored_dtype
-from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.checkpoint.files import describe, source_config, stored_dtype
+from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantpress.source.safetensors import Storage
 
 #: Variants, the default first: what of transformers' BitsAndBytesConfig decides the bytes or the results.
 _PARAMETERS: dict[str, Parameters] = {
@@ -69,7 +69,7 @@ class BitsAndBytes(CheckpointFormat):
         )
 
     def quantize(self, job: Job) -> Output:
-        from quantizers.transformers_backend import quantize_while_loading
+        from quantizers.checkpoint.transformers_backend import quantize_while_loading
 
         dtype = stored_dtype(source_config(job))
         quantize_while_loading(job, _bitsandbytes_config(job.variant.parameters, dtype), dtype)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from quantizers.checkpoint import Storage
-from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
-from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
+from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
+from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size
+from quantpress.source.safetensors import Storage
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -140,7 +140,7 @@ def _windows(job: Job) -> DataLoader[Any]:
     import torch
     from torch.utils.data import DataLoader
 
-    from quantizers.calibration import calibration_windows
+    from quantizers.checkpoint.calibration import calibration_windows
 
     samples = [
         {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}

@@ -11,8 +11,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
-from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
+from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.protocol import Job, Output, Parameters, Variant
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _largest_inputs(job: Job) -> dict[str, Tensor]:
     """The largest magnitude of each input of each linear over the calibration windows: float32 ``[in]``."""
     import torch
 
-    from quantizers.calibration import calibration_windows
+    from quantizers.checkpoint.calibration import calibration_windows
     from quantpress.evaluation.engines.transformers import load_model
 
     model = load_model(job.source, job.device, job.threads)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from quantizers.checkpoint import Storage
-from quantizers.checkpoint_files import describe, source_config, stored_dtype
-from quantizers.checkpoint_format import CheckpointFormat, refuse_experts
+from quantizers.checkpoint.files import describe, source_config, stored_dtype
+from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
+from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size
+from quantpress.source.safetensors import Storage
 
 #: How torchao's safetensors name the scales and zero points of a weight (torchao.prototype.safetensors).
 _BESIDE = ("._weight_scale", "._weight_zero_point", "._weight_scale_and_zero")
@@ -130,7 +130,7 @@ class TorchAO(CheckpointFormat):
     def quantize(self, job: Job) -> Output:
         from transformers import TorchAoConfig
 
-        from quantizers.transformers_backend import quantize_while_loading
+        from quantizers.checkpoint.transformers_backend import quantize_while_loading
 
         scheme = _SCHEMES[job.variant.name.partition("-")[0]]
         dtype = scheme.dtype or stored_dtype(source_config(job))

@@ -38,7 +38,7 @@ class OneByOne:
         return []
 
     def refresh(self, job: Job) -> str | None:
-        from quantizers.checkpoint_files import refresh_checkpoint
+        from quantizers.checkpoint.files import refresh_checkpoint
 
         refresh_checkpoint(job)
         return None

@@ -87,8 +87,8 @@ class GGUF:
         """
         from quantizers.gguf.convert import convert
         from quantizers.gguf.imatrix import make_imatrix
+        from quantizers.gguf.ollama.files import ollama_files
         from quantizers.gguf.projector import make_projector
-        from quantpress.ollama import ollama_files
         from quantpress.toolchain.llama_cpp import install
         from quantpress.toolchain.options import processor_options
 
@@ -249,7 +249,7 @@ def imatrix_file(prepared: Path, model_name: str) -> Path:
 
 
 def ollama_folder(prepared: Path) -> Path:
-    """Where the files lie that Ollama reads beside a model (:func:`quantpress.ollama.ollama_files`)."""
+    """Where the files lie that Ollama reads beside a model (:func:`quantizers.gguf.ollama.files.ollama_files`)."""
     return prepared.resolve() / "ollama"
 
 

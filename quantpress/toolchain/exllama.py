@@ -75,7 +75,7 @@ EXLLAMAV2 = ExLlama(
     # it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
     # attention by matrix products has the mask.
     switches=(("EXLLAMA_NO_SDPA", "1"),),
-    edition=2,  # 2: quantizers.exl2_backend.token_accuracy
+    edition=2,  # 2: quantizers.exl.exl2_backend.token_accuracy
 )
 
 

@@ -31,7 +31,7 @@ def test_another_edition_of_the_search_is_another_recipe(monkeypatch: pytest.Mon
         quantized_by = {"quantizer": quantizer("awq").version()}
         return samples.awq().entries[0].recipe.model_copy(update=quantized_by).fingerprint
 
-    monkeypatch.setattr("quantizers.checkpoint_format.version", lambda package: "7.6.0")
+    monkeypatch.setattr("quantizers.checkpoint.format.version", lambda package: "7.6.0")
     before = fingerprint()
     assert quantizer("awq").version() == "gptqmodel 7.6.0, quantpress search 1"
     assert quantizer("gptq").version() == "gptqmodel 7.6.0"
@@ -42,7 +42,7 @@ def test_another_edition_of_the_search_is_another_recipe(monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_the_clipping_search_is_the_naive_one() -> None:
-    from quantizers.awq_search import best_clipping, quantize_groups
+    from quantizers.gptqmodel.awq_search import best_clipping, quantize_groups
 
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(8, 64, generator=generator)
@@ -67,7 +67,7 @@ def test_the_clipping_search_is_the_naive_one() -> None:
 
 @pytest.mark.slow
 def test_the_candidates_start_with_no_scaling() -> None:
-    from quantizers.awq_search import candidate_scales
+    from quantizers.gptqmodel.awq_search import candidate_scales
 
     inputs, weights = torch.tensor([1.0, 4.0]), torch.tensor([0.5, 0.5])
 

@@ -10,9 +10,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from quantizers.checkpoint import Storage, contents
-from quantizers.checkpoint_files import sort_metadata
+from quantizers.checkpoint.files import sort_metadata
 from quantpress.errors import QuantpressError
+from quantpress.source.safetensors import Storage, contents
 
 NF4 = Storage(weights=(".weight",), type="nf4", bits=4, beside=(".weight.absmax", ".weight.quant_map"))
 

@@ -18,9 +18,9 @@ import torch
 from safetensors.numpy import save_file
 
 from quantizers import quantizer
-from quantizers.exl2_backend import packed_weights, token_accuracy
-from quantizers.exl3_backend import trellis_weights
-from quantizers.exllama_files import output
+from quantizers.exl.exl2_backend import packed_weights, token_accuracy
+from quantizers.exl.exl3_backend import trellis_weights
+from quantizers.exl.files import output
 from quantizers.protocol import CalibrationText, Job
 from quantpress.card import CardContext, render_card
 from quantpress.errors import BadInput, Refused

@@ -59,7 +59,7 @@ def test_a_missing_package_is_refused_with_what_installs_it(monkeypatch: pytest.
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("quantizers.checkpoint_format.version", missing)
+    monkeypatch.setattr("quantizers.checkpoint.format.version", missing)
     with pytest.raises(Refused) as caught:
         quantizer("torchao").version()
     assert str(caught.value) == (

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantizers.widths import check_group_size, dividing, input_widths, largest_group_size
+from quantizers.checkpoint.widths import check_group_size, dividing, input_widths, largest_group_size
 from quantpress.errors import Refused
 
 SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "head_dim": 64}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quantpress.go_template import render
+from quantizers.gguf.ollama.go_template import render
 
 MESSAGES = [{"Role": "system", "Content": "S"}, {"Role": "user", "Content": "{{ .Role }}"}]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from quantpress.go_template import render
-from quantpress.ollama import OllamaJob, express, ollama_files
+from quantizers.gguf.ollama.files import OllamaJob, express, ollama_files
+from quantizers.gguf.ollama.go_template import render
 
 ROLES = "{% for m in messages %}"
 END = "{% endfor %}"
@@ -174,5 +174,5 @@ def test_no_template_no_files(tmp_path: Path) -> None:
 
 def test_a_template_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loops = "".join(f"{{% for x{depth} in messages[0]['content'] %}}" for depth in range(9)) + "{% endfor %}" * 9
-    monkeypatch.setattr("quantpress.ollama._CPU_SECONDS", 0.2)
+    monkeypatch.setattr("quantizers.gguf.ollama.files._CPU_SECONDS", 0.2)
     assert ollama_files(put(tmp_path, loops + CHATML)) == {}

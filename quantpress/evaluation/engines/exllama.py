@@ -12,13 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from quantizers.checkpoint import contents
 from quantpress.errors import Refused
 from quantpress.evaluation.engines import transformers
 from quantpress.evaluation.engines.torch_runtime import Continuation, continued
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.record.measurement import Engine, Evaluation
+from quantpress.source.safetensors import contents
 
 #: Ids int64 ``[batch, length]`` on the CPU, and how many of the last positions are wanted, to logits
 #: ``[batch, positions, n_vocab]`` on a GPU, float16 or float32.

@@ -17,10 +17,10 @@ import pytest
 from gguf import GGUFReader
 
 from quantizers import quantizer
+from quantizers.checkpoint.widths import input_widths
 from quantizers.gguf.preflight import check_source
 from quantizers.gguf.projector import ProjectorReport, make_projector, projector_report, registered
 from quantizers.protocol import CalibrationText, Job, Result
-from quantizers.widths import input_widths
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.files import sha256_of
 from quantpress.gate import require_agreement

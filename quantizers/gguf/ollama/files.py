@@ -9,7 +9,7 @@ template that takes tools, documents or switches is not expressed at all: half o
 makes of it by itself.
 
 A stranger's template is a program. It runs in a sandbox, in a child process with limits:
-``python -m quantpress.ollama JOB.json RESULT.json``.
+``python -m quantizers.gguf.ollama.files JOB.json RESULT.json``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from quantpress.chat_rendering import ChatTemplate, Conversation, Inexpressible
+from quantizers.gguf.ollama.chat_rendering import ChatTemplate, Conversation, Inexpressible
+from quantizers.gguf.ollama.go_template import render
 from quantpress.errors import ChildFailed
 from quantpress.files import write_text
-from quantpress.go_template import render
 from quantpress.machine.child import explained_exit, run_child
 from quantpress.source.source import chat_template
 
@@ -215,7 +215,7 @@ def ollama_files(source: Path) -> dict[str, str]:
     job = OllamaJob(template=template, bos=bos, eos=eos, adds_bos=_adds_bos(source, configuration, bos))
     with tempfile.TemporaryDirectory(prefix="quantpress-ollama-") as scratch:
         try:
-            found = run_child("quantpress.ollama", job, Expressed, Path(scratch), timeout=10 * _CPU_SECONDS)
+            found = run_child("quantizers.gguf.ollama.files", job, Expressed, Path(scratch), timeout=10 * _CPU_SECONDS)
         except ChildFailed:
             return {}  # out of time or memory
     if found.template is None:

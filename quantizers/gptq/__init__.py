@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-from quantizers.gptqmodel_format import GPTQModelFormat
-from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import (
+from quantizers.checkpoint.widths import (
     GROUP_SIZES,
     PACKED_TOGETHER,
     WHOLE_ROW,
@@ -15,6 +13,8 @@ from quantizers.widths import (
     largest_group_size,
     packed_bits,
 )
+from quantizers.gptqmodel.format import GPTQModelFormat
+from quantizers.protocol import Job, Output, Parameters, Variant
 
 _NAME = re.compile(r"gptq-(?P<bits>3|4|8)bit-(?P<group>-1|128|64|32)g-actorder_(?P<order>True|False)")
 _AUTO = re.compile(r"gptq-(?P<bits>3|4|8)bit-auto")
@@ -93,6 +93,6 @@ class GPTQ(GPTQModelFormat):
         ]
 
     def quantize(self, job: Job) -> Output:
-        from quantizers.gptqmodel_backend import quantize_gptq
+        from quantizers.gptqmodel.backend import quantize_gptq
 
         return quantize_gptq(job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from quantizers.checkpoint_format import CheckpointFormat
+from quantizers.checkpoint.format import CheckpointFormat
 from quantizers.protocol import Parameters, Variant
 from quantpress.errors import BadInput
 from quantpress.record.measurement import Engine

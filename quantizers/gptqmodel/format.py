@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from quantizers.checkpoint_format import CheckpointFormat
-from quantizers.gptqmodel_architectures import architectures
+from quantizers.checkpoint.format import CheckpointFormat
+from quantizers.gptqmodel.architectures import architectures
 from quantizers.protocol import Job, Parameters
 from quantpress.errors import Refused
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from quantizers.gptqmodel_format import GPTQModelFormat
+from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
+from quantizers.gptqmodel.format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
-from quantizers.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
-#: Raised when the bytes change that quantizers/awq_search.py gives for equal parameters; part of the recipe, for
-#: GPTQModel's version says nothing of our search.
+#: Raised when the bytes change that quantizers/gptqmodel/awq_search.py gives for equal parameters; part of the recipe,
+#: for GPTQModel's version says nothing of our search.
 _SEARCH_EDITION = 1
 
 
@@ -52,7 +52,7 @@ class AWQ(GPTQModelFormat):
             "group_size": group_size,
             "zero_point": True,
             "version": "gemm",
-            # The search of quantizers/awq_search.py: tokens it looks at and steps of its grids.
+            # The search of quantizers/gptqmodel/awq_search.py: tokens it looks at and steps of its grids.
             "scale_search_tokens": 2048,
             "scale_search_steps": 10,
             "clip_search_steps": 10,
@@ -65,6 +65,6 @@ class AWQ(GPTQModelFormat):
         return f"{super().version()}, quantpress search {_SEARCH_EDITION}"
 
     def quantize(self, job: Job) -> Output:
-        from quantizers.gptqmodel_backend import quantize_awq
+        from quantizers.gptqmodel.backend import quantize_awq
 
         return quantize_awq(job)

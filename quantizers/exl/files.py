@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from quantizers.checkpoint import contents
-from quantizers.checkpoint_files import make_plain
+from quantizers.checkpoint.files import make_plain
 from quantizers.protocol import Job, Output, Parameters
+from quantpress.source.safetensors import contents
 
 #: What of a converter's output is the model. It copies all else from the source's folder, a model card too.
 _KEPT = ("*.safetensors", "*.safetensors.index.json", "config.json", "quantization_config.json")

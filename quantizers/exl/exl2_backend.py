@@ -17,10 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from quantizers.calibration import calibration_windows
-from quantizers.exl2 import MEASUREMENT
-from quantizers.exl3_backend import save_tokens
-from quantizers.exllama_files import output
+from quantizers.checkpoint.calibration import calibration_windows
+from quantizers.exl.exl2 import MEASUREMENT
+from quantizers.exl.exl3_backend import save_tokens
+from quantizers.exl.files import output
 from quantizers.protocol import Job, Output
 from quantpress.errors import QuantpressError
 from quantpress.files import write_text

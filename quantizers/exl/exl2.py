@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantizers.exllama_format import ExLlamaFormat
+from quantizers.exl.format import ExLlamaFormat
 from quantizers.protocol import Job, Output
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV2
@@ -32,11 +32,11 @@ class EXL2(ExLlamaFormat):
         return [MEASUREMENT]
 
     def prepare(self, job: Job) -> None:
-        from quantizers.exl2_backend import measure_exl2
+        from quantizers.exl.exl2_backend import measure_exl2
 
         measure_exl2(job)
 
     def quantize(self, job: Job) -> Output:
-        from quantizers.exl2_backend import quantize_exl2
+        from quantizers.exl.exl2_backend import quantize_exl2
 
         return quantize_exl2(job)

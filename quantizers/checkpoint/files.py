@@ -11,10 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from quantizers.checkpoint import Storage, contents
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.errors import QuantpressError
 from quantpress.files import write_text
+from quantpress.source.safetensors import Storage, contents
 
 #: Files of a checkpoint that say how to speak with the model; libraries rewrite some of them when they save.
 _COMPANIONS = (

@@ -1,4 +1,4 @@
-"""Renders what Ollama would of a Go template, for the few actions that :mod:`quantpress.ollama` writes.
+"""Renders what Ollama would of a Go template, for the few actions that :mod:`quantizers.gguf.ollama.files` writes.
 
 Go's text/template (https://pkg.go.dev/text/template) with ``range``, ``if``, ``else if``, ``else``, ``end``, fields,
 variables, and the functions ``eq``, ``ne``, ``and``, ``len``, ``slice``. Anything else is a ValueError.

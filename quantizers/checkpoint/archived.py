@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 
 from quantizers.awq import AWQ
+from quantizers.checkpoint.widths import check_divisible
 from quantizers.gptq import GPTQ
-from quantizers.gptqmodel_format import check_known
+from quantizers.gptqmodel.format import check_known
 from quantizers.protocol import Job, Output, Parameters
-from quantizers.widths import check_divisible
 from quantpress.errors import Refused
 from quantpress.files import write_text
 from quantpress.toolchain import archived_libraries
@@ -99,9 +99,9 @@ class AutoAWQ(_ArchivedLibrary, AWQ):
 
 def _make_checkpoint(job: Job, program: str) -> Output:
     """Runs ``program``, a file beside this one, in the archived libraries' environment and describes what it made."""
-    from quantizers.calibration import calibration_windows
-    from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
-    from quantizers.gptqmodel_backend import packed
+    from quantizers.checkpoint.calibration import calibration_windows
+    from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
+    from quantizers.gptqmodel.backend import packed
     from quantpress.toolchain.run import run_tool
 
     windows = calibration_windows(job.source, job.calibration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantizers.checkpoint_files import make_plain, sort_metadata
+from quantizers.checkpoint.files import make_plain, sort_metadata
 from quantizers.protocol import Job
 
 

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from quantizers.calibration import calibration_windows
-from quantizers.exllama_files import output
+from quantizers.checkpoint.calibration import calibration_windows
+from quantizers.exl.files import output
 from quantizers.protocol import Job, Output
 from quantpress.errors import QuantpressError
 from quantpress.toolchain.exllama import EXLLAMAV3, activate

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from quantizers.calibration import calibration_windows
-from quantizers.checkpoint import Storage
-from quantizers.checkpoint_files import describe, make_plain, source_config, stored_dtype
+from quantizers.checkpoint.calibration import calibration_windows
+from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
 from quantizers.protocol import Job, Output
+from quantpress.source.safetensors import Storage
 
 #: The parts of its quantized linears, in GPTQ's and AWQ's checkpoints alike.
 _BESIDE = (".qzeros", ".scales", ".g_idx")
@@ -37,7 +37,7 @@ def quantize_awq(job: Job) -> Output:
     from gptqmodel import BACKEND
     from gptqmodel.quantization.config import AWQConfig
 
-    from quantizers.awq_search import Search, searching
+    from quantizers.gptqmodel.awq_search import Search, searching
 
     given = job.variant.parameters
     config = AWQConfig(

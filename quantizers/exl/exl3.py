@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantizers.exllama_format import ExLlamaFormat
+from quantizers.exl.format import ExLlamaFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantpress.errors import Refused
 from quantpress.record.measurement import Engine
@@ -33,6 +33,6 @@ class EXL3(ExLlamaFormat):
         return found
 
     def quantize(self, job: Job) -> Output:
-        from quantizers.exl3_backend import quantize_exl3
+        from quantizers.exl.exl3_backend import quantize_exl3
 
         return quantize_exl3(job)

@@ -1,0 +1,1 @@
+"""What formats share whose variants are whole checkpoints."""

@@ -1,0 +1,1 @@
+"""The formats of ExLlama: ``exl3`` and ``exl2``."""

@@ -1,0 +1,1 @@
+"""The files beside a GGUF by which the Hub serves it to Ollama."""

@@ -1,0 +1,1 @@
+"""GPTQModel, the library behind ``gptq`` and ``awq``."""
