@@ -30,8 +30,8 @@ _REGISTRY = {
 
 #: Formats that more than one library can make: backend to ``module:object``, the default first.
 _BACKENDS = {
-    "gptq": {"gptqmodel": "quantizers.gptq:GPTQ", "auto-gptq": "quantizers.checkpoint.archived:AutoGPTQ"},
-    "awq": {"gptqmodel": "quantizers.awq:AWQ", "autoawq": "quantizers.checkpoint.archived:AutoAWQ"},
+    "gptq": {"gptqmodel": "quantizers.gptq:GPTQ", "auto-gptq": "quantizers.gptq.autogptq:AutoGPTQ"},
+    "awq": {"gptqmodel": "quantizers.awq:AWQ", "autoawq": "quantizers.awq.autoawq:AutoAWQ"},
 }
 
 

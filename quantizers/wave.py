@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 
 from quantizers import quantizer_of
+from quantizers.checkpoint.one_by_one import OneByOne
 from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
-from quantizers.protocol import Job, Layout, Output, Record, Result, Variant
+from quantizers.protocol import Job, Record, Result
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, keep
+
+#: Formats of other packages take ``OneByOne`` from here; see docs/add-a-format.md.
+__all__ = ["OneByOne", "Wave", "WaveResult", "main"]
 
 
 class Wave(Record):
@@ -24,30 +28,6 @@ class WaveResult(Record):
     memory until then."""
 
     results: list[Result]
-
-
-class OneByOne:
-    """For formats whose variants are checkpoints that share no work: every variant is a wave of its own."""
-
-    continues = False
-
-    def check(self, job: Job) -> None:
-        """Nothing that the plan did not see in config.json already."""
-
-    def costly_files(self, model_name: str) -> list[str]:
-        return []
-
-    def refresh(self, job: Job) -> str | None:
-        from quantizers.checkpoint.files import refresh_checkpoint
-
-        refresh_checkpoint(job)
-        return None
-
-    def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
-        return Layout(waves=[[variant.name] for variant in variants])
-
-    def quantize_wave(self, jobs: list[Job]) -> list[Output]:
-        raise NotImplementedError("variants of this format are never made together")
 
 
 def main(wave_file: Path, result_file: Path) -> None:

@@ -1,6 +1,6 @@
 """Quantizes with AutoAWQ: ``python -I autoawq_backend.py ORDER.json``, in the archived libraries' environment.
 
-Written for autoawq 0.2.9 and transformers 4.51.3; imports nothing of quantpress. See quantizers/checkpoint/archived.py
+Written for autoawq 0.2.9 and transformers 4.51.3; imports nothing of quantpress. See quantizers/archived.py
 for what is ordered, and for the edition that a change of the bytes raises.
 """
 

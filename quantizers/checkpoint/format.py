@@ -6,8 +6,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from quantizers.checkpoint.one_by_one import OneByOne
 from quantizers.protocol import Job, Parameters
-from quantizers.wave import OneByOne
 from quantpress.errors import BadInput, Refused
 from quantpress.hints import hint
 from quantpress.record.measurement import Engine

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from quantizers.exl.files import MEASUREMENT
 from quantizers.exl.format import ExLlamaFormat
 from quantizers.protocol import Job, Output
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV2
-
-#: What ``prepare`` makes, by the name under which turboderp publishes it.
-MEASUREMENT = "measurement.json"
 
 
 class EXL2(ExLlamaFormat):

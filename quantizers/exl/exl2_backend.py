@@ -18,9 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from quantizers.checkpoint.calibration import calibration_windows
-from quantizers.exl.exl2 import MEASUREMENT
 from quantizers.exl.exl3_backend import save_tokens
-from quantizers.exl.files import output
+from quantizers.exl.files import MEASUREMENT, output
 from quantizers.protocol import Job, Output
 from quantpress.errors import QuantpressError
 from quantpress.files import write_text

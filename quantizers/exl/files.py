@@ -12,6 +12,8 @@ from quantizers.checkpoint.files import make_plain
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.source.safetensors import contents
 
+#: What ``exl2`` measures once per model, by the name under which turboderp publishes it.
+MEASUREMENT = "measurement.json"
 #: What of a converter's output is the model. It copies all else from the source's folder, a model card too.
 _KEPT = ("*.safetensors", "*.safetensors.index.json", "config.json", "quantization_config.json")
 

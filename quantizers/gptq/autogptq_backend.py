@@ -1,7 +1,7 @@
 """Quantizes with AutoGPTQ: ``python -I autogptq_backend.py ORDER.json``, in the archived libraries' environment.
 
 Written for auto-gptq 0.7.1 and transformers 4.51.3; imports nothing of quantpress. See
-quantizers/checkpoint/archived.py for what is ordered.
+quantizers/archived.py for what is ordered.
 """
 
 from __future__ import annotations

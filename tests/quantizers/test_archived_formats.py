@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from quantizers import backends, quantizer, quantizer_of
-from quantizers.checkpoint.archived import AutoAWQ, AutoGPTQ
+from quantizers.awq.autoawq import AutoAWQ
+from quantizers.gptq.autogptq import AutoGPTQ
 from quantizers.protocol import CalibrationText, Job, Result
 from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.files import sha256_of

@@ -1,0 +1,44 @@
+"""``awq`` by AutoAWQ: the checkpoints of the library that first wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantizers.archived import ArchivedLibrary, make_checkpoint
+from quantizers.awq import AWQ
+from quantizers.checkpoint.widths import check_divisible
+from quantizers.gptqmodel.format import check_known
+from quantizers.protocol import Job, Output, Parameters
+
+#: ``AWQ_CAUSAL_LM_MODEL_MAP`` of awq/models/auto.py, version 0.2.9, in lower case.
+_KNOWN = frozenset({
+    "mpt", "llama", "opt", "refinedweb", "refinedwebmodel", "exaone", "falcon", "bloom", "gptj", "gpt_bigcode",
+    "mistral", "mixtral", "gpt_neox", "aquila", "yi", "qwen", "baichuan", "llava", "qwen2", "qwen3", "qwen3_moe",
+    "gemma", "gemma2", "stablelm", "starcoder2", "llava_next", "phi3", "phi3_v", "cohere", "deepseek_v2",
+    "deepseek_v3", "minicpm", "internlm2", "minicpm3", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni",
+})  # fmt: skip
+#: Rows that AutoAWQ's clipping search takes at a time (awq/quantize/quantizer.py, ``oc_batch_size``).
+_ROWS = 64
+#: Raised when the bytes change that autoawq_backend.py, which mends AutoAWQ's search, gives for equal parameters.
+_EDITION = 1
+#: Runs in the archived libraries' environment.
+_PROGRAM = Path(__file__).with_name("autoawq_backend.py")
+
+
+class AutoAWQ(ArchivedLibrary, AWQ):
+    """Implements :class:`quantizers.protocol.Quantizer`."""
+
+    library = "autoawq"
+
+    def version(self) -> str:
+        return f"{super().version()}, quantpress mend {_EDITION}"
+
+    def parameters(self, group_size: int) -> Parameters:
+        return {"backend": "autoawq", "bits": 4, "group_size": group_size, "zero_point": True, "version": "gemm"}
+
+    def check_architecture(self, config: Parameters) -> None:
+        check_known(config, _KNOWN, "AutoAWQ")
+        check_divisible(config, _ROWS, "searched by AutoAWQ in runs of 64 rows")
+
+    def quantize(self, job: Job) -> Output:
+        return make_checkpoint(job, _PROGRAM)
