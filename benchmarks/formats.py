@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.report import write_section
-from quantpress.catalog_file import load_catalog
+from quantpress.catalog.reader import load_catalog
 from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats
 from quantpress.comparison_report import read_manifests
 from quantpress.demo import demo_model

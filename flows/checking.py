@@ -8,7 +8,7 @@ from flows import format_stages as stages
 from flows.committing import commit_composed
 from flows.format_stages import Composed
 from flows.stage import StageFailed
-from quantpress.card import CardContext
+from quantpress.card.render import CardContext
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan

@@ -11,14 +11,13 @@ from flows.stage import stage
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout
 from quantpress import press, publication
-from quantpress.card import CardContext
-from quantpress.card_context import gather_context
-from quantpress.catalog import model_name
+from quantpress.card.context import gather_context
+from quantpress.card.render import CardContext
+from quantpress.catalog.schema import model_name
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.gate import require_agreement
 from quantpress.hub.client import source_hub, target_hub
-from quantpress.loading import Loader
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
@@ -34,7 +33,8 @@ from quantpress.settings import Settings
 from quantpress.source.source import Source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
-from quantpress.verify import verify as download_and_check
+from quantpress.verify.loading import Loader
+from quantpress.verify.verify import verify as download_and_check
 
 
 @stage("toolchain: llama.cpp")

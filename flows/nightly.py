@@ -11,7 +11,7 @@ from prefect.states import Failed
 from flows.artifacts import show_plan, show_results
 from flows.press_model import press_model
 from flows.stage import StageFailed, stage
-from quantpress.catalog_file import load_catalog
+from quantpress.catalog.reader import load_catalog
 from quantpress.hub.client import source_hub, target_hub
 from quantpress.machine.workspace import remove_idle_work
 from quantpress.orphans import find_orphans

@@ -20,8 +20,8 @@ from flows.waves import Wave, layout, make_wave
 from quantizers import quantizer_of
 from quantizers.protocol import Job
 from quantpress import press
-from quantpress.card import CardContext
-from quantpress.catalog import model_name
+from quantpress.card.render import CardContext
+from quantpress.catalog.schema import model_name
 from quantpress.comparison_state import comparison_repo
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT

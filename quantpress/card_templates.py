@@ -1,65 +1,7 @@
-"""Where the cards' templates are, and which version of them made a card."""
+"""The earlier address of :mod:`quantpress.card.templates`: packages with a format check their card's template by it."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from quantpress.card.templates import templates_fingerprint
 
-from jinja2 import FileSystemLoader, StrictUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from quantizers.third_party import template_folders
-from quantpress import card_markdown as markdown
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
-
-_USED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["']""")
-
-
-def template_path(format_name: str, templates: Path = TEMPLATES) -> list[Path]:
-    """The folders in which the templates of a format's card are looked for, in this order."""
-    return [templates, *template_folders(format_name)]
-
-
-def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
-    """:func:`fingerprint` of the template of a format's card. Empty where the format has no template."""
-    return fingerprint([f"{format_name}.md.jinja"], template_path(format_name, templates))
-
-
-def fingerprint(names: Sequence[str], folders: Sequence[Path] = (TEMPLATES,)) -> str:
-    """Hex SHA-256 of templates and of those that they rest on, each of the first folder that has it. Empty where there
-    are none."""
-    digest, waiting, seen = hashlib.sha256(), list(names), set[str]()
-    while waiting:
-        name = waiting.pop()
-        file = next((found for folder in folders if (found := folder / name).is_file()), None)
-        if name in seen or file is None:
-            continue
-        seen.add(name)
-        text = file.read_text(encoding="utf-8")
-        digest.update(f"{name}\0{text}\0".encode())
-        waiting += _USED.findall(text)
-    return digest.hexdigest() if seen else ""
-
-
-def markdown_environment(templates: Sequence[Path]) -> ImmutableSandboxedEnvironment:
-    """Sandboxed, strict about missing values; every value that is not Markdown yet is escaped."""
-    environment = ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(templates),
-        undefined=StrictUndefined,
-        finalize=markdown.finished,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
-    )
-    environment.filters.update(
-        code=markdown.code,
-        fence=markdown.fence,
-        link=markdown.link,
-        image=markdown.image,
-        shell=markdown.shell,
-        literal=markdown.literal,
-    )
-    return environment
+__all__ = ["templates_fingerprint"]

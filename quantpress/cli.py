@@ -65,7 +65,7 @@ def check(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False)
 @app.command()
 def schema(out: Annotated[Path, typer.Option(help="file to write")] = Path("catalog.schema.json")) -> None:
     """Writes the catalog's JSON schema, for editors."""
-    from quantpress.catalog_file import schema as catalog_schema
+    from quantpress.catalog.reader import schema as catalog_schema
     from quantpress.files import write_text
 
     try:
@@ -141,9 +141,9 @@ def verify(
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
     from quantpress.hub.client import target_hub
-    from quantpress.loading import Loader
     from quantpress.tables import print_checked
-    from quantpress.verify import verify as download_and_check
+    from quantpress.verify.loading import Loader
+    from quantpress.verify.verify import verify as download_and_check
 
     check_repo_id(repo)
     _, settings = load_optional(catalog)

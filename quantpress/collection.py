@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quantpress.catalog import model_name
+from quantpress.catalog.schema import model_name
 from quantpress.hub.client import explained
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from quantpress import card_markdown as markdown
-from quantpress.card_figures import MISSING, share_text, size_text
-from quantpress.card_front_matter import front_matter
-from quantpress.card_markdown import Markdown
-from quantpress.card_templates import TEMPLATES, markdown_environment
+from quantpress.card import markdown
+from quantpress.card.figures import MISSING, share_text, size_text
+from quantpress.card.front_matter import front_matter
+from quantpress.card.markdown import Markdown
+from quantpress.card.templates import TEMPLATES, markdown_environment
 from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats, merge
 from quantpress.comparison_state import STATE_FILE, comparison_repo, state_of
 from quantpress.evaluation.plots.draw import (

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantpress.catalog import model_name
+from quantpress.catalog.schema import model_name
 from quantpress.comparison_page import Place, compose_comparison
 from quantpress.comparison_report import read_manifests
 from quantpress.comparison_state import comparison_repo, read_state

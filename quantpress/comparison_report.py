@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import usable
-from quantpress.catalog import model_name
+from quantpress.catalog.schema import model_name
 from quantpress.comparison import compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, draw
 from quantpress.errors import BadInput

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from quantpress.card_templates import fingerprint
+from quantpress.card.templates import fingerprint
 from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
 from quantpress.record.manifest import Manifest

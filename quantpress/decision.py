@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from quantpress.card_templates import templates_fingerprint
+from quantpress.card.templates import templates_fingerprint
 from quantpress.evaluation.protocol import difference
 from quantpress.gate import exceeds
 from quantpress.gate_limits import Limit

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from quantpress.catalog import model_name
-from quantpress.catalog_file import load_catalog
+from quantpress.catalog.reader import load_catalog
+from quantpress.catalog.schema import model_name
 from quantpress.demo import demo_model
 from quantpress.hub.client import hub_client
 from quantpress.localhub.auth import revoke_tokens

@@ -16,7 +16,7 @@ from typing import Literal
 
 from quantizers import formats, quantizer
 from quantpress import __version__
-from quantpress.catalog import Catalog
+from quantpress.catalog.schema import Catalog
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.text import PYDOC
 from quantpress.evaluation.wikitext import DATASET, archive_in

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quantizers.gguf.ladder import RUNGS
-from quantpress.catalog import GateLine
+from quantpress.catalog.schema import GateLine
 
 #: Mean KL divergence in nats per token, as (measured by the scoreboard, limit).
 LIMITS: dict[str, tuple[float, float]] = {

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from quantpress.card_markdown import one_line, plain_lines
+from quantpress.card.markdown import one_line, plain_lines
 from quantpress.hub.client import explained
 from quantpress.record.manifest import SourceRecord
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ByteSize, ConfigDict
 
 from quantizers.protocol import Variant
-from quantpress.catalog import CalibrationLine, GateLine, ModelLine
+from quantpress.catalog.schema import CalibrationLine, GateLine, ModelLine
 from quantpress.decision import Action
 from quantpress.estimate import Estimate, estimate_variant, logits_bytes, windows_within
 from quantpress.evaluation.text import Texts

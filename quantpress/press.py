@@ -15,7 +15,7 @@ from typing import Literal
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
-from quantpress.catalog import CalibrationLine, GateLine, model_name
+from quantpress.catalog.schema import CalibrationLine, GateLine, model_name
 from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.protocol import current_protocol

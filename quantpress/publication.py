@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from quantpress.card import CardContext, render_card
-from quantpress.card_templates import templates_fingerprint
+from quantpress.card.render import CardContext, render_card
+from quantpress.card.templates import templates_fingerprint
 from quantpress.decision import changed_files
 from quantpress.evaluation.frontier import flags
 from quantpress.plan import FormatPlan

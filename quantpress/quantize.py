@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout, Quantizer
 from quantpress import press, publication
-from quantpress.card import CardContext
-from quantpress.catalog import Catalog, ModelLine, model_name
+from quantpress.card.render import CardContext
+from quantpress.catalog.schema import Catalog, ModelLine, model_name
 from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantpress.card import CardContext, render_card
-from quantpress.card_context import gather_context
-from quantpress.card_markdown import one_line
-from quantpress.card_templates import templates_fingerprint
+from quantpress.card.context import gather_context
+from quantpress.card.markdown import one_line
+from quantpress.card.render import CardContext, render_card
+from quantpress.card.templates import templates_fingerprint
 from quantpress.comparison_publication import publish_comparison
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.frontier import flags

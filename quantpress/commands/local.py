@@ -23,7 +23,7 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
-    from quantpress.catalog import Catalog
+    from quantpress.catalog.schema import Catalog
     from quantpress.hub.client import source_hub
     from quantpress.quantize import Order
     from quantpress.quantize import quantize as make

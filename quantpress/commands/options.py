@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from quantpress.catalog import Catalog
+    from quantpress.catalog.schema import Catalog
     from quantpress.settings import Settings
 
 DEFAULT_CATALOG = Path("catalog.yaml")
@@ -25,7 +25,7 @@ def load(path: Path) -> tuple[Catalog, Settings]:
     Formats of other packages that will not be used are told on the standard error.
     """
     from quantizers import mistakes
-    from quantpress.catalog_file import load_catalog
+    from quantpress.catalog.reader import load_catalog
     from quantpress.settings import load_settings
 
     for mistake in mistakes():

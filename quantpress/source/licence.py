@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from quantpress.card_markdown import one_line
+from quantpress.card.markdown import one_line
 from quantpress.errors import Refused
 from quantpress.record.manifest import SourceRecord
 

@@ -150,7 +150,7 @@ def test_variants() -> None:
 
 
 def test_nobody_gets_the_reference_format_without_asking(tmp_path: Path) -> None:
-    from quantpress.catalog import Catalog
+    from quantpress.catalog.schema import Catalog
 
     catalog = Catalog.model_validate_json(json.dumps({"models": ["press/model"]}))
 

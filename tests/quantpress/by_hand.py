@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from quantpress.card import CardContext
+from quantpress.card.render import CardContext
 from quantpress.plan import FormatPlan
 from quantpress.publication import Pressed, compose_manifest, compose_revisions
 from quantpress.publish import Revision, publish_format

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from quantpress.card import CardContext, render_card
+from quantpress.card.render import CardContext, render_card
 from quantpress.record.manifest import Manifest
 
 CHATML = "{% for message in messages %}{{ '<|im_start|>' + message['role'] }}{% endfor %}"

@@ -10,8 +10,8 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from quantpress.card import CardContext
-from quantpress.catalog import model_name
+from quantpress.card.render import CardContext
+from quantpress.catalog.schema import model_name
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.publication import Pressed, adopted, compose_manifest, compose_revisions

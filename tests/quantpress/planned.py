@@ -14,8 +14,8 @@ import numpy as np
 from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.numpy import save
 
-from quantpress.card_templates import templates_fingerprint
-from quantpress.catalog_file import parse_catalog
+from quantpress.card.templates import templates_fingerprint
+from quantpress.catalog.reader import parse_catalog
 from quantpress.comparison_state import state_of
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.localhub.server import RunningHub, running_hub

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from quantpress.card_figures import MISSING
+from quantpress.card.figures import MISSING
 from quantpress.evaluation.frontier import flags
 from quantpress.record.measurement import Protocol
 from tests.quantpress import samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quantizers import quantizer
-from quantpress.card import CardContext, render_card
+from quantpress.card.render import CardContext, render_card
 from quantpress.record.manifest import Artifact, Entry, File, Manifest
 from tests.quantpress import samples
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantpress.card import CardContext, render_card
+from quantpress.card.render import CardContext, render_card
 from tests.quantpress import samples
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantpress.card import CardContext, render_card
+from quantpress.card.render import CardContext, render_card
 from tests.quantpress import samples
 
 

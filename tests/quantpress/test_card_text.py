@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
-from quantpress.card import LONGEST_CHAT_TEMPLATE
-from quantpress.card_markdown import code, escape, fence, link, one_line
+from quantpress.card.markdown import code, escape, fence, link, one_line
+from quantpress.card.render import LONGEST_CHAT_TEMPLATE
 from tests.quantpress import samples
 from tests.quantpress.cards import CHATML, card, context, front_matter_of, html_of, table_rows
 

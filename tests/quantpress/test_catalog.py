@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantpress.catalog_file import load_catalog, parse_catalog, schema
+from quantpress.catalog.reader import load_catalog, parse_catalog, schema
 from quantpress.errors import BadInput, Refused
 
 

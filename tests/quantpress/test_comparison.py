@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from quantpress.card_figures import MISSING
+from quantpress.card.figures import MISSING
 from quantpress.comparison import ModelComparison, compare_formats
 from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison, draw
 from quantpress.errors import BadInput

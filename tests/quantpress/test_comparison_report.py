@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from typer.testing import CliRunner
 
 from quantizers import third_party
-from quantpress.card_context import gather_context
+from quantpress.card.context import gather_context
 from quantpress.cli import app
 from quantpress.comparison_report import read_manifests
 from quantpress.errors import BadInput

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantpress.catalog import GateLine
-from quantpress.catalog_file import parse_catalog
+from quantpress.catalog.reader import parse_catalog
+from quantpress.catalog.schema import GateLine
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.sample import speaks
 from quantpress.gate import judge, require_agreement

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from huggingface_hub import HfApi
 
-from quantpress.card import CardContext, render_card
-from quantpress.catalog_file import parse_catalog
+from quantpress.card.render import CardContext, render_card
+from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError
 
-from quantpress.card import CardContext, render_card
-from quantpress.catalog_file import parse_catalog
+from quantpress.card.render import CardContext, render_card
+from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import Refused
 from quantpress.gating import gate_fields, gate_like_source
 from quantpress.localhub.server import RunningHub, running_hub

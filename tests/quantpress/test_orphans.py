@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from quantpress.catalog_file import parse_catalog
+from quantpress.catalog.reader import parse_catalog
 from quantpress.comparison_publication import publish_comparison
 from quantpress.localhub.server import running_hub
 from quantpress.orphans import find_orphans

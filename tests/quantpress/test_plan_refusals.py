@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from quantpress.catalog_file import parse_catalog
+from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.planning import plan_catalog
 from quantpress.settings import Settings

@@ -14,7 +14,7 @@ from quantizers import quantizer
 from quantizers.gguf.imatrix import read_report
 from quantizers.protocol import CalibrationText, Job, Variant
 from quantpress import press
-from quantpress.catalog import CalibrationLine
+from quantpress.catalog.schema import CalibrationLine
 from quantpress.decision import Action
 from quantpress.evaluation.base import BaseCache
 from quantpress.evaluation.text import EvaluationText

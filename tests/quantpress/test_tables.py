@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quantizers.protocol import Variant
-from quantpress.catalog import CalibrationLine, ModelLine
+from quantpress.catalog.schema import CalibrationLine, ModelLine
 from quantpress.decision import Action
 from quantpress.estimate import Estimate, estimate_variant
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan

@@ -12,8 +12,8 @@ from huggingface_hub import HfApi
 from typer.testing import CliRunner
 
 from quantpress import press as stages
-from quantpress.catalog import Catalog
-from quantpress.catalog_file import parse_catalog
+from quantpress.catalog.reader import parse_catalog
+from quantpress.catalog.schema import Catalog
 from quantpress.cli import app
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.job import EvaluationJob

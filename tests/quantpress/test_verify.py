@@ -16,12 +16,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from quantizers.gguf.convert import convert
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
-from quantpress.loading import Loader
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import Entry, File
 from quantpress.record.verification import Verification
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from quantpress.verify import verify
+from quantpress.verify.loading import Loader
+from quantpress.verify.verify import verify
 from tests.quantpress import samples
 
 REPO = "press/Tiny-GGUF"

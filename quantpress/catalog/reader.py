@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from quantpress.catalog import CalibrationLine, Catalog, Defaults, GateLine, ModelLine, PositionedError, nearest
+from quantpress.catalog.schema import CalibrationLine, Catalog, Defaults, GateLine, ModelLine, PositionedError, nearest
 from quantpress.errors import BadInput
 
 Place = tuple[str | int, ...]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import usable
-from quantpress.card import CardContext
+from quantpress.card.render import CardContext
 from quantpress.comparison_state import comparison_repo
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantpress.card_figures import DIVERGENCE_STEPS, PERPLEXITY_STEPS, same_top_text, size_text
+from quantpress.card.figures import DIVERGENCE_STEPS, PERPLEXITY_STEPS, same_top_text, size_text
 from quantpress.evaluation.frontier import Comparison, dominating, frontier, mean_divergence, worse_with_more_bits
 from quantpress.record.manifest import Entry
 

@@ -15,15 +15,15 @@ from quantizers import quantizer
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.sample import speaks
 from quantpress.files import sha256_of
-from quantpress.fresh_copy import FreshCopy
 from quantpress.hub.client import explained
-from quantpress.loading import Loader, Model, load
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import require_disk
 from quantpress.record.clients import Resolved, is_model, resolve_by_registry, resolve_by_rules
 from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.record.sums import SUMS_FILE, difference
 from quantpress.record.verification import Checked, Verification
+from quantpress.verify.download import FreshCopy
+from quantpress.verify.loading import Loader, Model, load
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -1,7 +1,7 @@
 """The model card: README.md of a published revision, front matter and Markdown, made from the manifest alone.
 
 Every sentence with a figure follows from the manifest. The templates in ``templates/`` are ours; text from the
-source (names, licence, chat template) only ever is a value in them, and :mod:`quantpress.card_markdown` escapes it.
+source (names, licence, chat template) only ever is a value in them, and :mod:`quantpress.card.markdown` escapes it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from quantpress import card_figures as figures
-from quantpress import card_markdown as markdown
-from quantpress.card_audience import audiences
-from quantpress.card_front_matter import front_matter, license_url
-from quantpress.card_markdown import Markdown
-from quantpress.card_templates import TEMPLATES, markdown_environment, template_path
+from quantpress.card import figures
+from quantpress.card import markdown
+from quantpress.card.audience import audiences
+from quantpress.card.front_matter import front_matter, license_url
+from quantpress.card.markdown import Markdown
+from quantpress.card.templates import TEMPLATES, markdown_environment, template_path
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.engines.kernels import PLAIN_KERNELS
 from quantpress.evaluation.frontier import compare

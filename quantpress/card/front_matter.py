@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from quantpress.card_markdown import is_web_address, one_line
+from quantpress.card.markdown import is_web_address, one_line
 from quantpress.record.manifest import SourceRecord
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")

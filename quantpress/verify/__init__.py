@@ -1,0 +1,1 @@
+"""Verification: what the Hub serves, downloaded anew, hashed, loaded and made to speak."""
