@@ -16,12 +16,12 @@ from quantpress.card.render import CardContext
 from quantpress.catalog.schema import model_name
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots
-from quantpress.gate import require_agreement
+from quantpress.gate.judge import require_agreement
 from quantpress.hub.client import source_hub, target_hub
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
-from quantpress.publish import Outrun, Revision, publish_format
+from quantpress.publish.commit import Outrun, Revision, publish_format
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 from quantpress.record.published import read_published

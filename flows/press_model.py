@@ -21,7 +21,7 @@ from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog.reader import load_catalog
-from quantpress.collection import keep_collection
+from quantpress.publish.collection import keep_collection
 from quantpress.comparison_publication import gate_comparison, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline

@@ -29,7 +29,7 @@ from quantpress.evaluation.plots.draw import (
     draw_memory_plots,
     draw_plots,
 )
-from quantpress.publish import Revision
+from quantpress.publish.commit import Revision
 from quantpress.record.manifest import Manifest
 from quantpress.settings import HUGGING_FACE
 

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from quantpress.card.templates import templates_fingerprint
 from quantpress.evaluation.protocol import difference
-from quantpress.gate import exceeds
-from quantpress.gate_limits import Limit
+from quantpress.gate.judge import exceeds
+from quantpress.gate.limits import Limit
 from quantpress.record.manifest import Alias, Entry, SourceRecord
 from quantpress.record.measurement import Protocol
 from quantpress.record.published import Published

@@ -18,7 +18,7 @@ from quantpress.estimate import Estimate, estimate_variant
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
-from quantpress.gate_limits import limit_of
+from quantpress.gate.limits import limit_of
 from quantpress.hub.limits import UploadBudget
 from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.measurement import Protocol

@@ -21,8 +21,8 @@ from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import EvaluationText
 from quantpress.files import sha256_of
-from quantpress.gate import judge
-from quantpress.gate_limits import limit_of
+from quantpress.gate.judge import judge
+from quantpress.gate.limits import limit_of
 from quantpress.machine.child import begin, begun, finished, run_child
 from quantpress.machine.workspace import Workspace
 from quantpress.plan import ModelPlan, VariantPlan

@@ -14,7 +14,7 @@ from quantpress.decision import changed_files
 from quantpress.evaluation.frontier import flags
 from quantpress.plan import FormatPlan
 from quantpress.press import describe
-from quantpress.publish import Revision
+from quantpress.publish.commit import Revision
 from quantpress.record.manifest import (
     MANIFEST_FILE,
     Alias,

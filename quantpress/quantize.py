@@ -21,11 +21,11 @@ from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import find_texts
 from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
-from quantpress.gate import require_agreement
+from quantpress.gate.judge import require_agreement
 from quantpress.machine.workspace import alone, require_writable
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.planning import plan_format, recipe_calibration
-from quantpress.publish import Revision
+from quantpress.publish.commit import Revision
 from quantpress.record.manifest import Alias, Entry
 from quantpress.record.published import Published
 from quantpress.record.report import VariantReport, report_entry

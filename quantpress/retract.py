@@ -24,7 +24,7 @@ from quantpress.evaluation.frontier import flags
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
 from quantpress.press import describe
-from quantpress.publish import ATTEMPTS, Outrun, Revision, publish
+from quantpress.publish.commit import ATTEMPTS, Outrun, Revision, publish
 from quantpress.record.manifest import MANIFEST_FILE, Entry, File, Manifest
 from quantpress.record.published import Published, read_published
 from quantpress.record.sums import SUMS_FILE, sha256sums

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from quantpress.card import figures
-from quantpress.card import markdown
+from quantpress.card import figures, markdown
 from quantpress.card.audience import audiences
 from quantpress.card.front_matter import front_matter, license_url
 from quantpress.card.markdown import Markdown

@@ -6,7 +6,7 @@ only (LFS uploads and listings, five times within 23 s; not a commit, not the ma
 HTTP date. A request may be repeated because every one of ours leaves the same behind when it is done twice: making a
 repo, a branch or a tag that is there is answered with 409, which the library takes for success; LFS objects are named
 by their hash; a commit names its parent, so that a repetition of one whose reply was lost is refused with 412
-(:func:`quantpress.publish.publish` then finds the first one).
+(:func:`quantpress.publish.commit.publish` then finds the first one).
 
 huggingface_hub 1.x speaks through httpx, 2.x through httpx2, whose API is the same.
 """

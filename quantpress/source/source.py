@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import git_sha1_of, sha256_of
-from quantpress.gating import gate_fields
+from quantpress.publish.gated import gate_fields
 from quantpress.hub.client import explained
 from quantpress.record.manifest import SourceRecord
 from quantpress.source.licence import is_licence, most_restrictive

@@ -24,7 +24,7 @@ from quantpress.hub.client import explained, hub_client
 from quantpress.hub.limits import COMMITS
 from quantpress.hub.patience import Patience, be_patient, http_library, seconds_told
 from quantpress.localhub.server import RunningHub
-from quantpress.publish import Outrun, Revision, ensure_repo, publish
+from quantpress.publish.commit import Outrun, Revision, ensure_repo, publish
 from quantpress.record.manifest import MANIFEST_FILE
 from quantpress.record.sums import SUMS_FILE
 from tests.faults.line import Fault, Line, Request

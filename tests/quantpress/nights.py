@@ -15,7 +15,7 @@ from quantpress.catalog.schema import model_name
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
 from quantpress.publication import Pressed, adopted, compose_manifest, compose_revisions
-from quantpress.publish import Revision, ensure_repo, publish
+from quantpress.publish.commit import Revision, ensure_repo, publish
 from quantpress.record.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
 from quantpress.record.published import read_published
 from quantpress.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from quantpress.collection import keep_collection
+from quantpress.publish.collection import keep_collection
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import running_hub
 from tests.faults.line import bad_line

@@ -12,8 +12,8 @@ from quantpress.catalog.reader import parse_catalog
 from quantpress.catalog.schema import GateLine
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.sample import speaks
-from quantpress.gate import judge, require_agreement
-from quantpress.gate_limits import LIMITS, Limit, default_limit, limit_of
+from quantpress.gate.judge import judge, require_agreement
+from quantpress.gate.limits import LIMITS, Limit, default_limit, limit_of
 from quantpress.record.measurement import Evaluation, Protocol
 from tests.quantpress import samples
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import GatedRepoError
 from quantpress.card.render import CardContext, render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import Refused
-from quantpress.gating import gate_fields, gate_like_source
+from quantpress.publish.gated import gate_fields, gate_like_source
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog

@@ -12,7 +12,7 @@ from huggingface_hub.hf_api import GitCommitInfo
 
 from quantpress.errors import Refused
 from quantpress.localhub.server import running_hub
-from quantpress.publish import Outrun
+from quantpress.publish.commit import Outrun
 from quantpress.record.manifest import Entry, Verdict
 from tests.quantpress import samples
 from tests.quantpress.by_hand import HandPress

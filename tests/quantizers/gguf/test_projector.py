@@ -23,7 +23,7 @@ from quantizers.gguf.projector import ProjectorReport, make_projector, projector
 from quantizers.protocol import CalibrationText, Job, Result
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.files import sha256_of
-from quantpress.gate import require_agreement
+from quantpress.gate.judge import require_agreement
 from quantpress.machine.child import run_child
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import LlamaCpp

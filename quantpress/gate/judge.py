@@ -7,7 +7,7 @@ import math
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.frontier import SURE
 from quantpress.evaluation.sample import speaks
-from quantpress.gate_limits import Limit
+from quantpress.gate.limits import Limit
 from quantpress.record.manifest import Verdict
 from quantpress.record.measurement import Evaluation
 

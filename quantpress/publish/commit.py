@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
-from quantpress.gating import gate_like_source
+from quantpress.publish.gated import gate_like_source
 from quantpress.hub.client import explained
 from quantpress.hub.limits import FILES_A_COMMIT
 from quantpress.record.manifest import SourceRecord

@@ -1,0 +1,1 @@
+"""The gate: what a variant must be to be published, and the limit for each rung."""

@@ -1,0 +1,1 @@
+"""Publishing: commits to a repository, access to it, and the collection that holds it."""
