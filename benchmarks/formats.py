@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks.report import write_section
 from quantpress.catalog.reader import load_catalog
-from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats
-from quantpress.comparison_report import read_manifests
+from quantpress.comparison.compare import ComparedVariant, ModelComparison, compare_formats
+from quantpress.comparison.report import read_manifests
 from quantpress.demo import demo_model
 from quantpress.demo_press import press_environment, upload_source
 from quantpress.evaluation.job import EvaluationJob

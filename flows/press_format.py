@@ -22,7 +22,7 @@ from quantizers.protocol import Job
 from quantpress import press
 from quantpress.card.render import CardContext
 from quantpress.catalog.schema import model_name
-from quantpress.comparison_state import comparison_repo
+from quantpress.comparison.state import comparison_repo
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
 from quantpress.plan import FormatPlan, VariantPlan

@@ -21,14 +21,14 @@ from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress import press
 from quantpress.catalog.reader import load_catalog
-from quantpress.publish.collection import keep_collection
-from quantpress.comparison_publication import gate_comparison, open_comparison, publish_comparison
+from quantpress.comparison.publish import gate_comparison, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.hub.client import explained, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan import FormatPlan, ModelPlan
 from quantpress.planning import plan_catalog
+from quantpress.publish.collection import keep_collection
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 from quantpress.source.source import Source

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantpress.catalog.schema import Catalog, model_name
-from quantpress.comparison_state import comparison_repo, read_state
+from quantpress.comparison.state import comparison_repo, read_state
 from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
 from quantpress.plan import Step

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quantizers import quantizer
 from quantizers.protocol import Quantizer
 from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
-from quantpress.comparison_state import comparison_repo, why_outdated
+from quantpress.comparison.state import comparison_repo, why_outdated
 from quantpress.decision import Action, decide, decide_cards
 from quantpress.device import require_device
 from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable

@@ -18,7 +18,7 @@ from quantpress.card.context import gather_context
 from quantpress.card.markdown import one_line
 from quantpress.card.render import CardContext, render_card
 from quantpress.card.templates import templates_fingerprint
-from quantpress.comparison_publication import publish_comparison
+from quantpress.comparison.publish import publish_comparison
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.frontier import flags
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantizers import usable
 from quantpress.card.render import CardContext
-from quantpress.comparison_state import comparison_repo
+from quantpress.comparison.state import comparison_repo
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
 from quantpress.record.manifest import Manifest

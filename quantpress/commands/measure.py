@@ -54,7 +54,7 @@ def report(
     catalog: CatalogOption = DEFAULT_CATALOG,
 ) -> None:
     """Compares all published formats and variants of a model, from their manifests on the target Hub."""
-    from quantpress.comparison_report import check_formats, read_manifests, write_report
+    from quantpress.comparison.report import check_formats, read_manifests, write_report
     from quantpress.hub.client import target_hub
     from quantpress.machine.workspace import require_writable
 

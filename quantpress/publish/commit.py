@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
-from quantpress.publish.gated import gate_like_source
 from quantpress.hub.client import explained
 from quantpress.hub.limits import FILES_A_COMMIT
+from quantpress.publish.gated import gate_like_source
 from quantpress.record.manifest import SourceRecord
 from quantpress.record.published import Published
 from quantpress.record.sums import SUMS_FILE

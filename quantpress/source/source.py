@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import git_sha1_of, sha256_of
-from quantpress.publish.gated import gate_fields
 from quantpress.hub.client import explained
+from quantpress.publish.gated import gate_fields
 from quantpress.record.manifest import SourceRecord
 from quantpress.source.licence import is_licence, most_restrictive
 from quantpress.source.safety import CONFIG_FILE, check_folder, check_small_files

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from quantpress.comparison_report import read_manifests
-from quantpress.comparison_state import why_outdated
+from quantpress.comparison.report import read_manifests
+from quantpress.comparison.state import why_outdated
 from quantpress.localhub.server import running_hub
 from tests.faults.chaos import AtRequest, Chaos, MortalHub, random_instants
 from tests.faults.history import assert_published_once

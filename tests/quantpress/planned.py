@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from quantpress.card.templates import templates_fingerprint
 from quantpress.catalog.reader import parse_catalog
-from quantpress.comparison_state import state_of
+from quantpress.comparison.state import state_of
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan

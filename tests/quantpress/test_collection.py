@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from quantpress.publish.collection import keep_collection
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import running_hub
+from quantpress.publish.collection import keep_collection
 from tests.faults.line import bad_line
 
 MODEL = "maker/SmolLM2-135M-Instruct"

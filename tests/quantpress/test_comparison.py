@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from quantpress.card.figures import MISSING
-from quantpress.comparison import ModelComparison, compare_formats
-from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison, draw
+from quantpress.comparison.compare import ModelComparison, compare_formats
+from quantpress.comparison.page import Place, as_csv, as_html, as_json, as_markdown, compose_comparison, draw
 from quantpress.errors import BadInput
 from quantpress.record.manifest import Earlier, Entry, Manifest
 from tests.quantpress import samples

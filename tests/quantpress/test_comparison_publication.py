@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from quantpress import comparison_publication
-from quantpress.comparison_publication import publish_comparison
-from quantpress.comparison_report import read_manifests
+from quantpress.comparison import publish
+from quantpress.comparison.publish import publish_comparison
+from quantpress.comparison.report import read_manifests
 from quantpress.errors import Refused
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import Manifest
@@ -65,7 +65,7 @@ def test_a_slower_press_does_not_replace_a_newer_comparison(press: HandPress, mo
         compare(press)
         return found
 
-    monkeypatch.setattr(comparison_publication, "read_manifests", slowly)
+    monkeypatch.setattr(publish, "read_manifests", slowly)
     compare(press)
     path = press.api.hf_hub_download(REPO, "comparison.json", revision=press.api.model_info(REPO).sha)
     compared = json.loads(Path(path).read_text())["variants"]

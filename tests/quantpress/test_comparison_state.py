@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from quantpress.comparison_publication import publish_comparison
-from quantpress.comparison_report import read_manifests
-from quantpress.comparison_state import why_outdated
+from quantpress.comparison.publish import publish_comparison
+from quantpress.comparison.report import read_manifests
+from quantpress.comparison.state import why_outdated
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import Manifest
 from tests.quantpress import samples

@@ -14,10 +14,10 @@ from huggingface_hub.errors import GatedRepoError
 from quantpress.card.render import CardContext, render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import Refused
-from quantpress.publish.gated import gate_fields, gate_like_source
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan import ModelPlan
 from quantpress.planning import plan_catalog
+from quantpress.publish.gated import gate_fields, gate_like_source
 from quantpress.settings import Settings
 from quantpress.source.licence import require_permission
 from quantpress.source.source import look_up_source

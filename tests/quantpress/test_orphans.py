@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from quantpress.catalog.reader import parse_catalog
-from quantpress.comparison_publication import publish_comparison
+from quantpress.comparison.publish import publish_comparison
 from quantpress.localhub.server import running_hub
 from quantpress.orphans import find_orphans
 from quantpress.record.manifest import Manifest

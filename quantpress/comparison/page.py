@@ -19,8 +19,8 @@ from quantpress.card.figures import MISSING, share_text, size_text
 from quantpress.card.front_matter import front_matter
 from quantpress.card.markdown import Markdown
 from quantpress.card.templates import TEMPLATES, markdown_environment
-from quantpress.comparison import ComparedVariant, ModelComparison, compare_formats, merge
-from quantpress.comparison_state import STATE_FILE, comparison_repo, state_of
+from quantpress.comparison.compare import ComparedVariant, ModelComparison, compare_formats, merge
+from quantpress.comparison.state import STATE_FILE, comparison_repo, state_of
 from quantpress.evaluation.plots.draw import (
     DIVERGENCE_PLOT,
     MEMORY_DIVERGENCE_PLOT,
@@ -128,8 +128,8 @@ def as_json(comparison: ModelComparison) -> str:
 
 
 def as_csv(comparison: ModelComparison) -> str:
-    """One line per comparable variant under the names of :class:`~quantpress.comparison.ComparedVariant`, with the
-    protocol in the last columns."""
+    """One line per comparable variant under the names of :class:`~quantpress.comparison.compare.ComparedVariant`, with
+    the protocol in the last columns."""
     protocol = comparison.protocol.model_dump() if comparison.protocol else {}
     columns = [*ComparedVariant.model_fields, *(f"protocol_{name}" for name in protocol)]
     text = io.StringIO()

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.catalog.schema import model_name
-from quantpress.comparison_page import Place, compose_comparison
-from quantpress.comparison_report import read_manifests
-from quantpress.comparison_state import comparison_repo, read_state
+from quantpress.comparison.page import Place, compose_comparison
+from quantpress.comparison.report import read_manifests
+from quantpress.comparison.state import comparison_repo, read_state
 from quantpress.errors import QuantpressError, Unreadable
-from quantpress.publish.gated import gate_like_source
 from quantpress.publish.commit import ATTEMPTS, Outrun, ensure_repo, publish
+from quantpress.publish.gated import gate_like_source
 from quantpress.record.manifest import SourceRecord
 from quantpress.record.published import read_published
 

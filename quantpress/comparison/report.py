@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from quantizers import usable
 from quantpress.catalog.schema import model_name
-from quantpress.comparison import compare_formats
-from quantpress.comparison_page import Place, as_csv, as_html, as_json, as_markdown, draw
+from quantpress.comparison.compare import compare_formats
+from quantpress.comparison.page import Place, as_csv, as_html, as_json, as_markdown, draw
 from quantpress.errors import BadInput
 from quantpress.files import write_text
 from quantpress.record.manifest import Manifest

@@ -1,0 +1,1 @@
+"""The comparison: all published formats of one model, side by side."""
