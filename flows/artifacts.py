@@ -7,7 +7,7 @@ import re
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
-from quantpress.plan import ModelPlan, Step
+from quantpress.plan.steps import ModelPlan, Step
 from quantpress.record.report import ModelReport
 
 

@@ -11,7 +11,7 @@ from flows.stage import StageFailed
 from quantpress.card.render import CardContext
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.machine.workspace import Workspace
-from quantpress.plan import FormatPlan
+from quantpress.plan.steps import FormatPlan
 from quantpress.publication import Pressed, adopted
 from quantpress.record.manifest import VerificationRecord
 from quantpress.record.published import Published

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flows import format_stages as stages
 from flows.format_stages import Composed
 from flows.stage import StageFailed
-from quantpress.plan import FormatPlan
+from quantpress.plan.steps import FormatPlan
 from quantpress.publish.commit import ATTEMPTS
 from quantpress.settings import Settings
 from quantpress.source.source import Source

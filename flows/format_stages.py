@@ -19,7 +19,7 @@ from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.gate.judge import require_agreement
 from quantpress.hub.client import source_hub, target_hub
 from quantpress.machine.workspace import Workspace
-from quantpress.plan import FormatPlan, VariantPlan
+from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.publish.commit import Outrun, Revision, publish_format
 from quantpress.record.manifest import Entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows import format_stages as stages
 from flows.checking import check, commit_cards, commit_checked
 from quantpress.machine.workspace import Workspace
-from quantpress.plan import FormatPlan
+from quantpress.plan.steps import FormatPlan
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 

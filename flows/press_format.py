@@ -25,7 +25,7 @@ from quantpress.catalog.schema import model_name
 from quantpress.comparison.state import comparison_repo
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
-from quantpress.plan import FormatPlan, VariantPlan
+from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.publication import Pressed
 from quantpress.record.manifest import Alias, Entry
 from quantpress.record.published import Published

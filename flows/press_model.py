@@ -26,8 +26,8 @@ from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.hub.client import explained, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
-from quantpress.plan import FormatPlan, ModelPlan
-from quantpress.planning import plan_catalog
+from quantpress.plan.steps import FormatPlan, ModelPlan
+from quantpress.plan.make import plan_catalog
 from quantpress.publish.collection import keep_collection
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings

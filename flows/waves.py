@@ -15,7 +15,7 @@ from flows import format_stages as stages
 from flows.stage import StageFailed
 from quantizers.protocol import Job, Layout
 from quantpress import press
-from quantpress.plan import FormatPlan, VariantPlan
+from quantpress.plan.steps import FormatPlan, VariantPlan
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
 #: both would only wait for each other.

@@ -85,8 +85,8 @@ def plan(
     """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
     from quantpress.hub.client import source_hub, target_hub
     from quantpress.hub.limits import storage_used
-    from quantpress.orphans import find_orphans
-    from quantpress.planning import plan_catalog
+    from quantpress.plan.orphans import find_orphans
+    from quantpress.plan.make import plan_catalog
     from quantpress.tables import print_plan
 
     loaded, settings = load(catalog)
@@ -109,7 +109,7 @@ def run(
 ) -> None:
     """Carries the plan out here and now, through the Prefect flow."""
     from quantpress.hub.client import prepare_hub_client
-    from quantpress.planning import require_plannable
+    from quantpress.plan.make import require_plannable
     from quantpress.tables import print_results
 
     loaded, settings = load(catalog)

@@ -80,7 +80,7 @@ def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
-    from quantpress.device import largest_gpu
+    from quantpress.plan.devices import largest_gpu
     from quantpress.machine.memory import available_memory
     from quantpress.toolchain.machine import processor
 

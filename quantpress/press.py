@@ -25,7 +25,7 @@ from quantpress.gate.judge import judge
 from quantpress.gate.limits import limit_of
 from quantpress.machine.child import begin, begun, finished, run_child
 from quantpress.machine.workspace import Workspace
-from quantpress.plan import ModelPlan, VariantPlan
+from quantpress.plan.steps import ModelPlan, VariantPlan
 from quantpress.record.manifest import Artifact, Entry, File
 from quantpress.record.measurement import Engine, Evaluation, Protocol
 from quantpress.record.recipe import Recipe, fingerprint_of

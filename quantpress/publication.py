@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from quantpress.card.render import CardContext, render_card
 from quantpress.card.templates import templates_fingerprint
-from quantpress.decision import changed_files
+from quantpress.plan.decide import changed_files
 from quantpress.evaluation.frontier import flags
-from quantpress.plan import FormatPlan
+from quantpress.plan.steps import FormatPlan
 from quantpress.press import describe
 from quantpress.publish.commit import Revision
 from quantpress.record.manifest import (

@@ -23,8 +23,8 @@ from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate.judge import require_agreement
 from quantpress.machine.workspace import alone, require_writable
-from quantpress.plan import FormatPlan, ModelPlan, VariantPlan
-from quantpress.planning import plan_format, recipe_calibration
+from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
+from quantpress.plan.make import plan_format, recipe_calibration
 from quantpress.publish.commit import Revision
 from quantpress.record.manifest import Alias, Entry
 from quantpress.record.published import Published

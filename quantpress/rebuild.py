@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
 from quantpress.errors import BadInput, QuantpressError, Refused
-from quantpress.estimate import estimate_variant
+from quantpress.plan.estimate import estimate_variant
 from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, calibration_text
 from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
 from quantpress.files import place, sha256_of

@@ -14,7 +14,7 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
 from quantpress.machine.child import finished, run_child
-from quantpress.plan import FormatPlan, VariantPlan
+from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.record.manifest import File
 
 if TYPE_CHECKING:

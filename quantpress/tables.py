@@ -7,7 +7,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from quantpress.plan import WORK, ModelPlan, Step
+from quantpress.plan.steps import WORK, ModelPlan, Step
 from quantpress.record.measurement import Evaluation
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.record.verification import Verification

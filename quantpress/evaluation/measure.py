@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from quantpress.errors import BadInput
-from quantpress.estimate import windows_of_vocabulary
+from quantpress.plan.estimate import windows_of_vocabulary
 from quantpress.evaluation.base import BaseKey, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.target import Target

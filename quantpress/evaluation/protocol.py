@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantpress.estimate import windows_within
+from quantpress.plan.estimate import windows_within
 from quantpress.evaluation.text import EvaluationText
 from quantpress.record.measurement import Protocol
 from quantpress.settings import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
-from quantpress.estimate import vocabulary
+from quantpress.plan.estimate import vocabulary
 from quantpress.evaluation.engines.detect import engine_for
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained

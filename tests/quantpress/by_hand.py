@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from quantpress.card.render import CardContext
-from quantpress.plan import FormatPlan
+from quantpress.plan.steps import FormatPlan
 from quantpress.publication import Pressed, compose_manifest, compose_revisions
 from quantpress.publish.commit import Revision, publish_format
 from quantpress.record.manifest import Entry, File, Manifest, SourceRecord, parse_manifest

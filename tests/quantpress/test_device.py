@@ -9,7 +9,7 @@ import pytest
 
 from quantizers import quantizer
 from quantizers.protocol import Variant
-from quantpress.device import largest_gpu, require_device
+from quantpress.plan.devices import largest_gpu, require_device
 from quantpress.errors import Refused
 from quantpress.record.manifest import SourceRecord
 from quantpress.settings import Settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quantpress.estimate import logits_bytes, windows_within
+from quantpress.plan.estimate import logits_bytes, windows_within
 from quantpress.source.source import Source
 from tests.quantpress import samples
 

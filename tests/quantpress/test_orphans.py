@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from quantpress.catalog.reader import parse_catalog
 from quantpress.comparison.publish import publish_comparison
 from quantpress.localhub.server import running_hub
-from quantpress.orphans import find_orphans
+from quantpress.plan.orphans import find_orphans
 from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
 from tests.quantpress import samples

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import BadInput, QuantpressError
-from quantpress.planning import plan_catalog
+from quantpress.plan.make import plan_catalog
 from quantpress.settings import Settings
 from tests.quantpress.planned import CONFIG, WEIGHTS, Press, published_as, running_press
 

@@ -15,13 +15,13 @@ from quantizers.gguf.imatrix import read_report
 from quantizers.protocol import CalibrationText, Job, Variant
 from quantpress import press
 from quantpress.catalog.schema import CalibrationLine
-from quantpress.decision import Action
+from quantpress.plan.decide import Action
 from quantpress.evaluation.base import BaseCache
 from quantpress.evaluation.text import EvaluationText
 from quantpress.files import place, sha256_of
 from quantpress.localhub.server import running_hub
 from quantpress.machine.workspace import Workspace
-from quantpress.plan import FormatPlan, Step, VariantPlan
+from quantpress.plan.steps import FormatPlan, Step, VariantPlan
 from quantpress.record.manifest import Entry, File, Manifest
 from quantpress.record.published import Published
 from quantpress.record.recipe import Calibration, Recipe

@@ -14,7 +14,7 @@ from huggingface_hub.hf_api import RepoFile
 from quantizers.protocol import Variant
 from quantpress.errors import BadInput
 from quantpress.localhub.server import running_hub
-from quantpress.plan import FormatPlan, Step, VariantPlan
+from quantpress.plan.steps import FormatPlan, Step, VariantPlan
 from quantpress.publication import Pressed, compose_manifest
 from quantpress.record.manifest import Entry, File, Manifest, parse_manifest
 from quantpress.record.published import Published

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from quantpress.decision import Action
+from quantpress.plan.decide import Action
 from quantpress.settings import Settings
 
 HOUSE = Path(__file__).parents[2]

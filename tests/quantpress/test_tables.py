@@ -8,9 +8,9 @@ import pytest
 
 from quantizers.protocol import Variant
 from quantpress.catalog.schema import CalibrationLine, ModelLine
-from quantpress.decision import Action
-from quantpress.estimate import Estimate, estimate_variant
-from quantpress.plan import FormatPlan, ModelPlan, Step, VariantPlan
+from quantpress.plan.decide import Action
+from quantpress.plan.estimate import Estimate, estimate_variant
+from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.published import Published
 from quantpress.record.report import ModelReport
 from quantpress.settings import Settings

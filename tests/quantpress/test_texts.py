@@ -19,8 +19,8 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.text import WIKITEXT_TRAIN, Texts, calibration_text
 from quantpress.evaluation.wikitext import fetch_wikitext
-from quantpress.plan import ModelPlan
-from quantpress.planning import plan_catalog
+from quantpress.plan.steps import ModelPlan
+from quantpress.plan.make import plan_catalog
 from quantpress.quantize import Order, quantize
 from quantpress.rebuild import provide_text
 from quantpress.record.measurement import Evaluation

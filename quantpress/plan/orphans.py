@@ -10,7 +10,7 @@ from quantpress.catalog.schema import Catalog, model_name
 from quantpress.comparison.state import comparison_repo, read_state
 from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
-from quantpress.plan import Step
+from quantpress.plan.steps import Step
 from quantpress.record.published import read_manifest
 from quantpress.settings import Settings
 

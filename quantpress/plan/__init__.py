@@ -1,0 +1,1 @@
+"""The plan: catalog minus manifests, a list of steps each with its reason."""
