@@ -12,7 +12,7 @@ from quantpress.card.render import CardContext
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan
-from quantpress.publication import Pressed, adopted
+from quantpress.press.compose import Pressed, adopted
 from quantpress.record.manifest import VerificationRecord
 from quantpress.record.published import Published
 from quantpress.settings import Settings

@@ -10,7 +10,6 @@ from prefect import get_run_logger
 from flows.stage import stage
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout
-from quantpress import press, publication
 from quantpress.card.context import gather_context
 from quantpress.card.render import CardContext
 from quantpress.catalog.schema import model_name
@@ -20,15 +19,16 @@ from quantpress.gate.judge import require_agreement
 from quantpress.hub.client import source_hub, target_hub
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan, VariantPlan
-from quantpress.publication import Pressed
+from quantpress.press import compose, stages
+from quantpress.press.compose import Pressed
+from quantpress.press.refresh import Stale, fetch_published, keeps_costly, retrieve_costly
+from quantpress.press.refresh import refresh as renew_metadata
 from quantpress.publish.commit import Outrun, Revision, publish_format
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 from quantpress.record.published import read_published
 from quantpress.record.report import VariantReport, report_entry
 from quantpress.record.verification import Verification
-from quantpress.refresh import Stale, fetch_published, keeps_costly, retrieve_costly
-from quantpress.refresh import refresh as renew_metadata
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 from quantpress.toolchain.llama_cpp import install
@@ -45,14 +45,14 @@ def toolchain() -> str:
 
 
 @stage("{plan.format}: check")
-def check(bench: press.Bench, plan: FormatPlan) -> None:
+def check(bench: stages.Bench, plan: FormatPlan) -> None:
     """Looks whether the format can be made of this source, before anything costly."""
     first = plan.to_make[0]
-    press.check(bench, first.variant, first.recipe)
+    stages.check(bench, first.variant, first.recipe)
 
 
 @stage("{plan.format}: calibrate")
-def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
+def calibrate(bench: stages.Bench, plan: FormatPlan, settings: Settings) -> Job:
     """Makes what all variants of the format share; what of it is published and costly is downloaded.
 
     It is made for the first variant of the ladder, published or not: a run that goes on after some were published finds
@@ -61,7 +61,7 @@ def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
     shared = plan.to_make[0].recipe.preparation_fingerprint
     first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
     hub = target_hub(settings)
-    return press.prepare(
+    return stages.prepare(
         bench,
         first.variant,
         first.recipe,
@@ -71,12 +71,12 @@ def calibrate(bench: press.Bench, plan: FormatPlan, settings: Settings) -> Job:
 
 
 @stage("{plan.format}: baseline")
-def format_baseline(bench: press.Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
+def format_baseline(bench: stages.Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
     """Measures the unquantized model with the format's engine; it must agree with the reference."""
     chosen = quantizer(plan.format)
     if chosen.engine != "llama.cpp":
         return reference  # every other engine loads the checkpoint folder that transformers measured
-    measured = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
+    measured = stages.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
     require_agreement(reference.evaluation, measured.evaluation)
     return measured
 
@@ -89,25 +89,25 @@ def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
 
 
 @stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")
-def quantize_wave(bench: press.Bench, wave: list[VariantPlan]) -> list[press.Made]:
+def quantize_wave(bench: stages.Bench, wave: list[VariantPlan]) -> list[stages.Made]:
     """Makes the variants of a wave at once."""
-    return press.quantize_wave(bench, wave)
+    return stages.quantize_wave(bench, wave)
 
 
 @stage("{planned.variant.format}: quantize {planned.variant.name}")
-def quantize(bench: press.Bench, planned: VariantPlan) -> press.Made:
+def quantize(bench: stages.Bench, planned: VariantPlan) -> stages.Made:
     """Makes one variant's files."""
-    return press.quantize(bench, planned)
+    return stages.quantize(bench, planned)
 
 
 @stage("{planned.variant.format}: fetch {planned.variant.name}")
-def fetch_again(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, settings: Settings) -> press.Made:
+def fetch_again(bench: stages.Bench, plan: FormatPlan, planned: VariantPlan, settings: Settings) -> stages.Made:
     """Downloads a published variant, to be measured again or given new metadata."""
     return fetch_published(target_hub(settings), bench, plan, planned)
 
 
 @stage("{planned.variant.format}: refresh {planned.variant.name}")
-def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, published: press.Made) -> press.Made | Stale:
+def refresh(bench: stages.Bench, plan: FormatPlan, planned: VariantPlan, published: stages.Made) -> stages.Made | Stale:
     """Gives a published variant the source's metadata as it is now, unless the source holds other tensors now."""
     entry = plan.published.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None
@@ -119,15 +119,15 @@ def refresh(bench: press.Bench, plan: FormatPlan, planned: VariantPlan, publishe
 
 
 @stage("{planned.variant.format}: evaluate {planned.variant.name}")
-def evaluate(bench: press.Bench, planned: VariantPlan, made: press.Made, base: Baseline) -> Evaluation:
+def evaluate(bench: stages.Bench, planned: VariantPlan, made: stages.Made, base: Baseline) -> Evaluation:
     """Measures one variant."""
-    return press.evaluate(bench, planned, made, base)
+    return stages.evaluate(bench, planned, made, base)
 
 
 @stage("{planned.variant.format}: gate {planned.variant.name}")
-def gate(bench: press.Bench, planned: VariantPlan, made: press.Made, evaluation: Evaluation, base: Baseline) -> Entry:
+def gate(bench: stages.Bench, planned: VariantPlan, made: stages.Made, evaluation: Evaluation, base: Baseline) -> Entry:
     """Judges one variant."""
-    return press.gate(bench, planned, made, evaluation, base)
+    return stages.gate(bench, planned, made, evaluation, base)
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,10 @@ def card(
 ) -> Composed:
     """Writes manifest, cards, plots and sums, to be committed with ``message``."""
     repo, folder = source.record.repo, workspace.work / plan.format / "plots"
-    draft = publication.compose_manifest(plan, model_name(repo), source.record, pressed, [])
+    draft = compose.compose_manifest(plan, model_name(repo), source.record, pressed, [])
     plots = draw_plots(draft, folder)
-    manifest = publication.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
-    revisions = publication.compose_revisions(plan, manifest, pressed, plots, context)
+    manifest = compose.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
+    revisions = compose.compose_revisions(plan, manifest, pressed, plots, context)
     rows = [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries]
     return Composed(plan, revisions, rows, plots, message)
 

@@ -14,9 +14,9 @@ from flows.stage import StageFailed, stage
 from quantpress.catalog.reader import load_catalog
 from quantpress.hub.client import source_hub, target_hub
 from quantpress.machine.workspace import remove_idle_work
+from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
 from quantpress.plan.steps import ModelPlan, Step
-from quantpress.plan.make import plan_catalog
 from quantpress.record.report import ModelReport
 from quantpress.settings import load_settings
 

@@ -19,7 +19,7 @@ from flows.press_cards import press_cards
 from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
-from quantpress import press
+from quantpress.press import stages as press
 from quantpress.catalog.reader import load_catalog
 from quantpress.comparison.publish import gate_comparison, open_comparison, publish_comparison
 from quantpress.errors import Refused

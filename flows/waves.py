@@ -14,7 +14,7 @@ from prefect import get_run_logger
 from flows import format_stages as stages
 from flows.stage import StageFailed
 from quantizers.protocol import Job, Layout
-from quantpress import press
+from quantpress.press import stages as press
 from quantpress.plan.steps import FormatPlan, VariantPlan
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,

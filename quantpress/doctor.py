@@ -80,8 +80,8 @@ def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
-    from quantpress.plan.devices import largest_gpu
     from quantpress.machine.memory import available_memory
+    from quantpress.plan.devices import largest_gpu
     from quantpress.toolchain.machine import processor
 
     yield Finding("machine", "python", True, True, f"{platform.python_version()} ({sys.executable})")

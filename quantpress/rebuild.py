@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
 from quantpress.errors import BadInput, QuantpressError, Refused
-from quantpress.plan.estimate import estimate_variant
 from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, calibration_text
 from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
 from quantpress.files import place, sha256_of
@@ -27,9 +26,10 @@ from quantpress.hub.client import explained
 from quantpress.machine.child import run_child
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import Workspace, alone, require_disk
+from quantpress.plan.estimate import estimate_variant
+from quantpress.press.refresh import WEIGHTS_FROM
 from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.record.recipe import Calibration, Recipe
-from quantpress.refresh import WEIGHTS_FROM
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.source.source import Source, fetch, look_up_source

@@ -23,7 +23,7 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.frontier import flags
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
-from quantpress.press import describe
+from quantpress.press.stages import describe
 from quantpress.publish.commit import ATTEMPTS, Outrun, Revision, publish
 from quantpress.record.manifest import MANIFEST_FILE, Entry, File, Manifest
 from quantpress.record.published import Published, read_published

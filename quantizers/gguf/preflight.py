@@ -54,7 +54,8 @@ def check_source(
 def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:
     """Bytes of RAM: for the converter's largest tensor, and on a CPU for the unquantized model while it is measured.
 
-    On CUDA the model lies in the GPU's memory, which the plan looks at (:func:`quantpress.plan.devices.require_device`).
+    On CUDA the model lies in the GPU's memory, which the plan looks at
+    (:func:`quantpress.plan.devices.require_device`).
     """
     measuring = _MEASURING * weights.weights + _BESIDE_WEIGHTS if device == "cpu" else 0
     return max(measuring, _PROGRAM + _CONVERTING * weights.largest_tensor)

@@ -25,8 +25,8 @@ def quantize(
     """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
     from quantpress.catalog.schema import Catalog
     from quantpress.hub.client import source_hub
-    from quantpress.quantize import Order
-    from quantpress.quantize import quantize as make
+    from quantpress.press.local import Order
+    from quantpress.press.local import quantize as make
     from quantpress.tables import print_variants
 
     loaded, settings = load_optional(catalog)

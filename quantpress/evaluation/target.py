@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
-from quantpress.plan.estimate import vocabulary
 from quantpress.evaluation.engines.detect import engine_for
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
+from quantpress.plan.estimate import vocabulary
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
 

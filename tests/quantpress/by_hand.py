@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 
 from quantpress.card.render import CardContext
 from quantpress.plan.steps import FormatPlan
-from quantpress.publication import Pressed, compose_manifest, compose_revisions
+from quantpress.press.compose import Pressed, compose_manifest, compose_revisions
 from quantpress.publish.commit import Revision, publish_format
 from quantpress.record.manifest import Entry, File, Manifest, SourceRecord, parse_manifest
 from quantpress.record.published import Published, read_published

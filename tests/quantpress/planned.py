@@ -19,8 +19,8 @@ from quantpress.catalog.reader import parse_catalog
 from quantpress.comparison.state import state_of
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.localhub.server import RunningHub, running_hub
-from quantpress.plan.steps import ModelPlan
 from quantpress.plan.make import plan_catalog
+from quantpress.plan.steps import ModelPlan
 from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
 from tests.quantpress import samples

@@ -9,8 +9,8 @@ import pytest
 
 from quantizers import quantizer
 from quantizers.protocol import Variant
-from quantpress.plan.devices import largest_gpu, require_device
 from quantpress.errors import Refused
+from quantpress.plan.devices import largest_gpu, require_device
 from quantpress.record.manifest import SourceRecord
 from quantpress.settings import Settings
 from quantpress.source.source import Source, SourceFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantpress.card.render import CardContext
 from quantpress.plan.steps import FormatPlan
-from quantpress.publication import Pressed, compose_manifest, compose_revisions
+from quantpress.press.compose import Pressed, compose_manifest, compose_revisions
 from quantpress.record.manifest import Entry, Manifest, parse_manifest
 from quantpress.record.published import Published
 from tests.quantpress import samples

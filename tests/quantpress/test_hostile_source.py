@@ -20,8 +20,8 @@ from quantpress.card.render import CardContext, render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import RunningHub, running_hub
-from quantpress.plan.steps import ModelPlan
 from quantpress.plan.make import plan_catalog
+from quantpress.plan.steps import ModelPlan
 from quantpress.settings import Settings
 from quantpress.source.source import chat_template, fetch, link, local_source, look_up_source
 from tests.quantpress import samples

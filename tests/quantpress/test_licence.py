@@ -15,8 +15,8 @@ from quantpress.card.render import CardContext, render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import Refused
 from quantpress.localhub.server import RunningHub, running_hub
-from quantpress.plan.steps import ModelPlan
 from quantpress.plan.make import plan_catalog
+from quantpress.plan.steps import ModelPlan
 from quantpress.publish.gated import gate_fields, gate_like_source
 from quantpress.settings import Settings
 from quantpress.source.licence import require_permission

@@ -13,19 +13,19 @@ from huggingface_hub import HfApi
 from quantizers import quantizer
 from quantizers.gguf.imatrix import read_report
 from quantizers.protocol import CalibrationText, Job, Variant
-from quantpress import press
 from quantpress.catalog.schema import CalibrationLine
-from quantpress.plan.decide import Action
 from quantpress.evaluation.base import BaseCache
 from quantpress.evaluation.text import EvaluationText
 from quantpress.files import place, sha256_of
 from quantpress.localhub.server import running_hub
 from quantpress.machine.workspace import Workspace
+from quantpress.plan.decide import Action
 from quantpress.plan.steps import FormatPlan, Step, VariantPlan
+from quantpress.press import stages
+from quantpress.press.refresh import keeps_costly, retrieve_costly
 from quantpress.record.manifest import Entry, File, Manifest
 from quantpress.record.published import Published
 from quantpress.record.recipe import Calibration, Recipe
-from quantpress.refresh import keeps_costly, retrieve_costly
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from tests.gguf_files import narrow, write_imatrix
 from tests.quantpress import samples
@@ -113,7 +113,7 @@ def test_an_imatrix_that_is_kept_is_not_what_a_variant_is_quantized_by(
     text = EvaluationText("english", english, sha256_of(english))
     workspace = Workspace(tmp_path, "maker/Tiny", NOW)
     shutil.copytree(tiny_model, workspace.source)
-    bench = press.Bench(
+    bench = stages.Bench(
         workspace=workspace,
         calibration=text,
         amount=CalibrationLine(samples=2, length=128),
@@ -144,7 +144,7 @@ def test_an_imatrix_that_is_kept_is_not_what_a_variant_is_quantized_by(
             if job.published is not None:
                 place(published, job.published / "Tiny.imatrix.gguf")
 
-        job = press.prepare(bench, variant, recipe, retrieve, keeps_costly=keeps_costly)
+        job = stages.prepare(bench, variant, recipe, retrieve, keeps_costly=keeps_costly)
         return read_report(job.prepared / "Tiny.imatrix.gguf").windows
 
     assert prepared(keeps_costly=True) == 7

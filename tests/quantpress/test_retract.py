@@ -15,7 +15,7 @@ from quantizers.protocol import Variant
 from quantpress.errors import BadInput
 from quantpress.localhub.server import running_hub
 from quantpress.plan.steps import FormatPlan, Step, VariantPlan
-from quantpress.publication import Pressed, compose_manifest
+from quantpress.press.compose import Pressed, compose_manifest
 from quantpress.record.manifest import Entry, File, Manifest, parse_manifest
 from quantpress.record.published import Published
 from quantpress.retract import retract, withdrawn

@@ -11,7 +11,6 @@ import pytest
 from huggingface_hub import HfApi
 from typer.testing import CliRunner
 
-from quantpress import press as stages
 from quantpress.catalog.reader import parse_catalog
 from quantpress.catalog.schema import Catalog
 from quantpress.cli import app
@@ -19,9 +18,10 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.text import WIKITEXT_TRAIN, Texts, calibration_text
 from quantpress.evaluation.wikitext import fetch_wikitext
-from quantpress.plan.steps import ModelPlan
 from quantpress.plan.make import plan_catalog
-from quantpress.quantize import Order, quantize
+from quantpress.plan.steps import ModelPlan
+from quantpress.press import stages
+from quantpress.press.local import Order, quantize
 from quantpress.rebuild import provide_text
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Calibration
@@ -126,7 +126,7 @@ def test_quantize_uses_it(
     def bench(plan: ModelPlan, settings: Settings) -> None:
         raise Planned(names(plan.texts))
 
-    monkeypatch.setattr("quantpress.press.bench", bench)
+    monkeypatch.setattr("quantpress.press.stages.bench", bench)
     source = tmp_path / "Tiny"
     source.mkdir()
     (source / "config.json").write_text(json.dumps(CONFIG))

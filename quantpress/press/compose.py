@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from quantpress.card.render import CardContext, render_card
 from quantpress.card.templates import templates_fingerprint
-from quantpress.plan.decide import changed_files
 from quantpress.evaluation.frontier import flags
+from quantpress.plan.decide import changed_files
 from quantpress.plan.steps import FormatPlan
-from quantpress.press import describe
+from quantpress.press.stages import describe
 from quantpress.publish.commit import Revision
 from quantpress.record.manifest import (
     MANIFEST_FILE,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Result
-from quantpress import press
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
 from quantpress.machine.child import finished, run_child
 from quantpress.plan.steps import FormatPlan, VariantPlan
+from quantpress.press import stages
 from quantpress.record.manifest import File
 
 if TYPE_CHECKING:
@@ -76,11 +76,13 @@ def _made_by_recipe(plan: FormatPlan) -> bool:
     )
 
 
-def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, weights_from: str) -> press.Made | Stale:
+def refresh(
+    bench: stages.Bench, planned: VariantPlan, published: stages.Made, weights_from: str
+) -> stages.Made | Stale:
     """Gives the files of a published variant the source's metadata as it is now; ``weights_from`` is the source commit
     that they were made from before. Where the source holds other tensors now, nothing is made."""
     folder = bench.workspace.variant(planned.recipe)
-    job = press.job_of(bench, "refresh", planned.variant, planned.recipe)
+    job = stages.job_of(bench, "refresh", planned.variant, planned.recipe)
     job = job.model_copy(update={"published": published.files.resolve()})
     result = finished(job, Result, folder)
     if result is None:
@@ -93,10 +95,10 @@ def refresh(bench: press.Bench, planned: VariantPlan, published: press.Made, wei
     assert output is not None
     files = sorted(path.name for path in job.out.iterdir())
     output = output.model_copy(update={"files": files, "details": {WEIGHTS_FROM: weights_from, **output.details}})
-    return press.Made(job.out, result.model_copy(update={"output": output}))
+    return stages.Made(job.out, result.model_copy(update={"output": output}))
 
 
-def fetch_published(api: HfApi, bench: press.Bench, plan: FormatPlan, planned: VariantPlan) -> press.Made:
+def fetch_published(api: HfApi, bench: stages.Bench, plan: FormatPlan, planned: VariantPlan) -> stages.Made:
     """A published variant's files in the workspace, as if they had just been made: to be measured again, without being
     quantized again.
 
@@ -114,4 +116,4 @@ def fetch_published(api: HfApi, bench: press.Bench, plan: FormatPlan, planned: V
         details=artifact.details,
     )
     result = Result(output=output, seconds=entry.seconds, peak_memory_bytes=entry.peak_memory_bytes)
-    return press.Made(folder, result)
+    return stages.Made(folder, result)

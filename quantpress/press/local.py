@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout, Quantizer
-from quantpress import press, publication
 from quantpress.card.render import CardContext
 from quantpress.catalog.schema import Catalog, ModelLine, model_name
 from quantpress.errors import BadInput, ChildFailed, Refused
@@ -23,15 +22,16 @@ from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate.judge import require_agreement
 from quantpress.machine.workspace import alone, require_writable
-from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
 from quantpress.plan.make import plan_format, recipe_calibration
+from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
+from quantpress.press import compose, stages
+from quantpress.press.shared_files import shared_files
 from quantpress.publish.commit import Revision
 from quantpress.record.manifest import Alias, Entry
 from quantpress.record.published import Published
 from quantpress.record.report import VariantReport, report_entry
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
-from quantpress.shared_files import shared_files
 from quantpress.source.source import Source, chat_template, fetch, link, local_source, look_up_source
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
@@ -65,7 +65,7 @@ class _Work:
 
     plan: FormatPlan
     source: Source
-    bench: press.Bench
+    bench: stages.Bench
     chosen: Quantizer
     job: Job
     reference: Baseline
@@ -88,7 +88,7 @@ def quantize(
     (format_plan,) = plan.formats
     if not format_plan.to_press:
         raise Refused("; ".join(step.reason for step in format_plan.blocked) or "there is nothing to make")
-    bench = press.bench(plan, settings)
+    bench = stages.bench(plan, settings)
     with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
         bench.workspace.require_disk(plan.disk_needed(settings.model_copy(update={"disk_budget": None})))
         _provide(order.model, source, bench, hub, report)
@@ -152,7 +152,7 @@ def _plan(
 
 
 def _provide(
-    model: str, source: Source, bench: press.Bench, hub: Callable[[], HfApi], report: Callable[[str], None]
+    model: str, source: Source, bench: stages.Bench, hub: Callable[[], HfApi], report: Callable[[str], None]
 ) -> None:
     """Puts the source where the stages look for it: downloaded, or as links into the folder."""
     if Path(model).is_dir():
@@ -162,31 +162,31 @@ def _provide(
     fetch(hub(), source, bench.workspace.source)
 
 
-def _prepare(plan: FormatPlan, source: Source, bench: press.Bench, report: Callable[[str], None]) -> _Work:
+def _prepare(plan: FormatPlan, source: Source, bench: stages.Bench, report: Callable[[str], None]) -> _Work:
     first = plan.to_press[0]
     chosen = quantizer(plan.format, first.recipe.parameters.get("backend"))
     if chosen.engine == "llama.cpp":
         install(plain_lines(report))
     report("looking at the source")
-    press.check_weights(bench)
-    press.check(bench, first.variant, first.recipe)
+    stages.check_weights(bench)
+    stages.check(bench, first.variant, first.recipe)
     report("calibrating")
-    job = press.prepare(bench, first.variant, first.recipe, lambda job: None)
+    job = stages.prepare(bench, first.variant, first.recipe, lambda job: None)
     report("measuring the unquantized model")
-    base = reference = press.measure_base(bench)
+    base = reference = stages.measure_base(bench)
     if chosen.engine == "llama.cpp":
-        base = press.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
+        base = stages.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
         require_agreement(reference.evaluation, base.evaluation)
     return _Work(plan, source, bench, chosen, job, reference, base)
 
 
 def _make(
     work: _Work, layout: Layout, report: Callable[[str], None]
-) -> tuple[list[Entry], dict[str, press.Made], list[str]]:
+) -> tuple[list[Entry], dict[str, stages.Made], list[str]]:
     """Wave by wave: entries, what was made by variant, and what failed."""
     planned = {each.variant.name: each for each in work.plan.to_press}
     entries: list[Entry] = []
-    made: dict[str, press.Made] = {}
+    made: dict[str, stages.Made] = {}
     failures: list[str] = []
     for names in layout.waves:
         report(f"quantizing {', '.join(names)}")
@@ -199,24 +199,24 @@ def _make(
         for each in wave:
             report(f"measuring {each.variant.name}")
             try:
-                evaluation = press.evaluate(work.bench, each, made[each.variant.name], work.base)
+                evaluation = stages.evaluate(work.bench, each, made[each.variant.name], work.base)
             except ChildFailed as error:
                 failures.append(f"{each.variant.name}: {error}")
                 continue
-            entries.append(press.gate(work.bench, each, made[each.variant.name], evaluation, work.base))
+            entries.append(stages.gate(work.bench, each, made[each.variant.name], evaluation, work.base))
     return entries, made, failures
 
 
-def _made_of(bench: press.Bench, wave: list[VariantPlan]) -> dict[str, press.Made]:
-    found = press.quantize_wave(bench, wave) if len(wave) > 1 else [press.quantize(bench, wave[0])]
+def _made_of(bench: stages.Bench, wave: list[VariantPlan]) -> dict[str, stages.Made]:
+    found = stages.quantize_wave(bench, wave) if len(wave) > 1 else [stages.quantize(bench, wave[0])]
     return {each.variant.name: made for each, made in zip(wave, found, strict=True)}
 
 
 def _compose(
-    work: _Work, entries: list[Entry], made: dict[str, press.Made], layout: Layout, settings: Settings
+    work: _Work, entries: list[Entry], made: dict[str, stages.Made], layout: Layout, settings: Settings
 ) -> list[Revision]:
     planned = {each.variant.name: each.recipe for each in work.plan.to_press}
-    pressed = publication.Pressed(
+    pressed = compose.Pressed(
         entries=entries,
         aliases=[
             Alias(recipe=planned[name], fingerprint=planned[name].fingerprint, same_as=other)
@@ -228,9 +228,9 @@ def _compose(
         toolchain=work.chosen.tools(),
     )
     record, name = work.source.record, model_name(work.source.record.repo)
-    draft = publication.compose_manifest(work.plan, name, record, pressed, [])
+    draft = compose.compose_manifest(work.plan, name, record, pressed, [])
     plots = draw_plots(draft, work.bench.workspace.work / work.plan.format / "plots")
-    manifest = publication.compose_manifest(work.plan, name, record, pressed, plots)
+    manifest = compose.compose_manifest(work.plan, name, record, pressed, plots)
     context = CardContext(
         repo_id=work.plan.repo_id,
         quantized_by=work.plan.repo_id.partition("/")[0],
@@ -239,7 +239,7 @@ def _compose(
         source_endpoint=settings.source_endpoint,
         source_bytes=work.source.weight_bytes,
     )
-    return publication.compose_revisions(work.plan, manifest, pressed, plots, context)
+    return compose.compose_revisions(work.plan, manifest, pressed, plots, context)
 
 
 def _write(revision: Revision, out: Path) -> None:

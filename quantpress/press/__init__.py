@@ -1,0 +1,1 @@
+"""The press: the stages from a source to what a commit holds."""
