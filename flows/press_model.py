@@ -19,15 +19,15 @@ from flows.press_cards import press_cards
 from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
-from quantpress.press import stages as press
 from quantpress.catalog.reader import load_catalog
 from quantpress.comparison.publish import gate_comparison, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.hub.client import explained, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
-from quantpress.plan.steps import FormatPlan, ModelPlan
 from quantpress.plan.make import plan_catalog
+from quantpress.plan.steps import FormatPlan, ModelPlan
+from quantpress.press import stages as press
 from quantpress.publish.collection import keep_collection
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings

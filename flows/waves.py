@@ -14,8 +14,8 @@ from prefect import get_run_logger
 from flows import format_stages as stages
 from flows.stage import StageFailed
 from quantizers.protocol import Job, Layout
-from quantpress.press import stages as press
 from quantpress.plan.steps import FormatPlan, VariantPlan
+from quantpress.press import stages as press
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
 #: both would only wait for each other.

@@ -22,7 +22,7 @@ def retract(
 ) -> None:
     """Withdraws a published variant: its files leave the branch, its record stays, with the reason."""
     from quantpress.hub.client import source_hub, target_hub
-    from quantpress.retract import retract as withdraw
+    from quantpress.upkeep.retract import retract as withdraw
 
     _, settings = load_optional(catalog)
     hubs = target_hub(settings), source_hub(settings)
@@ -52,8 +52,8 @@ def rebuild(
 ) -> None:
     """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
     from quantpress.hub.client import source_hub, target_hub
-    from quantpress.rebuild import Choices
-    from quantpress.rebuild import rebuild as make_again
+    from quantpress.upkeep.rebuild import Choices
+    from quantpress.upkeep.rebuild import rebuild as make_again
 
     loaded, settings = load_optional(catalog)
     lines = [loaded.defaults.calibration, *(line.calibration for line in loaded.models)] if loaded else []

@@ -11,7 +11,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.record.manifest import Verdict
-from quantpress.retract import retract
+from quantpress.upkeep.retract import retract
 from quantpress.settings import Settings
 from tests.faults.history import assert_every_revision_was_whole, weights_named_on
 from tests.quantpress import samples

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quantpress.record.manifest import Entry
-from quantpress.retract import withdrawn
+from quantpress.upkeep.retract import withdrawn
 from tests.quantpress.nights import Night, card, manifest, night
 from tests.quantpress.planned import Press, running_press
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from quantpress.record.manifest import Alias
-from quantpress.retract import retract
+from quantpress.upkeep.retract import retract
 from quantpress.settings import Settings
 from tests.quantpress.nights import card, manifest, night
 from tests.quantpress.planned import CONFIG, Press, running_press

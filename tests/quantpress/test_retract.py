@@ -18,7 +18,7 @@ from quantpress.plan.steps import FormatPlan, Step, VariantPlan
 from quantpress.press.compose import Pressed, compose_manifest
 from quantpress.record.manifest import Entry, File, Manifest, parse_manifest
 from quantpress.record.published import Published
-from quantpress.retract import retract, withdrawn
+from quantpress.upkeep.retract import retract, withdrawn
 from quantpress.settings import Settings
 from tests.quantpress import samples
 

@@ -22,7 +22,7 @@ from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
 from quantpress.press import stages
 from quantpress.press.local import Order, quantize
-from quantpress.rebuild import provide_text
+from quantpress.upkeep.rebuild import provide_text
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Calibration
 from quantpress.settings import Settings
