@@ -12,7 +12,7 @@ setup: .venv/complete
 	touch $@
 
 demo: setup
-	$(RUN) -m quantpress.demo_press
+	$(RUN) -m quantpress.cli.demo
 
 test: setup
 	$(RUN) -m quantpress toolchain install llama.cpp

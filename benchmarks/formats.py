@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks.report import write_section
 from quantpress.catalog.reader import load_catalog
+from quantpress.cli.demo import press_environment, upload_source
+from quantpress.cli.demo_model import demo_model
 from quantpress.comparison.compare import ComparedVariant, ModelComparison, compare_formats
 from quantpress.comparison.report import read_manifests
-from quantpress.demo import demo_model
-from quantpress.demo_press import press_environment, upload_source
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
 from quantpress.evaluation.text import PYDOC, evaluation_text

@@ -1,6 +1,6 @@
 """``python -m quantpress``."""
 
-from quantpress.cli import main
+from quantpress.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from quantpress.demo import demo_model as make_demo_model
-from quantpress.demo import tiny_model as make_tiny_model
+from quantpress.cli.demo_model import demo_model as make_demo_model
+from quantpress.cli.demo_model import tiny_model as make_tiny_model
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.progress import plain_lines
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantpress.demo import MODEL_NAME, demo_model, tiny_model
+from quantpress.cli.demo_model import MODEL_NAME, demo_model, tiny_model
 from quantpress.files import write_text
 from quantpress.toolchain.cache import make_once
 from quantpress.toolchain.progress import Progress, silent

@@ -11,8 +11,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.record.manifest import Verdict
-from quantpress.upkeep.retract import retract
 from quantpress.settings import Settings
+from quantpress.upkeep.retract import retract
 from tests.faults.history import assert_every_revision_was_whole, weights_named_on
 from tests.quantpress import samples
 from tests.quantpress.by_hand import HandPress

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from quantpress.cli import main
+from quantpress.cli.app import main
 from quantpress.localhub.server import RunningHub, running_hub
 
 COMMANDS = [
@@ -60,7 +60,7 @@ def test_help_names_every_command(call: Caller) -> None:
 
 
 def test_nothing_heavy_is_imported_to_answer(tmp_path: Path) -> None:
-    program = "import sys, quantpress.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    program = "import sys, quantpress.cli.app; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert HEAVY & set(done.stdout.split()) == set()
 

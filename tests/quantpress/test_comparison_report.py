@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from quantizers import third_party
 from quantpress.card.context import gather_context
-from quantpress.cli import app
+from quantpress.cli.app import app
 from quantpress.comparison.report import read_manifests
 from quantpress.errors import BadInput
 from quantpress.localhub.server import running_hub

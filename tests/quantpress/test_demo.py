@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from quantpress import demo
-from quantpress.demo import MODEL_WHEEL
+from quantpress.cli import demo_model as demo
+from quantpress.cli.demo_model import MODEL_WHEEL
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 

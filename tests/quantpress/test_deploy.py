@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from quantpress.deploy import run_prefect_deploy
+from quantpress.cli.deploy import run_prefect_deploy
 
 EVERYTHING = [
     ("work pool", "cpu"),

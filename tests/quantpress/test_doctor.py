@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from quantpress.catalog.reader import parse_catalog
-from quantpress.doctor import Finding, examine
+from quantpress.cli.doctor import Finding, examine
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.settings import Settings
 

@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import save
 
 from quantpress.record.manifest import Alias
-from quantpress.upkeep.retract import retract
 from quantpress.settings import Settings
+from quantpress.upkeep.retract import retract
 from tests.quantpress.nights import card, manifest, night
 from tests.quantpress.planned import CONFIG, Press, running_press
 

@@ -10,9 +10,9 @@ import pytest
 from quantizers import quantizer
 from quantpress.errors import BadInput
 from quantpress.evaluation.text import pydoc_halves
-from quantpress.upkeep.rebuild import Compared, compare, differing_tools, find_text
 from quantpress.record.manifest import File
 from quantpress.record.recipe import Calibration
+from quantpress.upkeep.rebuild import Compared, compare, differing_tools, find_text
 from tests.quantpress import samples
 
 

@@ -18,8 +18,8 @@ from quantpress.plan.steps import FormatPlan, Step, VariantPlan
 from quantpress.press.compose import Pressed, compose_manifest
 from quantpress.record.manifest import Entry, File, Manifest, parse_manifest
 from quantpress.record.published import Published
-from quantpress.upkeep.retract import retract, withdrawn
 from quantpress.settings import Settings
+from quantpress.upkeep.retract import retract, withdrawn
 from tests.quantpress import samples
 
 GGUF, GPTQ = "press/SmolLM2-135M-Instruct-GGUF", "press/SmolLM2-135M-Instruct-GPTQ"

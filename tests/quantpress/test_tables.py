@@ -8,6 +8,7 @@ import pytest
 
 from quantizers.protocol import Variant
 from quantpress.catalog.schema import CalibrationLine, ModelLine
+from quantpress.cli.tables import print_plan, print_results
 from quantpress.plan.decide import Action
 from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
@@ -15,7 +16,6 @@ from quantpress.record.published import Published
 from quantpress.record.report import ModelReport
 from quantpress.settings import Settings
 from quantpress.source.source import Source, SourceFile
-from quantpress.tables import print_plan, print_results
 from tests.quantpress import samples
 
 MODEL, REPO = "up/M", "press/M-GGUF"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from quantpress.catalog.reader import parse_catalog
 from quantpress.catalog.schema import Catalog
-from quantpress.cli import app
+from quantpress.cli.app import app
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.text import WIKITEXT_TRAIN, Texts, calibration_text
@@ -22,10 +22,10 @@ from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
 from quantpress.press import stages
 from quantpress.press.local import Order, quantize
-from quantpress.upkeep.rebuild import provide_text
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Calibration
 from quantpress.settings import Settings
+from quantpress.upkeep.rebuild import provide_text
 from tests.quantpress import samples
 from tests.quantpress.planned import CONFIG, WEIGHTS, Press, published_as, running_press
 from tests.quantpress.wikitext import DATASET, TEST, archive, upload

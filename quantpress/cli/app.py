@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands import local, measure, operation, upkeep
-from quantpress.commands.options import (
+from quantpress.cli.commands import local, measure, operation, upkeep
+from quantpress.cli.commands.options import (
     DEFAULT_CATALOG,
     CatalogOption,
     FormatsOption,
@@ -83,11 +83,11 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
+    from quantpress.cli.tables import print_plan
     from quantpress.hub.client import source_hub, target_hub
     from quantpress.hub.limits import storage_used
     from quantpress.plan.make import plan_catalog
     from quantpress.plan.orphans import find_orphans
-    from quantpress.tables import print_plan
 
     loaded, settings = load(catalog)
     hubs = source_hub(settings), target_hub(settings)
@@ -108,9 +108,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Carries the plan out here and now, through the Prefect flow."""
+    from quantpress.cli.tables import print_results
     from quantpress.hub.client import prepare_hub_client
     from quantpress.plan.make import require_plannable
-    from quantpress.tables import print_results
 
     loaded, settings = load(catalog)
     require_plannable(loaded, settings, only)
@@ -140,8 +140,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
+    from quantpress.cli.tables import print_checked
     from quantpress.hub.client import target_hub
-    from quantpress.tables import print_checked
     from quantpress.verify.loading import Loader
     from quantpress.verify.verify import verify as download_and_check
 
@@ -188,7 +188,7 @@ app.command()(operation.doctor)
 @toolchain.command("list")
 def toolchain_list(as_json: JsonOption = False) -> None:
     """What is there, and what is missing."""
-    from quantpress.tables import print_toolchains
+    from quantpress.cli.tables import print_toolchains
     from quantpress.toolchain.registry import TOOLCHAINS
 
     found = [(each, each.find()) for each in TOOLCHAINS]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
+from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
 from quantpress.errors import QuantpressError
 
 
@@ -24,10 +24,10 @@ def quantize(
 ) -> None:
     """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
     from quantpress.catalog.schema import Catalog
+    from quantpress.cli.tables import print_variants
     from quantpress.hub.client import source_hub
     from quantpress.press.local import Order
     from quantpress.press.local import quantize as make
-    from quantpress.tables import print_variants
 
     loaded, settings = load_optional(catalog)
     order = Order(model, format_name, by_comma(variants) or [], out)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
+from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
 
 
 def evaluate(
@@ -26,12 +26,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measures a model of any format under the protocol: quality, memory, speed."""
+    from quantpress.cli.tables import print_evaluation
     from quantpress.evaluation.measure import measure
     from quantpress.evaluation.target import find_target
     from quantpress.evaluation.text import evaluation_text
     from quantpress.evaluation.wikitext import fetch_if_reachable
     from quantpress.hub.client import source_hub, target_hub
-    from quantpress.tables import print_evaluation
 
     _, settings = load_optional(catalog)
     hubs = [target_hub(settings), source_hub(settings)]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
+from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
 from quantpress.errors import QuantpressError
 
 

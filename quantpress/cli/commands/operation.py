@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 import typer
 
-from quantpress.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
+from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
 from quantpress.errors import QuantpressError
 
 
 def deploy(as_json: JsonOption = False) -> None:
     """Registers deployments, work pools and automations with the Prefect server at PREFECT_API_URL; a second call
     changes nothing."""
-    from quantpress.deploy import deploy as register
+    from quantpress.cli.deploy import deploy as register
 
     done = register()
     if as_json:
@@ -26,7 +26,7 @@ def deploy(as_json: JsonOption = False) -> None:
 
 def doctor(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False) -> None:
     """What this machine has, what is missing, and how to get it: exit 1 if the catalog needs what is missing."""
-    from quantpress.doctor import examine
+    from quantpress.cli.doctor import examine
 
     findings = examine(*load_optional(catalog))
     if as_json:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.events.schemas.automations import AutomationCore
 
-DEPLOYMENTS_FILE = Path(__file__).parents[1] / "prefect.yaml"
+DEPLOYMENTS_FILE = Path(__file__).parents[2] / "prefect.yaml"
 
 #: A run that has not been heard of for so long is taken for dead. Prefect 3.8.8 lets every flow run send a heartbeat
 #: each 180 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY): two may be lost.

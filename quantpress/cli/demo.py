@@ -15,7 +15,7 @@ from pathlib import Path
 
 from quantpress.catalog.reader import load_catalog
 from quantpress.catalog.schema import model_name
-from quantpress.demo import demo_model
+from quantpress.cli.demo_model import demo_model
 from quantpress.hub.client import hub_client
 from quantpress.localhub.auth import revoke_tokens
 from quantpress.localhub.server import RunningHub, running_hub

@@ -1,1 +1,0 @@
-"""Commands of the command line, in groups; :mod:`quantpress.cli` registers them."""
