@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks import usage
 from benchmarks.report import write_section
+from benchmarks.wide_model import tiny_wide_model, wide_model
 from quantizers.gguf.convert import convert
 from quantizers.gguf.imatrix import make_imatrix
 from quantizers.gguf.ladder import RUNGS, rungs_for
@@ -34,7 +35,6 @@ from quantpress.files import sha256_of
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.llama_cpp import LlamaCpp, install, require
 from quantpress.toolchain.progress import plain_lines
-from tests.wide_model import tiny_wide_model, wide_model
 
 _MODELS = {"wide": wide_model, "tiny-wide": tiny_wide_model}
 _SAMPLES, _LENGTH = 8, 256

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from quantpress.localhub.server import RunningHub, running_hub
-from tests.faults.line import Line, Request, unwatched
-from tests.flows.operating import Operator
+from tests.support.line import Line, Request, unwatched
+from tests.support.operating import Operator
 
 
 @dataclass(frozen=True)

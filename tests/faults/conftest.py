@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from quantpress.localhub.server import RunningHub, running_hub
-from tests.faults.line import Line, bad_line
+from tests.support.line import Line, bad_line
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from quantpress.localhub.server import RunningHub
-from tests.faults.history import assert_published_once
-from tests.faults.line import Fault, Line, Request
-from tests.flows.operating import Operator
+from tests.support.history import assert_published_once
+from tests.support.line import Fault, Line, Request
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ from quantpress.comparison.report import read_manifests
 from quantpress.comparison.state import why_outdated
 from quantpress.localhub.server import running_hub
 from tests.faults.chaos import AtRequest, Chaos, MortalHub, random_instants
-from tests.faults.history import assert_published_once
-from tests.faults.line import bad_line
-from tests.flows.operating import Operator, prefect_server
+from tests.support.history import assert_published_once
+from tests.support.line import bad_line
+from tests.support.operating import Operator, prefect_server
 
 MODEL = "upstream/Tiny-Instruct"
 REPO, COMPARISON = "Tiny-Instruct-GGUF", "Tiny-Instruct-quantized"

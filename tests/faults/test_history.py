@@ -13,9 +13,9 @@ from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.record.manifest import Verdict
 from quantpress.settings import Settings
 from quantpress.upkeep.retract import retract
-from tests.faults.history import assert_every_revision_was_whole, weights_named_on
-from tests.quantpress import samples
-from tests.quantpress.by_hand import HandPress
+from tests.support import samples
+from tests.support.by_hand import HandPress
+from tests.support.history import assert_every_revision_was_whole, weights_named_on
 
 GGUF, GPTQ = "press/SmolLM2-135M-Instruct-GGUF", "press/SmolLM2-135M-Instruct-GPTQ"
 OTHER = "gptq-4bit-32g-actorder_True"

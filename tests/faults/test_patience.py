@@ -27,7 +27,7 @@ from quantpress.localhub.server import RunningHub
 from quantpress.publish.commit import Outrun, Revision, ensure_repo, publish
 from quantpress.record.manifest import MANIFEST_FILE
 from quantpress.record.sums import SUMS_FILE
-from tests.faults.line import Fault, Line, Request
+from tests.support.line import Fault, Line, Request
 
 #: Two parts of the embedded Hub's multipart uploads.
 LARGE = random.Random(3).randbytes(9_000_000)

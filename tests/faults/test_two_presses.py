@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quantpress.localhub.server import running_hub
-from tests.faults.history import assert_published_once
-from tests.flows.operating import Operator, prefect_server
+from tests.support.history import assert_published_once
+from tests.support.operating import Operator, prefect_server
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from quantpress.localhub.server import running_hub
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 
 @pytest.fixture(scope="module")

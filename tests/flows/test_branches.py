@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from quantpress.record.manifest import parse_manifest
-from tests.faults.history import assert_every_revision_was_whole
-from tests.flows.operating import Operator
+from tests.support.history import assert_every_revision_was_whole
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.line import Fault, Line, bad_line
-from tests.flows.operating import Operator, prefect_server
-from tests.quantpress.nights import night
-from tests.quantpress.planned import Press
+from tests.support.line import Fault, Line, bad_line
+from tests.support.nights import night
+from tests.support.operating import Operator, prefect_server
+from tests.support.planned import Press
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from quantpress.localhub.admin import set_gated
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import pytest
 from gguf import GGUFReader
 
 from quantpress.record.manifest import Manifest, parse_manifest
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

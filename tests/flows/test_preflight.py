@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 
 from quantpress.files import sha256_of
 from quantpress.record.manifest import Entry, parse_manifest
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

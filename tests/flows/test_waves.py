@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from quantpress.record.manifest import Manifest, parse_manifest
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quantpress.record.manifest import parse_manifest
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

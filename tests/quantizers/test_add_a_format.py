@@ -12,7 +12,7 @@ import pytest
 
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import parse_manifest
-from tests.flows.operating import Operator
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from quantpress.localhub.server import RunningHub, running_hub
-from tests.quantpress.wikitext import DATASET, archive
+from tests.support.wikitext import DATASET, archive
 
 
 @pytest.fixture

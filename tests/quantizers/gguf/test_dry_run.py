@@ -15,7 +15,7 @@ from quantizers.gguf.llama_quantize import file_types
 from quantizers.gguf.rung_plan import RungPlan, load, plan_rungs
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from tests.gguf_files import narrow, wide, with_experts, write_imatrix, write_model
+from tests.support.gguf_files import narrow, wide, with_experts, write_imatrix, write_model
 
 SAID = """llama_model_loader: - kv   0:                       general.architecture str              = llama
 [   1/   3] output_norm.weight                   - [   576,      1,      1,      1], type =    f32, size =    0.002 MiB

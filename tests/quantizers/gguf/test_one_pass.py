@@ -27,7 +27,7 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.toolchain.llama_cpp import LlamaCpp, require
 from quantpress.toolchain.options import processor_options
-from tests.gguf_files import Matrices, narrow, wide, with_experts, write_imatrix, write_model
+from tests.support.gguf_files import Matrices, narrow, wide, with_experts, write_imatrix, write_model
 
 #: Every rung that a dense or a ternary model can have, and of those of a mixture of experts one of each family:
 #: llama-quantize spends seconds on the grids of the lowest types at each start.

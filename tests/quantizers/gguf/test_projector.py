@@ -27,7 +27,7 @@ from quantpress.gate.judge import require_agreement
 from quantpress.machine.child import run_child
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from tests.vision_model import IMAGE, LAYERS, PATCH, VISION_LAYERS, VISION_WIDTH, WIDTH, write_vision_model
+from tests.support.vision_model import IMAGE, LAYERS, PATCH, VISION_LAYERS, VISION_WIDTH, WIDTH, write_vision_model
 
 NAME = "Vision"
 

@@ -12,7 +12,7 @@ from gguf.quants import dequantize
 from quantizers.gguf.one_pass import write_rungs
 from quantizers.gguf.rung_plan import plan_rungs
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from tests.gguf_files import Matrices, wide, write_model
+from tests.support.gguf_files import Matrices, wide, write_model
 
 #: A scale that float16 holds exactly, as a ternary matrix's only magnitude.
 SCALE = 0.03125

@@ -10,7 +10,7 @@ import pytest
 
 from quantpress.evaluation.base import BaseCache, BaseKey
 from quantpress.record.measurement import Evaluation
-from tests.quantpress import samples
+from tests.support import samples
 
 
 @dataclass

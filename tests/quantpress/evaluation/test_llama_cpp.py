@@ -16,7 +16,7 @@ from quantpress.files import sha256_of
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
-from tests.quantpress import samples
+from tests.support import samples
 
 # What llama-perplexity prints at the end of a run against a base.
 DIVERGENCE = """

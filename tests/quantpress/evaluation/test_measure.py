@@ -19,7 +19,7 @@ from quantpress.record.measurement import Evaluation
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 from quantpress.toolchain.llama_cpp import LlamaCpp
-from tests.quantpress import samples
+from tests.support import samples
 
 CONFIG = {"model_type": "llama", "vocab_size": 1_000}
 

@@ -12,7 +12,7 @@ from quantpress.errors import QuantpressError
 from quantpress.evaluation.text import calibration_text, evaluation_text
 from quantpress.evaluation.wikitext import fetch_if_reachable, fetch_wikitext
 from quantpress.settings import Settings
-from tests.quantpress.wikitext import ARCHIVE, DATASET, TEST, TRAIN, archive, upload
+from tests.support.wikitext import ARCHIVE, DATASET, TEST, TRAIN, archive, upload
 
 NOWHERE = "http://127.0.0.1:9"
 WHAT = r"fetching wikitext-2-raw-v1\.zip of the dataset ggml-org/ci on "

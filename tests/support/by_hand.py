@@ -1,0 +1,88 @@
+"""A press by hand: what a format's commits hold is composed and published as a press does, and nothing is quantized."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from quantpress.card.render import CardContext
+from quantpress.plan.steps import FormatPlan
+from quantpress.press.compose import Pressed, compose_manifest, compose_revisions
+from quantpress.publish.commit import Revision, publish_format
+from quantpress.record.manifest import Entry, File, Manifest, SourceRecord, parse_manifest
+from quantpress.record.published import Published, read_published
+from tests.support import samples
+
+MODEL = "SmolLM2-135M-Instruct"
+
+
+def content(path: str) -> bytes:
+    return f"the bytes of {path}".encode()
+
+
+@dataclass(frozen=True)
+class HandPress:
+    """Publishes to one repo; ``folder`` is where its files lie before."""
+
+    api: HfApi
+    folder: Path
+    repo_id: str
+
+    def read(self) -> Published:
+        return read_published(self.api, self.repo_id)
+
+    def compose(
+        self, published: Published, entries: Sequence[Entry], source: SourceRecord | None = None
+    ) -> list[Revision]:
+        """What would be committed where ``entries`` were made and the repo is as ``published`` says."""
+        source = source or samples.source()
+        made = [self._made(entry, source) for entry in entries]
+        plan = FormatPlan(entries[0].recipe.format, published, (), ())
+        folders = {entry.variant: self.folder for entry in made}
+        pressed = Pressed(made, [], folders, [], [samples.evaluation(16.1)], {})
+        manifest = compose_manifest(plan, MODEL, source, pressed, [])
+        context = CardContext(repo_id=self.repo_id, quantized_by="press")
+        return compose_revisions(plan, manifest, pressed, [], context)
+
+    def publish(
+        self,
+        entries: Sequence[Entry],
+        message: str,
+        published: Published | None = None,
+        source: SourceRecord | None = None,
+    ) -> dict[str, str]:
+        """Composes and commits, from the repo as it is now or as it was when ``published`` was read."""
+        published = published or self.read()
+        source = source or samples.source()
+        revisions = self.compose(published, entries, source)
+        return publish_format(self.api, published, revisions, source, False, message)
+
+    def _made(self, entry: Entry, source: SourceRecord) -> Entry:
+        """The entry as made from the source, with files that lie in the folder."""
+        files = []
+        for file in entry.artifact.files:
+            data = content(file.path)
+            (self.folder / file.path).write_bytes(data)
+            files.append(File(path=file.path, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
+        recipe = entry.recipe.model_copy(update={"source_sha": source.sha})
+        artifact = entry.artifact.model_copy(update={"files": files})
+        return entry.model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint, "artifact": artifact})
+
+    def files(self, revision: str = "main") -> list[str]:
+        return self.api.list_repo_files(self.repo_id, revision=revision)
+
+    def titles(self, branch: str = "main") -> list[str]:
+        return [commit.title for commit in self.api.list_repo_commits(self.repo_id, revision=branch)]
+
+    def head(self, revision: str = "main") -> str:
+        return self.api.list_repo_commits(self.repo_id, revision=revision)[0].commit_id
+
+    def text(self, path: str, revision: str = "main") -> str:
+        return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.head(revision))).read_text()
+
+    def manifest(self, revision: str = "main") -> Manifest:
+        return parse_manifest(self.text("quantpress.json", revision), revision)

@@ -1,0 +1,123 @@
+"""Nights by hand: what a plan asks for is composed and committed as a press does; nothing is quantized."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+
+from quantpress.card.render import CardContext
+from quantpress.catalog.schema import model_name
+from quantpress.evaluation.protocol import current_protocol
+from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
+from quantpress.press.compose import Pressed, adopted, compose_manifest, compose_revisions
+from quantpress.publish.commit import Revision, ensure_repo, publish
+from quantpress.record.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
+from quantpress.record.published import read_published
+from quantpress.settings import Settings
+from tests.support import samples
+from tests.support.planned import Press
+
+
+@dataclass(frozen=True)
+class Night:
+    """A model of one format under the plan that was made at its beginning; ``folder`` is where files lie before they
+    are published."""
+
+    api: HfApi
+    folder: Path
+    model: ModelPlan
+
+    @property
+    def plan(self) -> FormatPlan:
+        (plan,) = self.model.formats
+        return plan
+
+    @property
+    def source(self) -> SourceRecord:
+        assert self.model.source is not None
+        return self.model.source.record
+
+    def planned(self, variant: str) -> VariantPlan:
+        return next(each for each in self.plan.variants if each.variant.name == variant)
+
+    def entry(self, variant: str, **changes: Any) -> Entry:
+        """The entry of a variant that was just made, measured under the plan's protocol, with a file of its own."""
+        assert self.model.source is not None and self.model.texts is not None
+        planned = self.planned(variant)
+        sample = samples.entry("gguf", variant, bits=8.5, divergence=0.001)
+        name = f"{model_name(self.source.repo)}-{variant}.gguf" if self.plan.format == "gguf" else "model.safetensors"
+        text = f"{variant} of {self.source.sha}".encode()
+        file = File(path=name, size=len(text), sha256=hashlib.sha256(text).hexdigest())
+        (self.folder / variant).mkdir(exist_ok=True)
+        (self.folder / variant / name).write_bytes(text)
+        protocol = current_protocol(self.model.source, Settings(home=self.folder), self.model.texts.evaluation)
+        own = {
+            "recipe": planned.recipe,
+            "fingerprint": planned.recipe.fingerprint,
+            "branch": planned.variant.branch,
+            "artifact": sample.artifact.model_copy(update={"files": [file]}),
+            "evaluation": sample.evaluation.model_copy(update={"protocol": protocol}),
+        }
+        return sample.model_copy(update=own | changes)
+
+    def withheld(self, variant: str, reason: str) -> Entry:
+        return self.entry(variant, status="withheld", verdict=Verdict(passed=False, reasons=[reason]))
+
+    def press(
+        self,
+        *entries: Entry,
+        aliases: Sequence[Alias] = (),
+        verified: Mapping[str, str] | None = None,
+        killed_after: str | None = None,
+    ) -> Manifest:
+        """Commits what was made, with what was verified after the commit before, and returns the manifest of ``main``.
+        A press that is killed commits no branch after ``killed_after``."""
+        folders = {entry.variant: self.folder / entry.variant for entry in entries}
+        pressed = Pressed(list(entries), list(aliases), folders, [], [samples.evaluation(16.1)], {})
+        return self._commit(replace(pressed, verified=verified or {}), killed_after)
+
+    def cards(self, verified: Mapping[str, str] | None = None) -> Manifest:
+        """The press's commit of cards and manifest alone."""
+        pressed = adopted(self._now(), ())
+        assert pressed is not None
+        return self._commit(replace(pressed, verified=verified or {}), None)
+
+    def _now(self) -> FormatPlan:
+        return replace(self.plan, published=read_published(self.api, self.plan.repo_id))
+
+    def _commit(self, pressed: Pressed, killed_after: str | None) -> Manifest:
+        ensure_repo(self.api, self.plan.repo_id, False)
+        now = self._now()
+        manifest = compose_manifest(now, model_name(self.source.repo), self.source, pressed, [])
+        context = CardContext(repo_id=self.plan.repo_id, quantized_by="press")
+        for revision in compose_revisions(now, manifest, pressed, [], context):
+            self._publish(revision, now)
+            if revision.branch == killed_after:
+                break
+        return manifest
+
+    def _publish(self, revision: Revision, now: FormatPlan) -> None:
+        publish(self.api, self.plan.repo_id, revision, now.published.heads, "press")
+
+
+def night(press: Press, line: dict[str, Any], folder: Path, **catalog: Any) -> Night:
+    """The night of a catalog with one line, of one format."""
+    (plan,) = press.plan(line, **catalog)
+    return Night(press.api, folder, plan)
+
+
+def manifest(press: Press, repo_id: str, folder: Path, revision: str = "main") -> Manifest:
+    return parse_manifest(_download(press, repo_id, "quantpress.json", folder, revision).read_bytes(), repo_id)
+
+
+def card(press: Press, repo_id: str, folder: Path, revision: str = "main") -> str:
+    return _download(press, repo_id, "README.md", folder, revision).read_text()
+
+
+def _download(press: Press, repo_id: str, name: str, folder: Path, revision: str) -> Path:
+    return Path(press.api.hf_hub_download(repo_id, name, revision=revision, cache_dir=folder / "look"))
