@@ -8,7 +8,7 @@ from flows import format_stages as stages
 from flows.committing import commit_composed
 from flows.format_stages import Composed
 from flows.stage import StageFailed
-from quantpress.card.render import CardContext
+from quantpress.card.context import CardContext
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan
@@ -17,6 +17,7 @@ from quantpress.record.manifest import VerificationRecord
 from quantpress.record.published import Published
 from quantpress.settings import Settings
 from quantpress.source.source import Source
+from quantpress.toolchain.llama_cpp import planned_version
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def check(plan: FormatPlan, variants: list[tuple[str, str]], settings: Settings,
         of_all = by_name.pop("", [])
         faulty |= by_name | {name: [*by_name.get(name, []), *of_all] for name in names if name in by_name or of_all}
         sound |= {name: found.commit for name in names if name not in faulty}
-        record = found.record()
+        record = found.record(planned_version())
     return Checked(sound, faulty, record)
 
 

@@ -10,9 +10,7 @@ from prefect import get_run_logger
 from flows.stage import stage
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout
-from quantpress.card.context import gather_context
-from quantpress.card.render import CardContext
-from quantpress.catalog.schema import model_name
+from quantpress.card.context import CardContext, gather_context
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.gate.judge import require_agreement
@@ -26,6 +24,7 @@ from quantpress.press.refresh import refresh as renew_metadata
 from quantpress.publish.commit import Outrun, Revision, publish_format
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
+from quantpress.record.names import model_name
 from quantpress.record.published import read_published
 from quantpress.record.report import VariantReport, report_entry
 from quantpress.record.verification import Verification

@@ -19,9 +19,7 @@ from flows.stage import StageFailed
 from flows.waves import Wave, layout, make_wave
 from quantizers import quantizer_of
 from quantizers.protocol import Job
-from quantpress.card.render import CardContext
-from quantpress.catalog.schema import model_name
-from quantpress.comparison.state import comparison_repo
+from quantpress.card.context import CardContext
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
 from quantpress.plan.steps import FormatPlan, VariantPlan
@@ -30,6 +28,7 @@ from quantpress.press.compose import Pressed
 from quantpress.press.refresh import Stale
 from quantpress.press.shared_files import shared_files
 from quantpress.record.manifest import Alias, Entry
+from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.published import Published
 from quantpress.record.report import VariantReport
 from quantpress.settings import Settings

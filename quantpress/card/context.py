@@ -1,4 +1,7 @@
-"""What a card says beside its manifest, gathered anew for a repo that is published already: no source is on disk."""
+"""What a card says beside its manifest: the object, and how it is gathered for a repo that is published already.
+
+No source is on disk then.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
 from quantizers import usable
-from quantpress.card.render import CardContext
-from quantpress.comparison.state import comparison_repo
+from quantpress.card import markdown
+from quantpress.card.templates import TEMPLATES
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
 from quantpress.record.manifest import Manifest
-from quantpress.settings import Settings
+from quantpress.record.names import comparison_repo
+from quantpress.settings import HUGGING_FACE, Settings
 from quantpress.source.source import chat_template, look_up_source
 
 if TYPE_CHECKING:
@@ -20,6 +26,39 @@ if TYPE_CHECKING:
 
 #: Where a chat template may be; see :func:`quantpress.source.source.chat_template`.
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+class CardContext(BaseModel):
+    """What a card needs beside the manifest.
+
+    ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of the
+    same model, ``comparison`` is the repo that compares them all. ``target_endpoint`` and ``source_endpoint`` are None
+    for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the folder
+    of the Jinja templates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo_id: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
+    branch: str = "main"
+    quantized_by: str
+    chat_template: str | None = None
+    siblings: dict[str, str] = {}
+    comparison: str | None = None
+    target_endpoint: str | None = None
+    source_endpoint: str | None = None
+    source_bytes: int | None = None
+    templates: Path = TEMPLATES
+
+    @field_validator("target_endpoint", "source_endpoint")
+    @classmethod
+    def _without_slash(cls, endpoint: str | None) -> str | None:
+        """None for huggingface.co; else the address without a slash at its end."""
+        if endpoint is None or endpoint.rstrip("/") == HUGGING_FACE:
+            return None
+        if not markdown.is_web_address(endpoint) or "@" in endpoint:
+            raise ValueError("an endpoint is an http or https address without credentials")
+        return endpoint.rstrip("/")
 
 
 def gather_context(

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from quantpress.card.markdown import is_web_address, one_line
+from quantpress.card.markdown import is_web_address
 from quantpress.record.manifest import SourceRecord
+from quantpress.text import one_line
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 #: Tags that the Hub derives from a repo's files or hosting; they were true of the source's repo only.

@@ -12,15 +12,8 @@ import re
 import shlex
 from urllib.parse import quote, urlsplit
 
-#: Longer names are cut: no identifier of the Hub is longer (repo ids end at 96 characters, file names at 255).
-_LONGEST = 300
-#: Control characters, line and paragraph separators: each run becomes one space.
-_CONTROL = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]+")
-#: Characters that reorder or hide the text around them (Unicode bidirectional controls, zero-width, BOM), and
-#: lone surrogates, which JSON can carry but UTF-8 cannot.
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-#: Within a fenced block lines and tabs stay; other control characters go.
-_CONTROL_IN_BLOCK = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+from quantpress.text import one_line, plain_lines
+
 _SAFE_IN_CODE = re.compile(r"[A-Za-z0-9 ._/:+=@,()~%±-]*")
 _BACKSLASHED = re.compile(r"([\\_*~\[\]#])")
 _ENTITIES = {ord(character): f"&#{ord(character)};" for character in "`|<>&$"}
@@ -30,17 +23,6 @@ class Markdown(str):
     """Text that is already Markdown: it goes into the card as it is."""
 
     __slots__ = ()
-
-
-def one_line(text: str) -> str:
-    """The text on one line, without control and invisible characters, at most 300 characters."""
-    flat = _CONTROL.sub(" ", _INVISIBLE.sub("", text)).strip()
-    return flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…"
-
-
-def plain_lines(text: str) -> str:
-    """The text in lines that end with ``\\n``, without control (but tabs) and invisible characters."""
-    return _CONTROL_IN_BLOCK.sub("", _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
 def escape(text: str) -> Markdown:

@@ -7,16 +7,14 @@ source (names, licence, chat template) only ever is a value in them, and :mod:`q
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from quantpress.card import figures, markdown
 from quantpress.card.audience import audiences
+from quantpress.card.context import CardContext
 from quantpress.card.front_matter import front_matter, license_url
 from quantpress.card.markdown import Markdown
-from quantpress.card.templates import TEMPLATES, markdown_environment, template_path
+from quantpress.card.templates import markdown_environment, template_path
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.engines.kernels import PLAIN_KERNELS
 from quantpress.evaluation.frontier import compare
@@ -24,6 +22,7 @@ from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT
 from quantpress.evaluation.sample import PROMPT
 from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest
 from quantpress.settings import HUGGING_FACE
+from quantpress.text import one_line
 
 #: Longer chat templates are cut on the card. Templates with tool calls reach some 10,000 characters.
 LONGEST_CHAT_TEMPLATE = 16_000
@@ -34,39 +33,6 @@ _PLOTS = {
     PERPLEXITY_PLOT: "Perplexity against size of the variants",
     DIVERGENCE_PLOT: "Divergence from the unquantized model against size of the variants",
 }
-
-
-class CardContext(BaseModel):
-    """What a card needs beside the manifest.
-
-    ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of the
-    same model, ``comparison`` is the repo that compares them all. ``target_endpoint`` and ``source_endpoint`` are None
-    for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the folder
-    of the Jinja templates.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    repo_id: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
-    branch: str = "main"
-    quantized_by: str
-    chat_template: str | None = None
-    siblings: dict[str, str] = {}
-    comparison: str | None = None
-    target_endpoint: str | None = None
-    source_endpoint: str | None = None
-    source_bytes: int | None = None
-    templates: Path = TEMPLATES
-
-    @field_validator("target_endpoint", "source_endpoint")
-    @classmethod
-    def _without_slash(cls, endpoint: str | None) -> str | None:
-        """None for huggingface.co; else the address without a slash at its end."""
-        if endpoint is None or endpoint.rstrip("/") == HUGGING_FACE:
-            return None
-        if not markdown.is_web_address(endpoint) or "@" in endpoint:
-            raise ValueError("an endpoint is an http or https address without credentials")
-        return endpoint.rstrip("/")
 
 
 class _Places:
@@ -164,12 +130,12 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "other_imatrix": _weighed_by_another(manifest, shown),
         "projector": next((found for entry in shown if (found := entry.artifact.details.get("projector"))), None),
         "hashes": "\n".join(
-            f"{file.sha256}  {markdown.one_line(file.path)}"
+            f"{file.sha256}  {one_line(file.path)}"
             for entry in shown
             if entry.branch == context.branch
             for file in entry.artifact.files
         ),
-        "fingerprints": "\n".join(f"{entry.fingerprint}  {markdown.one_line(entry.variant)}" for entry in shown),
+        "fingerprints": "\n".join(f"{entry.fingerprint}  {one_line(entry.variant)}" for entry in shown),
         "license_url": license_url(source, license_base),
         "front_matter": make_front_matter,
         "figures": figures,

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema
 from quantizers import backends, formats, quantizer
 from quantpress.errors import BadInput, Refused
 from quantpress.hints import hint
+from quantpress.record.names import model_name
 from quantpress.repo_id import PATTERN, check_repo_id
 from quantpress.settings import Settings
 
@@ -234,11 +235,6 @@ class Catalog(_Strict):
 def nearest(word: str, valid: Iterable[str]) -> str:
     """``; did you mean 'X'?``, or the list of valid words where none is near."""
     return f"; {hint(word, valid)}"
-
-
-def model_name(repo: str) -> str:
-    """The name under which a model is published: the repo id without its namespace."""
-    return repo.partition("/")[2]
 
 
 def _is_variant(format_name: str, name: str) -> bool:

@@ -85,7 +85,7 @@ def plan(
     """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
     from quantpress.cli.tables import print_plan
     from quantpress.hub.client import source_hub, target_hub
-    from quantpress.hub.limits import storage_used
+    from quantpress.plan.budget import storage_used
     from quantpress.plan.make import plan_catalog
     from quantpress.plan.orphans import find_orphans
 

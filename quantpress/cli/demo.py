@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 from quantpress.catalog.reader import load_catalog
-from quantpress.catalog.schema import model_name
 from quantpress.cli.demo_model import demo_model
 from quantpress.hub.client import hub_client
 from quantpress.localhub.auth import revoke_tokens
 from quantpress.localhub.server import RunningHub, running_hub
+from quantpress.record.names import model_name
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import shown
 

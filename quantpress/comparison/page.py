@@ -20,7 +20,7 @@ from quantpress.card.front_matter import front_matter
 from quantpress.card.markdown import Markdown
 from quantpress.card.templates import TEMPLATES, markdown_environment
 from quantpress.comparison.compare import ComparedVariant, ModelComparison, compare_formats, merge
-from quantpress.comparison.state import STATE_FILE, comparison_repo, state_of
+from quantpress.comparison.state import STATE_FILE, state_of
 from quantpress.evaluation.plots.draw import (
     DIVERGENCE_PLOT,
     MEMORY_DIVERGENCE_PLOT,
@@ -31,6 +31,7 @@ from quantpress.evaluation.plots.draw import (
 )
 from quantpress.publish.commit import Revision
 from quantpress.record.manifest import Manifest
+from quantpress.record.names import comparison_repo
 from quantpress.settings import HUGGING_FACE
 
 _PLOTS = {

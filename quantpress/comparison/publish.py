@@ -7,14 +7,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantpress.catalog.schema import model_name
 from quantpress.comparison.page import Place, compose_comparison
 from quantpress.comparison.report import read_manifests
-from quantpress.comparison.state import comparison_repo, read_state
+from quantpress.comparison.state import read_state
 from quantpress.errors import QuantpressError, Unreadable
 from quantpress.publish.commit import ATTEMPTS, Outrun, ensure_repo, publish
 from quantpress.publish.gated import gate_like_source
 from quantpress.record.manifest import SourceRecord
+from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.published import read_published
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import usable
-from quantpress.catalog.schema import model_name
 from quantpress.comparison.compare import compare_formats
 from quantpress.comparison.page import Place, as_csv, as_html, as_json, as_markdown, draw
 from quantpress.errors import BadInput
 from quantpress.files import write_text
 from quantpress.record.manifest import Manifest
+from quantpress.record.names import model_name
 from quantpress.record.published import read_published
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings

@@ -22,14 +22,6 @@ STATE_FILE = "made_from.json"
 
 COMPARISON_TEMPLATES = ("comparison.md.jinja", "comparison.html.jinja")
 
-#: The suffix of the repository that holds the comparison: ``{namespace}/{Model}-quantized``.
-COMPARISON_SUFFIX = "quantized"
-
-
-def comparison_repo(namespace: str, model_name: str) -> str:
-    """The repository of a model's comparison; the model's other repos link to it."""
-    return f"{namespace}/{model_name}-{COMPARISON_SUFFIX}"
-
 
 class ComparisonState(BaseModel):
     """The model that is compared (the source's repo), the SHA-256 of each manifest by repo id, and of the templates;

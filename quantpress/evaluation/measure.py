@@ -10,8 +10,8 @@ from quantpress.evaluation.base import BaseKey, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.target import Target
 from quantpress.evaluation.text import EvaluationText
+from quantpress.evaluation.windows import windows_of_vocabulary
 from quantpress.machine.child import run_child
-from quantpress.plan.estimate import windows_of_vocabulary
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.settings import Settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantpress.evaluation.text import EvaluationText
-from quantpress.plan.estimate import windows_within
+from quantpress.evaluation.windows import windows_within
 from quantpress.record.measurement import Protocol
 from quantpress.settings import Settings
 from quantpress.source.source import Source

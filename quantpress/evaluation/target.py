@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
 from quantpress.evaluation.engines.detect import engine_for
+from quantpress.evaluation.windows import vocabulary
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
-from quantpress.plan.estimate import vocabulary
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict
 
 from quantizers.protocol import Variant
-from quantpress.source.config import values_of
 from quantpress.source.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
@@ -26,8 +22,6 @@ _CORE_SECONDS_PER_WEIGHT = {
 }
 #: Of a format that was not measured: a quantizer that calibrates a little.
 _UNMEASURED = 1.8e-6
-#: Tokens of the largest vocabulary in use (Gemma 3's), taken where a config.json does not say.
-_LARGEST_VOCABULARY = 262_144
 
 
 class Estimate(BaseModel):
@@ -53,35 +47,6 @@ def _weight_bytes(source: Source) -> float:
         if dtype := part.get("dtype") or part.get("torch_dtype"):
             return _DTYPE_BYTES.get(str(dtype), 2.0)
     return 2.0
-
-
-def logits_bytes(source: Source, windows: int) -> int:
-    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
-    return windows * 255 * 2 * vocabulary(source.config)
-
-
-def windows_within(source: Source, windows: int, budget: int) -> int:
-    """As many of ``windows`` as log-probabilities of ``budget`` bytes have room for; two at least, which
-    llama-perplexity asks for."""
-    return windows_of_vocabulary(vocabulary(source.config), windows, budget)
-
-
-def windows_of_vocabulary(tokens: int, windows: int, budget: int) -> int:
-    """:func:`windows_within` for a model of which only the size of its vocabulary is known."""
-    return min(windows, max(2, budget // (255 * 2 * tokens)))
-
-
-def vocabulary(config: Mapping[str, Any]) -> int:
-    """Tokens of the vocabulary; a multimodal model's config has them in its text part, or in several parts.
-
-    Where none says, the largest in use: too few windows make a figure less certain, too many fill the disk.
-    """
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        if isinstance(size := part.get("vocab_size"), int):
-            return size
-    nested = [size for size in values_of(config, "vocab_size") if isinstance(size, int)]
-    return max(nested, default=_LARGEST_VOCABULARY)
 
 
 def estimate_variant(source: Source, variant: Variant) -> Estimate:

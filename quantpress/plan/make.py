@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import Quantizer
-from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, model_name, nearest
-from quantpress.comparison.state import comparison_repo, why_outdated
+from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, nearest
+from quantpress.comparison.state import why_outdated
 from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate.limits import limit_of
-from quantpress.hub.limits import UploadBudget
+from quantpress.plan.budget import UploadBudget
 from quantpress.plan.decide import Action, decide, decide_cards
 from quantpress.plan.devices import require_device
 from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.measurement import Protocol
+from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.published import Published, read_published
 from quantpress.record.recipe import Calibration, Recipe
 from quantpress.settings import Settings

@@ -6,11 +6,12 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
-from quantpress.catalog.schema import Catalog, model_name
-from quantpress.comparison.state import comparison_repo, read_state
+from quantpress.catalog.schema import Catalog
+from quantpress.comparison.state import read_state
 from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
 from quantpress.plan.steps import Step
+from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.published import read_manifest
 from quantpress.settings import Settings
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ByteSize, ConfigDict
 from quantizers.protocol import Variant
 from quantpress.catalog.schema import CalibrationLine, GateLine, ModelLine
 from quantpress.evaluation.text import Texts
+from quantpress.evaluation.windows import logits_bytes, windows_within
 from quantpress.plan.decide import Action
-from quantpress.plan.estimate import Estimate, estimate_variant, logits_bytes, windows_within
+from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.record.published import Published
 from quantpress.record.recipe import Recipe
 from quantpress.settings import Settings

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from quantpress.card.templates import templates_fingerprint
 from quantpress.evaluation.frontier import flags
 from quantpress.plan.decide import changed_files

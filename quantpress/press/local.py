@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import Job, Layout, Quantizer
-from quantpress.card.render import CardContext
-from quantpress.catalog.schema import Catalog, ModelLine, model_name
+from quantpress.card.context import CardContext
+from quantpress.catalog.schema import Catalog, ModelLine
 from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots
@@ -28,6 +28,7 @@ from quantpress.press import compose, stages
 from quantpress.press.shared_files import shared_files
 from quantpress.publish.commit import Revision
 from quantpress.record.manifest import Alias, Entry
+from quantpress.record.names import model_name
 from quantpress.record.published import Published
 from quantpress.record.report import VariantReport, report_entry
 from quantpress.repo_id import check_repo_id

@@ -15,7 +15,7 @@ from typing import Literal
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.wave import Wave, WaveResult
-from quantpress.catalog.schema import CalibrationLine, GateLine, model_name
+from quantpress.catalog.schema import CalibrationLine, GateLine
 from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.protocol import current_protocol
@@ -28,6 +28,7 @@ from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import ModelPlan, VariantPlan
 from quantpress.record.manifest import Artifact, Entry, File
 from quantpress.record.measurement import Engine, Evaluation, Protocol
+from quantpress.record.names import model_name
 from quantpress.record.recipe import Recipe, fingerprint_of
 from quantpress.settings import Settings
 from quantpress.source.weights import WeightsJob, WeightsReport

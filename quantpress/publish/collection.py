@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quantpress.catalog.schema import model_name
 from quantpress.hub.client import explained
+from quantpress.record.names import model_name
 
 if TYPE_CHECKING:
     from huggingface_hub import Collection, HfApi

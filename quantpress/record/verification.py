@@ -8,7 +8,6 @@ from importlib import metadata
 
 from quantpress.record.clients import Resolved
 from quantpress.record.manifest import VerificationRecord
-from quantpress.toolchain.llama_cpp import planned_version
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ class Verification:
         ]
         return {name: [fault for own, fault in found if own == name] for name in dict.fromkeys(own for own, _ in found)}
 
-    def record(self) -> VerificationRecord:
-        """What the manifest keeps of it."""
+    def record(self, llama_cpp: str) -> VerificationRecord:
+        """What the manifest keeps of it; ``llama_cpp`` is the version that loaded GGUF files."""
         return VerificationRecord(
             at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             commit=self.commit,
@@ -91,6 +90,6 @@ class Verification:
             loaded=[spoken.variant for spoken in self.variants],
             resolved=[f"{each.client} {each.tag}: {each.path}" for each in self.resolved],
             notes=[f"{each.client} {each.note}" for each in self.resolved if each.note],
-            versions={"huggingface_hub": metadata.version("huggingface_hub"), "llama.cpp": planned_version()},
+            versions={"huggingface_hub": metadata.version("huggingface_hub"), "llama.cpp": llama_cpp},
             problems=[f"{name} {fault}".strip() for name, faults in self.faults.items() for fault in faults],
         )

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from quantpress.card.markdown import one_line
 from quantpress.errors import Refused
 from quantpress.record.manifest import SourceRecord
+from quantpress.text import one_line
 
 #: The Hub's identifiers of licences without derivatives (https://huggingface.co/docs/hub/repositories-licenses):
 #: cc-by-nd-4.0, cc-by-nc-nd-3.0, cc-by-nc-nd-4.0.

@@ -7,7 +7,7 @@ JSON is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,6 @@ from quantpress.errors import Refused
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-    from quantpress.source.source import SourceFile
 
 CONFIG_FILE = "config.json"
 #: Files whose ``auto_map`` names classes in the repo's own Python files, which transformers would import and run.
@@ -29,12 +27,11 @@ LONGEST_TEMPLATE = 1_000_000
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
-def check_small_files(api: HfApi, repo: str, sha: str, files: Iterable[SourceFile]) -> dict[str, Any]:
-    """The source's config.json, once it and the files beside it were looked at; ``files`` has it.
+def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The source's config.json, once it and the files beside it were looked at; ``sizes`` has bytes by path, its too.
 
     Raises :class:`Refused`.
     """
-    sizes = {file.path: file.size for file in files}
     for name in _TEMPLATE_FILES:
         if sizes.get(name, 0) > LONGEST_TEMPLATE:
             raise Refused(_too_long(sizes[name]))

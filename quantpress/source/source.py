@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import git_sha1_of, sha256_of
 from quantpress.hub.client import explained
-from quantpress.publish.gated import gate_fields
 from quantpress.record.manifest import SourceRecord
+from quantpress.source.gate_fields import gate_fields
 from quantpress.source.licence import is_licence, most_restrictive
 from quantpress.source.safety import CONFIG_FILE, check_folder, check_small_files
 
@@ -74,7 +74,7 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
                 raise Refused(f"no {CONFIG_FILE}: not a transformers model")
             if not any(file.path.endswith(".safetensors") for file in files):
                 raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
-            config = check_small_files(api, repo, info.sha or revision, files)
+            config = check_small_files(api, repo, info.sha or revision, {file.path: file.size for file in files})
         except GatedRepoError:
             raise Refused(f"gated: accept the terms at {endpoint}/{repo} and give a token (hf auth login)") from None
         except RevisionNotFoundError:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantpress.card.context import gather_context
-from quantpress.card.markdown import one_line
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext, gather_context
+from quantpress.card.render import render_card
 from quantpress.card.templates import templates_fingerprint
 from quantpress.comparison.publish import publish_comparison
 from quantpress.errors import BadInput, QuantpressError
@@ -30,6 +29,7 @@ from quantpress.record.published import Published, read_published
 from quantpress.record.sums import SUMS_FILE, sha256sums
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
+from quantpress.text import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from quantpress.card.render import CardContext
+from quantpress.card.context import CardContext
 from quantpress.plan.steps import FormatPlan
 from quantpress.press.compose import Pressed, compose_manifest, compose_revisions
 from quantpress.publish.commit import Revision, publish_format

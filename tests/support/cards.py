@@ -9,7 +9,8 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from quantpress.record.manifest import Manifest
 
 CHATML = "{% for message in messages %}{{ '<|im_start|>' + message['role'] }}{% endfor %}"

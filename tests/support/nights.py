@@ -10,13 +10,13 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from quantpress.card.render import CardContext
-from quantpress.catalog.schema import model_name
+from quantpress.card.context import CardContext
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
 from quantpress.press.compose import Pressed, adopted, compose_manifest, compose_revisions
 from quantpress.publish.commit import Revision, ensure_repo, publish
 from quantpress.record.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
+from quantpress.record.names import model_name
 from quantpress.record.published import read_published
 from quantpress.settings import Settings
 from tests.support import samples

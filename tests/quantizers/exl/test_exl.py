@@ -22,7 +22,8 @@ from quantizers.exl.exl2_backend import packed_weights, token_accuracy
 from quantizers.exl.exl3_backend import trellis_weights
 from quantizers.exl.files import output
 from quantizers.protocol import CalibrationText, Job
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from quantpress.errors import BadInput, Refused
 from quantpress.evaluation.engines.detect import engine_for
 from quantpress.record.measurement import Protocol

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quantizers import quantizer
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from quantpress.record.manifest import Artifact, Entry, File, Manifest
 from tests.support import samples
 

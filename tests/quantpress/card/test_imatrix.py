@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from tests.support import samples
 
 

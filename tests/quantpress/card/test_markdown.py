@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
-from quantpress.card.markdown import code, escape, fence, link, one_line
+from quantpress.card.markdown import code, escape, fence, link
 from quantpress.card.render import LONGEST_CHAT_TEMPLATE
+from quantpress.text import one_line
 from tests.support import samples
 from tests.support.cards import CHATML, card, context, front_matter_of, html_of, table_rows
 

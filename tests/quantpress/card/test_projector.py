@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from tests.support import samples
 
 

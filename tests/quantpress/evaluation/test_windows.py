@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quantpress.plan.estimate import logits_bytes, windows_within
+from quantpress.evaluation.windows import logits_bytes, windows_within
 from quantpress.source.source import Source
 from tests.support import samples
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from quantpress.hub.limits import CommitPace, UploadBudget, storage_used
+from quantpress.hub.limits import CommitPace
 from quantpress.localhub.server import running_hub
+from quantpress.plan.budget import UploadBudget, storage_used
 
 
 class Clock:

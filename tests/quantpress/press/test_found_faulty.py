@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantpress.card.render import CardContext
+from quantpress.card.context import CardContext
 from quantpress.plan.steps import FormatPlan
 from quantpress.press.compose import Pressed, compose_manifest, compose_revisions
 from quantpress.record.manifest import Entry, Manifest, parse_manifest

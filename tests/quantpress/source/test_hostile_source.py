@@ -16,7 +16,8 @@ import pytest
 import yaml
 from huggingface_hub import HfApi
 
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import QuantpressError
 from quantpress.localhub.server import RunningHub, running_hub

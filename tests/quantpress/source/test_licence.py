@@ -11,14 +11,16 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError
 
-from quantpress.card.render import CardContext, render_card
+from quantpress.card.context import CardContext
+from quantpress.card.render import render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import Refused
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
-from quantpress.publish.gated import gate_fields, gate_like_source
+from quantpress.publish.gated import gate_like_source
 from quantpress.settings import Settings
+from quantpress.source.gate_fields import gate_fields
 from quantpress.source.licence import require_permission
 from quantpress.source.source import look_up_source
 from tests.support import samples

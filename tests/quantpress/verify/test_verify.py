@@ -117,7 +117,7 @@ def test_a_file_that_hashes_right_and_does_not_load_is_found(shelf: Shelf) -> No
     assert problem.startswith("Q8_0 does not load and generate: ")
     # What goes to manifest and card names no folder of this machine, and is the same the next time.
     assert found.faults == {"Q8_0": ["does not load and generate"]}
-    assert found.record().problems == ["Q8_0 does not load and generate"]
+    assert found.record("b1").problems == ["Q8_0 does not load and generate"]
 
 
 def test_a_file_with_other_bytes_is_found_and_not_loaded(shelf: Shelf) -> None:
@@ -285,7 +285,7 @@ def test_clients_find_each_variant_by_its_name(shelf: Shelf) -> None:
         *[("the Hub for Ollama", tag, digest) for tag in ("BF16", "F16", "Q4_K_M")],
     ]
     assert found.problems == []
-    record = found.record()
+    record = found.record("b1")
     assert record.commit == shelf.api.list_repo_commits(REPO)[0].commit_id
     assert (record.files, record.loaded, record.problems) == (6, [], [])
     assert record.resolved[-1] == f"the Hub for Ollama Q4_K_M: {digest}"

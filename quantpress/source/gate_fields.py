@@ -1,0 +1,40 @@
+"""The terms of a gated source, from its card's metadata: what is made of it is gated with the same words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from quantpress.text import one_line, plain_lines
+
+
+_KEY = re.compile(r"extra_gated_[a-z_]{1,40}")
+#: Prompts hold a whole licence at times: Llama's take some 35,000 characters.
+_LONGEST_TEXT = 100_000
+_LONGEST_LIST = 100
+#: Fields hold a type and options for a label: https://huggingface.co/docs/hub/models-gated.
+_DEEPEST = 3
+
+
+def gate_fields(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``extra_gated_…`` fields of a card's metadata, in plain types and without control characters.
+
+    What no such field can be (too deep, too long, another type) is left out.
+    """
+    fields = {key: _plain(value, _DEEPEST) for key, value in card.items() if _KEY.fullmatch(str(key))}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _plain(value: object, depth: int) -> Any:
+    match value:
+        case bool() | int():
+            return value
+        case str():
+            return plain_lines(value) if len(value) <= _LONGEST_TEXT else None
+        case list() if depth and len(value) <= _LONGEST_LIST:
+            return [kept for item in value if (kept := _plain(item, depth - 1)) is not None]
+        case dict() if depth and len(value) <= _LONGEST_LIST:
+            plain = {one_line(str(key)): _plain(item, depth - 1) for key, item in value.items()}
+            return {key: item for key, item in plain.items() if item is not None}
+    return None
