@@ -28,6 +28,7 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	.venv/bin/lint-imports
 
 bench: setup
 	$(RUN) -m benchmarks.ladder

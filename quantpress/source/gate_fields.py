@@ -8,7 +8,6 @@ from typing import Any
 
 from quantpress.text import one_line, plain_lines
 
-
 _KEY = re.compile(r"extra_gated_[a-z_]{1,40}")
 #: Prompts hold a whole licence at times: Llama's take some 35,000 characters.
 _LONGEST_TEXT = 100_000

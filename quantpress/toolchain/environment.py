@@ -106,7 +106,7 @@ def link_checkout(checkout: Path, environment: Path) -> None:
     pip = [str(environment / "bin" / "python"), "-m", "pip", "--python", str(thin / "bin" / "python")]
     install = ["install", "-qq", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, *install, "--editable", str(checkout)], check=True)
-    for program in ("hf", "ninja", "cmake"):
+    for program in ("hf", "ninja", "cmake", "lint-imports"):
         link = thin / "bin" / program
         link.unlink(missing_ok=True)
         link.symlink_to(environment / "bin" / program)
