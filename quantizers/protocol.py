@@ -11,16 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
+from quantpress.record.base import Record
 from quantpress.record.measurement import Engine
 
 #: Parameters of a variant: JSON values that go into the recipe's fingerprint.
 Parameters = dict[str, Any]
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Variant(Record):

@@ -9,9 +9,10 @@ from pathlib import Path
 from quantizers import quantizer_of
 from quantizers.checkpoint.one_by_one import OneByOne
 from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
-from quantizers.protocol import Job, Record, Result
+from quantizers.protocol import Job, Result
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, keep
+from quantpress.record.base import Record
 
 #: Formats of other packages take ``OneByOne`` from here; see docs/add-a-format.md.
 __all__ = ["OneByOne", "Wave", "WaveResult", "main"]

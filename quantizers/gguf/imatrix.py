@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from quantizers.gguf.dry_run import dry_run
 from quantizers.gguf.ladder import RUNGS
 from quantizers.protocol import CalibrationText
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.files import atomic
+from quantpress.record.base import Record
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
@@ -31,10 +31,8 @@ _LAYER = "blk."
 _QUANTIZES_ALL = RUNGS["Q8_0"]
 
 
-class ImatrixReport(BaseModel):
+class ImatrixReport(Record):
     """What an imatrix rests on. ``unused`` names tensors that no token reached, or some of whose experts none chose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     windows: int
     window_tokens: int

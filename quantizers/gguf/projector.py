@@ -11,13 +11,12 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from quantizers.gguf.convert import convert_projector, last_words
 from quantizers.gguf.unquantized import checked
 from quantizers.protocol import Parameters
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import write_text
+from quantpress.record.base import Record
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 #: config.json's keys of an encoder, as transformers names them.
@@ -33,10 +32,8 @@ _READS: dict[str, Literal["images", "audio"]] = {
 _MACHINE = re.compile(r"was killed by|MemoryError|OSError|No space left")
 
 
-class ProjectorReport(BaseModel):
+class ProjectorReport(Record):
     """``file`` is the projector's name, or none, and then ``missing`` says why it could not be made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str | None = None
     reads: list[Literal["images", "audio"]] = []

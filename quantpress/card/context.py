@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from quantizers import usable
 from quantpress.card import markdown
 from quantpress.card.templates import TEMPLATES
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
+from quantpress.record.base import Record
 from quantpress.record.manifest import Manifest
 from quantpress.record.names import comparison_repo
 from quantpress.settings import HUGGING_FACE, Settings
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
-class CardContext(BaseModel):
+class CardContext(Record):
     """What a card needs beside the manifest.
 
     ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of the
@@ -36,8 +37,6 @@ class CardContext(BaseModel):
     for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the folder
     of the Jinja templates.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repo_id: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
     branch: str = "main"

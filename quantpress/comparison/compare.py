@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from quantpress.errors import BadInput
 from quantpress.evaluation import frontier as figures
+from quantpress.record.base import Record
 from quantpress.record.manifest import Entry, Manifest, SourceRecord
 from quantpress.record.measurement import Evaluation, Protocol
 
@@ -23,11 +22,7 @@ MEMORY_CLASSES = tuple(
 )
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class ComparedVariant(_Record):
+class ComparedVariant(Record):
     """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
 
     ``seconds_to_make`` are the quantizer's; rungs that were made in one pass share theirs evenly. ``memory_bytes`` is
@@ -62,7 +57,7 @@ class ComparedVariant(_Record):
         return _label(self.format, self.variant)
 
 
-class OtherVariant(_Record):
+class OtherVariant(Record):
     """A published variant whose figures may not stand beside the others, and why."""
 
     format: str
@@ -71,7 +66,7 @@ class OtherVariant(_Record):
     reason: str
 
 
-class Choice(_Record):
+class Choice(Record):
     """The variants closest to the unquantized model that were measured within ``memory_bytes``, one per engine and
     runner; the first is the closest of all."""
 
@@ -79,7 +74,7 @@ class Choice(_Record):
     best: list[ComparedVariant]
 
 
-class ModelComparison(_Record):
+class ModelComparison(Record):
     """``variants`` by size, largest first; ``reference`` is the unquantized model under the same protocol."""
 
     model_name: str

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from quantpress.card.templates import fingerprint
 from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
+from quantpress.record.base import Record
 from quantpress.record.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ STATE_FILE = "made_from.json"
 COMPARISON_TEMPLATES = ("comparison.md.jinja", "comparison.html.jinja")
 
 
-class ComparisonState(BaseModel):
+class ComparisonState(Record):
     """The model that is compared (the source's repo), the SHA-256 of each manifest by repo id, and of the templates;
     and which of the repositories, its own among them, the model's collection was seen to hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     manifests: dict[str, str]

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from quantpress.files import write_text
-from quantpress.record.measurement import Evaluation, Protocol, Record
+from quantpress.record.base import Record
+from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.record.recipe import fingerprint_of
 from quantpress.settings import Settings
 from quantpress.toolchain.cache import make_once

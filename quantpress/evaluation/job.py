@@ -9,7 +9,8 @@ from typing import Literal
 
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit
-from quantpress.record.measurement import Engine, Evaluation, Protocol, Record
+from quantpress.record.base import Record
+from quantpress.record.measurement import Engine, Evaluation, Protocol
 
 #: Engine to module; each has ``evaluate(job: EvaluationJob) -> Evaluation``.
 _ENGINES = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from quantizers.protocol import Variant
+from quantpress.record.base import Record
 from quantpress.source.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
@@ -24,10 +23,8 @@ _CORE_SECONDS_PER_WEIGHT = {
 _UNMEASURED = 1.8e-6
 
 
-class Estimate(BaseModel):
+class Estimate(Record):
     """Bytes to upload, bytes on disk while at work, bytes of memory, core-seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     upload: int
     disk: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ByteSize, ConfigDict
+from pydantic import ByteSize
 
 from quantizers.protocol import Variant
 from quantpress.catalog.schema import CalibrationLine, GateLine, ModelLine
@@ -13,6 +13,7 @@ from quantpress.evaluation.text import Texts
 from quantpress.evaluation.windows import logits_bytes, windows_within
 from quantpress.plan.decide import Action
 from quantpress.plan.estimate import Estimate, estimate_variant
+from quantpress.record.base import Record
 from quantpress.record.published import Published
 from quantpress.record.recipe import Recipe
 from quantpress.settings import Settings
@@ -25,10 +26,8 @@ _SHARE_OF_ROOM = 0.9
 WORK: tuple[Action, ...] = ("press", "refresh", "evaluate", "verify", "card", "compare")
 
 
-class Step(BaseModel):
+class Step(Record):
     """One variant of one model, or a whole model that is skipped or blocked (``format`` and ``variant`` empty)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     format: str

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from quantpress.errors import Unreadable
+from quantpress.record.base import Record
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Recipe
 
 MANIFEST_FILE = "quantpress.json"
 
 
-class _Record(BaseModel):
-    # As the evaluation's: what is not a finite number is read back as it was.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class File(_Record):
+class File(Record):
     """A published file: path in the repo, size in bytes, hex SHA-256."""
 
     path: str
@@ -30,7 +26,7 @@ class File(_Record):
     sha256: str
 
 
-class Artifact(_Record):
+class Artifact(Record):
     """The files of one variant and what is really in them (see :class:`quantizers.protocol.Output`)."""
 
     files: list[File]
@@ -44,7 +40,7 @@ class Artifact(_Record):
         return sum(file.size for file in self.files)
 
 
-class Verdict(_Record):
+class Verdict(Record):
     """What the gate said: ``passed``, and for each failed check the reason in words.
 
     ``max_divergence`` is the limit of the mean KL divergence that was applied, if any; ``notes`` say why it is not
@@ -57,7 +53,7 @@ class Verdict(_Record):
     notes: list[str] = []
 
 
-class Entry(_Record):
+class Entry(Record):
     """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
 
     ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
@@ -85,7 +81,7 @@ class Entry(_Record):
         return self.recipe.variant
 
 
-class Alias(_Record):
+class Alias(Record):
     """A variant that would hold the same weights in the same types as ``same_as``, and was not made."""
 
     recipe: Recipe
@@ -97,7 +93,7 @@ class Alias(_Record):
         return self.recipe.variant
 
 
-class SourceRecord(_Record):
+class SourceRecord(Record):
     """The upstream repo at one commit, with what the card inherits from it.
 
     ``files`` maps the files that the press reads to a hash of their content (SHA-256 of LFS files, git's SHA-1 of the
@@ -120,7 +116,7 @@ class SourceRecord(_Record):
     licence_override: str | None = None
 
 
-class Earlier(_Record):
+class Earlier(Record):
     """What a branch held before the source moved: the tag that keeps it (``v1`` of ``main``, ``v1-BRANCH`` of another),
     its source, and the files that the source's next commit changed."""
 
@@ -129,7 +125,7 @@ class Earlier(_Record):
     changed: list[str]
 
 
-class VerificationRecord(_Record):
+class VerificationRecord(Record):
     """What was checked after publishing, on what was downloaded afresh from ``commit``.
 
     ``loaded`` are the variants that were loaded and wrote text; ``resolved`` says of each client and tag which file it
@@ -147,7 +143,7 @@ class VerificationRecord(_Record):
     problems: list[str]
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).

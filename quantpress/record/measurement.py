@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
+
+from quantpress.record.base import Record
 
 #: What loads a model, to measure it or to let it write.
 Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
@@ -14,11 +16,6 @@ Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
 #: Version 2: every engine's divergence is from one base, the unquantized model by transformers in float32. Version 1
 #: measured each engine's from its own.
 PROTOCOL_VERSION = 2
-
-
-class Record(BaseModel):
-    # JSON has no NaN: written as the text "NaN" it is read back; pydantic's own null would not be.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 def _same_nan(value: float) -> float:

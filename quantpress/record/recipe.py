@@ -6,13 +6,11 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from quantpress.record.base import Record
 
 
-class Calibration(BaseModel):
+class Calibration(Record):
     """The calibration text by name and SHA-256, and how much of it: ``samples`` windows of ``length`` tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str
     sha256: str
@@ -20,10 +18,8 @@ class Calibration(BaseModel):
     length: int
 
 
-class Recipe(BaseModel):
+class Recipe(Record):
     """What a variant is made from. Two variants with equal recipes are the same variant."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str
     variant: str

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
+from quantpress.record.base import Record
 from quantpress.record.manifest import Entry
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class VariantReport(_Record):
+class VariantReport(Record):
     """A variant that was made: size in bytes, figures, and whether it was published."""
 
     model: str
@@ -27,7 +22,7 @@ class VariantReport(_Record):
     seconds: float
 
 
-class ModelReport(_Record):
+class ModelReport(Record):
     """What became of one model. ``committed`` names what was committed beside the variants that were made;
     ``failures`` are errors of stages; an empty list means all went well."""
 

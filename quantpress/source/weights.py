@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict
-
 from quantpress.errors import Refused
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit
+from quantpress.record.base import Record
 
 #: The number of an expert in a tensor's name: the converter stacks a layer's experts into one tensor.
 _EXPERT = re.compile(r"\.experts\.\d+\.")
@@ -61,20 +60,16 @@ _FLOATS = {
 }
 
 
-class WeightsJob(BaseModel):
+class WeightsJob(Record):
     """``source`` is the folder of a model with its safetensors files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Path
 
 
-class WeightsReport(BaseModel):
+class WeightsReport(Record):
     """What was looked at. ``beyond_float16`` names matrices, each with its file, that hold finite values which
     float16 does not. ``largest_tensor`` is in elements; the experts of a layer, which the converter stacks, are one
     tensor."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tensors: int
     weights: int

@@ -24,13 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from quantizers.gguf.ollama.chat_rendering import ChatTemplate, Conversation, Inexpressible
 from quantizers.gguf.ollama.go_template import render
 from quantpress.errors import ChildFailed
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, run_child
+from quantpress.record.base import Record
 from quantpress.source.source import chat_template
 
 #: A template of three roles needs milliseconds and a few megabytes; Python itself takes some 100 MB here.
@@ -46,11 +45,9 @@ def _conversation(*words: str) -> Conversation:
     return [{"role": roles[word], "content": word} for word in words]
 
 
-class OllamaJob(BaseModel):
+class OllamaJob(Record):
     """``template`` is Jinja; ``bos`` and ``eos`` are tokens' texts; ``adds_bos`` says that the tokenizer adds the
     first by itself, wherefore Ollama's template must not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     template: str
     bos: str
@@ -58,13 +55,11 @@ class OllamaJob(BaseModel):
     adds_bos: bool
 
 
-class Expressed(BaseModel):
+class Expressed(Record):
     """The Go template and the system prompt that the model's own template puts where there is none.
 
     ``template`` is None where the Jinja template cannot be expressed. ``after_assistant`` ends the model's words.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     template: str | None = None
     system: str = ""
