@@ -14,7 +14,7 @@ from quantpress.card.context import CardContext, gather_context
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.gate.judge import require_agreement
-from quantpress.hub.client import source_hub, target_hub
+from quantpress.hub.hubs import hubs, target_hub
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.press import compose, stages
@@ -160,7 +160,7 @@ def published_context(plan: FormatPlan, source: Source, settings: Settings) -> C
     manifest = plan.published.manifest
     assert manifest is not None, f"{plan.repo_id} has no cards"
     manifest = manifest.model_copy(update={"source": source.record})
-    context, missing = gather_context(manifest, plan.repo_id, settings, source_hub(settings), target_hub(settings))
+    context, missing = gather_context(manifest, plan.repo_id, settings, hubs(settings))
     if missing:
         get_run_logger().warning("%s", missing)
     return context

@@ -12,7 +12,7 @@ from flows.artifacts import show_plan, show_results
 from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog.reader import load_catalog
-from quantpress.hub.client import source_hub, target_hub
+from quantpress.hub.hubs import hubs, target_hub
 from quantpress.machine.workspace import remove_idle_work
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
@@ -80,4 +80,4 @@ def plan(catalog: str, only: str | None, formats: list[str] | None) -> list[Mode
     """Catalog minus manifests."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
-    return plan_catalog(loaded, settings, source_hub(settings), target_hub(settings), only=only, formats=formats)
+    return plan_catalog(loaded, settings, hubs(settings), only=only, formats=formats)

@@ -23,7 +23,8 @@ from quantpress.catalog.reader import load_catalog
 from quantpress.comparison.publish import gate_comparison, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
-from quantpress.hub.client import explained, source_hub, target_hub
+from quantpress.hub.client import explained
+from quantpress.hub.hubs import hubs, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import FormatPlan, ModelPlan
@@ -60,7 +61,7 @@ def press_model(
 def plan_one(repo: str, catalog: str, formats: list[str] | None, settings: Settings) -> ModelPlan:
     """The plan of one model, from the Hubs as they are now."""
     loaded = load_catalog(Path(catalog))
-    return plan_catalog(loaded, settings, source_hub(settings), target_hub(settings), only=repo, formats=formats)[0]
+    return plan_catalog(loaded, settings, hubs(settings), only=repo, formats=formats)[0]
 
 
 @stage("fetch {source.record.repo}")

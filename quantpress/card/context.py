@@ -16,6 +16,7 @@ from quantpress.card import markdown
 from quantpress.card.templates import TEMPLATES
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
+from quantpress.hub.hubs import Hubs
 from quantpress.record.base import Record
 from quantpress.record.manifest import Manifest
 from quantpress.record.names import comparison_repo
@@ -60,9 +61,7 @@ class CardContext(Record):
         return endpoint.rstrip("/")
 
 
-def gather_context(
-    manifest: Manifest, repo_id: str, settings: Settings, source_hub: HfApi, target_hub: HfApi
-) -> tuple[CardContext, str | None]:
+def gather_context(manifest: Manifest, repo_id: str, settings: Settings, hubs: Hubs) -> tuple[CardContext, str | None]:
     """The context of the card on ``main``, and why it lacks what only the source knows (None: it lacks nothing).
 
     A source that has gone, or that cannot be reached, leaves the card without the chat template and the size of the
@@ -70,14 +69,14 @@ def gather_context(
     """
     template, weight_bytes, missing = None, None, None
     try:
-        template, weight_bytes = _of_source(source_hub, manifest)
+        template, weight_bytes = _of_source(hubs.source, manifest)
     except QuantpressError as error:
         missing = f"the card goes without chat template and size of the source: {error}"
     context = CardContext(
         repo_id=repo_id,
         quantized_by=repo_id.partition("/")[0],
         chat_template=template,
-        siblings=_siblings(target_hub, repo_id, manifest),
+        siblings=_siblings(hubs.target, repo_id, manifest),
         comparison=comparison_repo(repo_id.partition("/")[0], manifest.model_name),
         target_endpoint=settings.target_endpoint,
         source_endpoint=settings.source_endpoint,

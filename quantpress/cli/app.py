@@ -84,20 +84,20 @@ def plan(
 ) -> None:
     """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
     from quantpress.cli.tables import print_plan
-    from quantpress.hub.client import source_hub, target_hub
+    from quantpress.hub.hubs import hubs
     from quantpress.plan.budget import storage_used
     from quantpress.plan.make import plan_catalog
     from quantpress.plan.orphans import find_orphans
 
     loaded, settings = load(catalog)
-    hubs = source_hub(settings), target_hub(settings)
-    plans = plan_catalog(loaded, settings, *hubs, only=only, formats=_split(formats))
-    orphaned = find_orphans(loaded, settings, hubs[1]) if only is None and formats is None else []
+    both = hubs(settings)
+    plans = plan_catalog(loaded, settings, both, only=only, formats=_split(formats))
+    orphaned = find_orphans(loaded, settings, both.target) if only is None and formats is None else []
     if as_json:
         steps = [step for each in plans for step in each.steps] + orphaned
         typer.echo(json.dumps([step.model_dump(mode="json") for step in steps], indent=2))
     else:
-        print_plan(plans, orphaned, storage_used(hubs[1], settings.namespace), settings)
+        print_plan(plans, orphaned, storage_used(both.target, settings.namespace), settings)
 
 
 @app.command()
@@ -141,7 +141,7 @@ def verify(
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
     from quantpress.cli.tables import print_checked
-    from quantpress.hub.client import target_hub
+    from quantpress.hub.hubs import target_hub
     from quantpress.verify.loading import Loader
     from quantpress.verify.verify import verify as download_and_check
 

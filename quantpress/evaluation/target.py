@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +17,12 @@ from quantpress.evaluation.engines.detect import engine_for
 from quantpress.evaluation.windows import vocabulary
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
+from quantpress.hub.hubs import Hubs
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    pass
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 #: ``namespace/name``, ``namespace/name@branch``, ``namespace/name:Q4_K_M``.
@@ -68,8 +68,8 @@ class Target:
         return len(tokens.data) if tokens else vocabulary({})
 
 
-def find_target(what: str, hubs: Sequence[HfApi]) -> Target:
-    """The model that ``what`` names: a path that exists, or a repository, sought on each of the Hubs in turn.
+def find_target(what: str, hubs: Hubs) -> Target:
+    """The model that ``what`` names: a path that exists, or a repository, sought where we publish and then upstream.
 
     Raises :class:`BadInput` for what is neither, or holds no model or more than one;
     :class:`~quantpress.errors.QuantpressError` when a Hub cannot be reached.
@@ -103,10 +103,10 @@ def local_target(path: Path) -> Target:
     raise BadInput(f"{path}: neither a .gguf file nor a folder with a config.json")
 
 
-def _downloaded(repo: str, revision: str, tag: str | None, hubs: Sequence[HfApi]) -> Target:
+def _downloaded(repo: str, revision: str, tag: str | None, hubs: Hubs) -> Target:
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    for api in hubs:
+    for api in (hubs.target, hubs.source):
         with explained(api.endpoint, f"looking up {repo}"):
             try:
                 info = api.model_info(repo, revision=revision)
@@ -121,7 +121,7 @@ def _downloaded(repo: str, revision: str, tag: str | None, hubs: Sequence[HfApi]
         if paths[0].suffix == ".gguf":
             return Target("llama.cpp", paths[0], f"{commit}/{wanted[0]}")
         return Target(engine_for(paths[0].parent), paths[0].parent, commit)
-    places = " nor on ".join(dict.fromkeys(api.endpoint for api in hubs))
+    places = " nor on ".join(dict.fromkeys(api.endpoint for api in (hubs.target, hubs.source)))
     raise BadInput(f"{repo} is neither a path here nor a model on {places} (or it is private and needs a token)")
 
 

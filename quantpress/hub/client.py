@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
-from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE, Settings
+from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,16 +40,6 @@ def hub_client(endpoint: str, patience: float = DEFAULT_PATIENCE) -> HfApi:
 
     be_patient(Patience(patience))
     return HfApi(endpoint=endpoint, library_name="quantpress")
-
-
-def source_hub(settings: Settings) -> HfApi:
-    """The Hub that holds the unquantized models."""
-    return hub_client(settings.source_endpoint, settings.patience)
-
-
-def target_hub(settings: Settings) -> HfApi:
-    """The Hub on which to publish."""
-    return hub_client(settings.target_endpoint, settings.patience)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate.limits import limit_of
+from quantpress.hub.hubs import Hubs
 from quantpress.plan.budget import UploadBudget
 from quantpress.plan.decide import Action, decide, decide_cards
 from quantpress.plan.devices import require_device
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
 def plan_catalog(
     catalog: Catalog,
     settings: Settings,
-    source_hub: HfApi,
-    target_hub: HfApi,
+    hubs: Hubs,
     *,
     only: str | None = None,
     formats: list[str] | None = None,
@@ -56,9 +56,9 @@ def plan_catalog(
     @cache
     def texts_for(calibration: str | None) -> Texts:
         """Found once a plan, and only when a model is there that needs them."""
-        return find_texts(calibration, settings, lambda: fetch_wikitext(source_hub, settings.home))
+        return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
 
-    plans = (plan_model(catalog, line, settings, source_hub, target_hub, formats, texts_for) for line in lines)
+    plans = (plan_model(catalog, line, settings, hubs, formats, texts_for) for line in lines)
     return [_within(plan, budget) for plan in plans]
 
 
@@ -98,8 +98,7 @@ def plan_model(
     catalog: Catalog,
     line: ModelLine,
     settings: Settings,
-    source_hub: HfApi,
-    target_hub: HfApi,
+    hubs: Hubs,
     formats: list[str] | None,
     texts_for: Callable[[str | None], Texts],
 ) -> ModelPlan:
@@ -117,7 +116,7 @@ def plan_model(
     if line.skip:
         return whole("skip", f"skipped: {line.skip}")
     try:
-        source = look_up_source(source_hub, line.repo, line.revision)
+        source = look_up_source(hubs.source, line.repo, line.revision)
         source = replace(source, record=require_permission(source.record, line.licence_override))
         require_known_type(source.config)
     except Refused as refusal:
@@ -131,7 +130,7 @@ def plan_model(
             continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
         try:
-            published = read_published(target_hub, repo_id)
+            published = read_published(hubs.target, repo_id)
         except Unreadable as unreadable:
             step = _blocked(line.repo, format_name, "", repo_id, unreadable)
             plans.append(FormatPlan(format_name, Published(repo_id, {}, {}), (), (step,)))
@@ -149,7 +148,7 @@ def plan_model(
         planned = plan_format(names, chosen, source, calibration, protocol, published, settings, gates)
         left_out = catalog.left_out(line, format_name, source.config)
         plans.append(replace(planned, blocked=planned.blocked + _skipped(line.repo, format_name, repo_id, left_out)))
-    comparison = _plan_comparison(line.repo, settings, plans, target_hub)
+    comparison = _plan_comparison(line.repo, settings, plans, hubs.target)
     return ModelPlan(line, source, texts, amount, gates, tuple(plans), (), comparison)
 
 

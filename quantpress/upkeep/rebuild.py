@@ -23,6 +23,7 @@ from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
 from quantpress.files import place, sha256_of
 from quantpress.hints import hint
 from quantpress.hub.client import explained
+from quantpress.hub.hubs import Hubs
 from quantpress.machine.child import run_child
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import Workspace, alone, require_disk
@@ -78,8 +79,7 @@ class Choices:
 
 
 def rebuild(
-    target_hub: HfApi,
-    source_hub: HfApi,
+    hubs: Hubs,
     repo_id: str,
     variant: str,
     revision: str,
@@ -95,7 +95,7 @@ def rebuild(
     check_repo_id(repo_id)
     if choices.out is not None and choices.out.exists() and any(choices.out.iterdir()):
         raise BadInput(f"{choices.out} is not empty: give an empty folder, or one that is not there yet")
-    manifest = _read_manifest(target_hub, repo_id, revision)
+    manifest = _read_manifest(hubs.target, repo_id, revision)
     entry = _entry(manifest, repo_id, variant)
     recipe = entry.recipe
     chosen = quantizer(recipe.format, recipe.parameters.get("backend"))
@@ -104,8 +104,8 @@ def rebuild(
         raise BadInput(
             f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
         )
-    text = provide_text(recipe.calibration, choices.texts, settings, source_hub)
-    sources = _sources(source_hub, entry)
+    text = provide_text(recipe.calibration, choices.texts, settings, hubs.source)
+    sources = _sources(hubs.source, entry)
     made = _variant(chosen, entry, sources[0], settings)
     disk = sum(each.weight_bytes + estimate_variant(each, made).disk + 2 * entry.artifact.size for each in sources)
     require_disk(settings.home, disk)
@@ -116,7 +116,7 @@ def rebuild(
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
         scratch(settings.home, "rebuild") as place_of_work,
     ):
-        folders = [_fetch(source_hub, each, settings.home, report) for each in sources]
+        folders = [_fetch(hubs.source, each, settings.home, report) for each in sources]
         job = _job(manifest, entry, made, folders[0], text, place_of_work, settings)
         out, names = _make(job, place_of_work, report)
         for later in folders[1:]:

@@ -22,6 +22,7 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.frontier import flags
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
+from quantpress.hub.hubs import Hubs
 from quantpress.press.stages import describe
 from quantpress.publish.commit import ATTEMPTS, Outrun, Revision, publish
 from quantpress.record.manifest import MANIFEST_FILE, Entry, File, Manifest
@@ -48,9 +49,7 @@ class Retraction:
     warnings: list[str]
 
 
-def retract(
-    target_hub: HfApi, source_hub: HfApi, repo_id: str, variant: str, reason: str, settings: Settings
-) -> Retraction:
+def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Settings) -> Retraction:
     """Withdraws one variant of a repo, a commit on each branch that lists it, and compares anew what is left.
 
     Raises :class:`BadInput` for an empty reason, a repo that is not ours, and a variant that is not published there.
@@ -61,18 +60,18 @@ def retract(
         raise BadInput("a retraction needs a reason: --reason TEXT; it goes to the card and the manifest")
     commits: dict[str, str] = {}
     for _ in range(ATTEMPTS):
-        published = read_published(target_hub, repo_id)
-        pending = _pending(target_hub.endpoint, published, variant)
-        context, warning = gather_context(published.manifests["main"], repo_id, settings, source_hub, target_hub)
+        published = read_published(hubs.target, repo_id)
+        pending = _pending(hubs.target.endpoint, published, variant)
+        context, warning = gather_context(published.manifests["main"], repo_id, settings, hubs)
         try:
             for branch in pending:
-                commits[branch] = _commit(target_hub, published, branch, variant, reason, context)
+                commits[branch] = _commit(hubs.target, published, branch, variant, reason, context)
         except Outrun:
             continue
         warnings = [warning] if warning else []
         try:
             source = published.manifests["main"].source
-            publish_comparison(target_hub, repo_id.partition("/")[0], source, settings.private)
+            publish_comparison(hubs.target, repo_id.partition("/")[0], source, settings.private)
         except QuantpressError as error:
             warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
         return Retraction(repo_id, variant, reason, commits, warnings)

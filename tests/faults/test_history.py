@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.record.manifest import Verdict
 from quantpress.settings import Settings
@@ -51,7 +52,7 @@ def test_cards_that_tell_of_what_went_were_whole(hub: RunningHub, api: HfApi, tm
     q2, q4, q8 = samples.gguf({"Q2_K": 5.1, "Q4_K_M": 6.17, "Q8_0": 8.51}).entries
     far = q2.model_copy(update={"status": "withheld", "verdict": Verdict(passed=False, reasons=["too far"])})
     press.publish([far, q4, q8], "one", source=samples.source(files={"model.safetensors": "old"}))
-    retract(api, api, GGUF, "Q4_K_M", "broken", Settings(target_endpoint=api.endpoint))
+    retract(Hubs(api, api), GGUF, "Q4_K_M", "broken", Settings(target_endpoint=api.endpoint))
     press.publish([far, q8], "two", source=samples.source(sha="f" * 40, files={"model.safetensors": "new"}))
     assert [len(manifest.entries) for manifest in assert_every_revision_was_whole(hub.root, GGUF)] == [3, 3, 3]
     card = press.text("README.md")

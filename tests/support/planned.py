@@ -18,6 +18,7 @@ from quantpress.card.templates import templates_fingerprint
 from quantpress.catalog.reader import parse_catalog
 from quantpress.comparison.state import state_of
 from quantpress.evaluation.protocol import current_protocol
+from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
@@ -66,7 +67,7 @@ class Press:
     ) -> list[ModelPlan]:
         text = json.dumps({"models": list(models), "defaults": {"formats": ["gguf"], **defaults}})
         settings = Settings(namespace=namespace, home=self.home, upload_budget=upload_budget)
-        return plan_catalog(parse_catalog(text, "c"), settings, self.api, self.api, only=only)
+        return plan_catalog(parse_catalog(text, "c"), settings, Hubs(self.api, self.api), only=only)
 
     def reasons(self, *models: Any, **defaults: Any) -> list[str]:
         return [step.reason for plan in self.plan(*models, **defaults) for step in plan.steps]

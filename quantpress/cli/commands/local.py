@@ -25,7 +25,7 @@ def quantize(
     """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
     from quantpress.catalog.schema import Catalog
     from quantpress.cli.tables import print_variants
-    from quantpress.hub.client import source_hub
+    from quantpress.hub.hubs import source_hub
     from quantpress.press.local import Order
     from quantpress.press.local import quantize as make
 

@@ -31,11 +31,11 @@ def evaluate(
     from quantpress.evaluation.target import find_target
     from quantpress.evaluation.text import evaluation_text
     from quantpress.evaluation.wikitext import fetch_if_reachable
-    from quantpress.hub.client import source_hub, target_hub
+    from quantpress.hub.hubs import hubs
 
     _, settings = load_optional(catalog)
-    hubs = [target_hub(settings), source_hub(settings)]
-    targets = find_target(model, hubs), find_target(base, hubs) if base else None
+    both = hubs(settings)
+    targets = find_target(model, both), find_target(base, both) if base else None
     archive = None
     if settings.evaluation_text is None:
         archive = fetch_if_reachable(settings, lambda what: typer.echo(f"quantpress: {what}", err=True))
@@ -55,7 +55,7 @@ def report(
 ) -> None:
     """Compares all published formats and variants of a model, from their manifests on the target Hub."""
     from quantpress.comparison.report import check_formats, read_manifests, write_report
-    from quantpress.hub.client import target_hub
+    from quantpress.hub.hubs import target_hub
     from quantpress.machine.workspace import require_writable
 
     wanted = by_comma(formats) or ["md"]

@@ -21,12 +21,11 @@ def retract(
     as_json: JsonOption = False,
 ) -> None:
     """Withdraws a published variant: its files leave the branch, its record stays, with the reason."""
-    from quantpress.hub.client import source_hub, target_hub
+    from quantpress.hub.hubs import hubs
     from quantpress.upkeep.retract import retract as withdraw
 
     _, settings = load_optional(catalog)
-    hubs = target_hub(settings), source_hub(settings)
-    done = withdraw(*hubs, repo, variant, reason, settings)
+    done = withdraw(hubs(settings), repo, variant, reason, settings)
     for warning in done.warnings:
         typer.echo(f"quantpress: {warning}", err=True)
     if as_json:
@@ -51,7 +50,7 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
-    from quantpress.hub.client import source_hub, target_hub
+    from quantpress.hub.hubs import hubs
     from quantpress.upkeep.rebuild import Choices
     from quantpress.upkeep.rebuild import rebuild as make_again
 
@@ -63,8 +62,9 @@ def rebuild(
         any_toolchain=any_toolchain,
         out=out,
     )
-    hubs = target_hub(settings), source_hub(settings)
-    done = make_again(*hubs, repo, variant, revision, settings, choices, lambda what: typer.echo(what, err=True))
+    done = make_again(
+        hubs(settings), repo, variant, revision, settings, choices, lambda what: typer.echo(what, err=True)
+    )
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
     else:

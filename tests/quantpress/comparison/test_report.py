@@ -16,6 +16,7 @@ from quantpress.card.context import gather_context
 from quantpress.cli.app import app
 from quantpress.comparison.report import read_manifests
 from quantpress.errors import BadInput
+from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import Manifest
 from quantpress.settings import Settings
@@ -61,7 +62,9 @@ def test_a_broken_package_of_another_format_stops_no_report_and_no_card(
     repo_id = "press/SmolLM2-135M-Instruct-GGUF"
     try:
         manifests = read_manifests(api, "press", "SmolLM2-135M-Instruct")
-        context, missing = gather_context(manifests[repo_id], repo_id, Settings(target_endpoint=endpoint), api, api)
+        context, missing = gather_context(
+            manifests[repo_id], repo_id, Settings(target_endpoint=endpoint), Hubs(api, api)
+        )
     finally:
         third_party.entry_points.cache_clear()
 

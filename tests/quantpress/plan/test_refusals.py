@@ -12,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.hub.hubs import Hubs
 from quantpress.plan.make import plan_catalog
 from quantpress.settings import Settings
 from tests.support.planned import CONFIG, WEIGHTS, Press, published_as, running_press
@@ -125,7 +126,7 @@ def test_a_hub_that_does_not_answer_stops_the_plan(press: Press) -> None:
     nowhere = HfApi(endpoint="http://127.0.0.1:9", token=False)
     catalog = parse_catalog(json.dumps({"models": ["up/New"]}), "c")
     with pytest.raises(QuantpressError, match=r"^reading press/New-GGUF on http://127\.0\.0\.1:9: "):
-        plan_catalog(catalog, Settings(namespace="press", home=press.home), press.api, nowhere)
+        plan_catalog(catalog, Settings(namespace="press", home=press.home), Hubs(press.api, nowhere))
 
 
 @pytest.mark.parametrize("path", ["Mine-Q8_0.gguf", "old/model.SAFETENSORS", "pytorch_model.bin"])

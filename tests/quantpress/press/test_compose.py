@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from quantpress.hub.hubs import Hubs
 from quantpress.record.manifest import Alias
 from quantpress.settings import Settings
 from quantpress.upkeep.retract import retract
@@ -169,7 +170,7 @@ def test_a_retraction_is_on_record_until_the_variant_is_published_anew(press: Pr
     first = night(press, line, tmp_path)
     first.press(*map(first.entry, ("Q8_0", "Q4_0", "Q5_0")))
     settings = Settings(namespace="press", target_endpoint=press.api.endpoint)
-    retract(press.api, press.api, repo_id, "Q4_0", "wrong rope scaling", settings)
+    retract(Hubs(press.api, press.api), repo_id, "Q4_0", "wrong rope scaling", settings)
     press.source("up/Retracted", CONFIG, **MOVED)
 
     second = night(press, line, tmp_path)

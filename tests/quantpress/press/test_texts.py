@@ -18,6 +18,7 @@ from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.text import WIKITEXT_TRAIN, Texts, calibration_text
 from quantpress.evaluation.wikitext import fetch_wikitext
+from quantpress.hub.hubs import Hubs
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
 from quantpress.press import stages
@@ -93,7 +94,9 @@ def test_a_press_whose_texts_are_named_asks_for_none(press: Press) -> None:
     catalog = parse_catalog(json.dumps({"models": [line]}), "c")
 
     def plan(**settings: Any) -> list[ModelPlan]:
-        return plan_catalog(catalog, Settings(namespace="press", home=press.home, **settings), press.api, press.api)
+        return plan_catalog(
+            catalog, Settings(namespace="press", home=press.home, **settings), Hubs(press.api, press.api)
+        )
 
     assert names(plan(evaluation_text=Path("pydoc-topics"))[0].texts) == OFFLINE
     with pytest.raises(QuantpressError, match="is not the archive that models are measured on"):
@@ -107,7 +110,7 @@ def test_what_models_are_measured_on_is_no_text_to_calibrate_on(press: Press, tm
     catalog = parse_catalog(json.dumps({"models": [{"repo": "up/Tiny", "calibration": {"text": str(mine)}}]}), "c")
     settings = Settings(namespace="press", home=press.home, evaluation_text=mine)
     with pytest.raises(BadInput, match=r"mine\.txt is what models are measured on: give another text"):
-        plan_catalog(catalog, settings, press.api, press.api)
+        plan_catalog(catalog, settings, Hubs(press.api, press.api))
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"evaluation_text": Path("pydoc-topics")}])

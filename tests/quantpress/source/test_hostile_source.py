@@ -20,6 +20,7 @@ from quantpress.card.context import CardContext
 from quantpress.card.render import render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import QuantpressError
+from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
@@ -67,7 +68,7 @@ class Upstream:
 
     def plan(self, line: dict[str, Any]) -> ModelPlan:
         catalog = parse_catalog(json.dumps({"models": [line], "defaults": {"formats": ["gguf"]}}), "c")
-        (plan,) = plan_catalog(catalog, Settings(namespace="press", home=self.home), self.api, self.api)
+        (plan,) = plan_catalog(catalog, Settings(namespace="press", home=self.home), Hubs(self.api, self.api))
         return plan
 
     def refusal(self, repo: str) -> str:

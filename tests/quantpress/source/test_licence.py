@@ -15,6 +15,7 @@ from quantpress.card.context import CardContext
 from quantpress.card.render import render_card
 from quantpress.catalog.reader import parse_catalog
 from quantpress.errors import Refused
+from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
@@ -166,7 +167,7 @@ def test_the_plan_blocks_it_unless_the_catalog_says_why_not(hub: RunningHub, tmp
     def plan(**line: str) -> ModelPlan:
         text = json.dumps({"models": [{"repo": "maker/ND", **line}], "defaults": {"formats": ["gguf"]}})
         settings = Settings(namespace="press", home=tmp_path)
-        (found,) = plan_catalog(parse_catalog(text, "c"), settings, api, api)
+        (found,) = plan_catalog(parse_catalog(text, "c"), settings, Hubs(api, api))
         return found
 
     (step,) = plan().steps

@@ -13,6 +13,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from quantizers.protocol import Variant
 from quantpress.errors import BadInput
+from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import running_hub
 from quantpress.plan.steps import FormatPlan, Step, VariantPlan
 from quantpress.press.compose import Pressed, compose_manifest
@@ -73,7 +74,7 @@ def blob_of(api: HfApi, path: str) -> str:
 
 
 def call(api: HfApi, repo_id: str, variant: str, reason: str) -> dict[str, str]:
-    return retract(api, api, repo_id, variant, reason, Settings(target_endpoint=api.endpoint)).commits
+    return retract(Hubs(api, api), repo_id, variant, reason, Settings(target_endpoint=api.endpoint)).commits
 
 
 def test_a_rung_leaves_with_its_plot_point_and_stays_on_record(api: HfApi, tmp_path: Path) -> None:
