@@ -40,7 +40,7 @@ _RANDOM = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class Trial:
     """A model, the texts, and where the work is done."""
 
     model: Path
@@ -88,7 +88,7 @@ def main() -> None:
     settings = Settings(evaluation_text=arguments.text)
     calibration = calibration_text(None, arguments.out / "texts")
     text = evaluation_text(settings.evaluation_text, arguments.out / "texts")
-    bench = Bench(
+    bench = Trial(
         model=arguments.model.resolve(),
         out=arguments.out.resolve(),
         calibration=CalibrationText(
@@ -113,7 +113,7 @@ def main() -> None:
         list(pool.map(lambda variant: _press(bench, variant[0], variant[1], logits, started), variants))
 
 
-def _press(bench: Bench, format_name: str, name: str, logits: Path, started: float) -> None:
+def _press(bench: Trial, format_name: str, name: str, logits: Path, started: float) -> None:
     """Makes and measures a variant and shows its row; one that fails is a line, for the others to go on."""
     folder = bench.out / f"{format_name}-{name}"
     begun = time.monotonic() - started
@@ -130,7 +130,7 @@ def _press(bench: Bench, format_name: str, name: str, logits: Path, started: flo
 
 
 def _show(
-    bench: Bench,
+    bench: Trial,
     what: str,
     result: Result | None,
     found: Evaluation,

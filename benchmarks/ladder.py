@@ -117,7 +117,7 @@ def press(model: Path, imatrix: Path, out: Path, threads: int, rungs: Sequence[s
     """What :func:`one_pass` measures, in a process of its own: plan and write."""
     tools = require()
     plans = plan_rungs(tools, model, imatrix, rungs)
-    write_rungs(tools, model, imatrix, plans, {rung: _file(out, rung) for rung in rungs}, threads)
+    write_rungs(tools, model, imatrix, {_file(out, plan.rung): plan for plan in plans}, threads)
 
 
 def different(ours: Path, theirs: Path, rungs: Sequence[str]) -> list[str]:
@@ -162,7 +162,7 @@ def main() -> int:
             wrong.update(different(ours, theirs, rungs))
             print(f"compared with {threads} threads: {sorted(wrong) or 'all equal'}", flush=True)
         size = sum(_file(theirs, rung).stat().st_size for rung in rungs)
-    lines = _lines(asked, tools, model, rungs, size, loops, passes, sorted(wrong), load)
+    lines = _lines(asked, Contest(tools.version, model, rungs, size, loops, passes, sorted(wrong), load))
     print("\n".join(lines))
     write_section(Path("docs/benchmarks.md"), "The GGUF ladder in one pass", lines)
     slow = beyond(loops, passes)
@@ -183,33 +183,41 @@ def beyond(loops: Sequence[Measured], passes: Sequence[Measured]) -> list[str]:
     return found
 
 
-def _lines(
-    asked: argparse.Namespace,
-    tools: LlamaCpp,
-    model: Path,
-    rungs: Sequence[str],
-    size: int,
-    loops: Sequence[Measured],
-    passes: Sequence[Measured],
-    wrong: Sequence[str],
-    load: float,
-) -> list[str]:
+@dataclass(frozen=True)
+class Contest:
+    """What was measured: ``size`` in bytes is that of all rungs, ``wrong`` are rungs whose bytes differ, ``load`` is
+    the machine's load average at the start."""
+
+    version: str
+    model: Path
+    rungs: Sequence[str]
+    size: int
+    loops: Sequence[Measured]
+    passes: Sequence[Measured]
+    wrong: Sequence[str]
+    load: float
+
+
+def _lines(asked: argparse.Namespace, contest: Contest) -> list[str]:
+    loops, passes, rungs = contest.loops, contest.passes, contest.rungs
+
     def row(name: str, looped: float, passed: float, unit: str) -> str:
         return f"| {name} | {looped:,.1f} {unit} | {passed:,.1f} {unit} | {passed / looped:.2f} |"
 
     def mean(values: Sequence[float]) -> float:
         return sum(values) / len(values)
 
-    same = f"all but {', '.join(wrong)}" if wrong else f"all {len(rungs)}"
+    same = f"all but {', '.join(contest.wrong)}" if contest.wrong else f"all {len(rungs)}"
     counts = ", ".join(str(count) for count in sorted({*asked.also, asked.threads}))
     also = " ".join(str(count) for count in asked.also)
     command = f"--model {asked.model} --rounds {asked.rounds} --threads {asked.threads} --also {also}".rstrip()
     return [
         f"`python -m benchmarks.ladder {command}`, {date.today().isoformat()}, on {platform.machine()} with "
-        f"{os.cpu_count()} cores, {tools.version}; load average {load:.1f} at the start, "
+        f"{os.cpu_count()} cores, {contest.version}; load average {contest.load:.1f} at the start, "
         f"{os.getloadavg()[0]:.1f} at the end.",
         "",
-        f"{len(rungs)} rungs of a model of {model.stat().st_size / 1e6:.0f} MB in F16, {size / 1e9:.2f} GB written. "
+        f"{len(rungs)} rungs of a model of {contest.model.stat().st_size / 1e6:.0f} MB in F16, "
+        f"{contest.size / 1e9:.2f} GB written. "
         f"Files equal to llama-quantize's byte for byte with {counts} threads: {same}.",
         "",
         "| | loop of llama-quantize | one pass | ratio |",

@@ -21,7 +21,7 @@ def commit_composed(
     Where another press commits in between, its work is read and the commit composed anew.
     """
     for _ in range(ATTEMPTS):
-        now = stages.published_now(plan, settings)
+        now = stages.read_again(plan, settings)
         composed = compose(now)
         if composed is None:
             return None, {}

@@ -18,15 +18,16 @@ from quantpress.hub.hubs import hubs, target_hub
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.press import compose, stages
-from quantpress.press.compose import Pressed
+from quantpress.press.bench import Bench
+from quantpress.press.compose import CommitContent
 from quantpress.press.refresh import Stale, fetch_published, keeps_costly, retrieve_costly
 from quantpress.press.refresh import refresh as renew_metadata
-from quantpress.publish.commit import Outrun, Revision, publish_format
+from quantpress.publish.commit import BranchCommit, Outrun, publish_format
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 from quantpress.record.names import model_name
-from quantpress.record.published import read_published
 from quantpress.record.report import VariantReport, report_entry
+from quantpress.record.shelf import read_shelf
 from quantpress.record.verification import Verification
 from quantpress.settings import Settings
 from quantpress.source.source import Source
@@ -44,14 +45,14 @@ def toolchain() -> str:
 
 
 @stage("{plan.format}: check")
-def check(bench: stages.Bench, plan: FormatPlan) -> None:
+def check(bench: Bench, plan: FormatPlan) -> None:
     """Looks whether the format can be made of this source, before anything costly."""
     first = plan.to_make[0]
     stages.check(bench, first.variant, first.recipe)
 
 
 @stage("{plan.format}: calibrate")
-def calibrate(bench: stages.Bench, plan: FormatPlan, settings: Settings) -> Job:
+def calibrate(bench: Bench, plan: FormatPlan) -> Job:
     """Makes what all variants of the format share; what of it is published and costly is downloaded.
 
     It is made for the first variant of the ladder, published or not: a run that goes on after some were published finds
@@ -59,7 +60,7 @@ def calibrate(bench: stages.Bench, plan: FormatPlan, settings: Settings) -> Job:
     """
     shared = plan.to_make[0].recipe.preparation_fingerprint
     first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
-    hub = target_hub(settings)
+    hub = target_hub(bench.settings)
     return stages.prepare(
         bench,
         first.variant,
@@ -70,7 +71,7 @@ def calibrate(bench: stages.Bench, plan: FormatPlan, settings: Settings) -> Job:
 
 
 @stage("{plan.format}: baseline")
-def format_baseline(bench: stages.Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
+def format_baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
     """Measures the unquantized model with the format's engine; it must agree with the reference."""
     chosen = quantizer(plan.format)
     if chosen.engine != "llama.cpp":
@@ -88,27 +89,27 @@ def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
 
 
 @stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")
-def quantize_wave(bench: stages.Bench, wave: list[VariantPlan]) -> list[stages.Made]:
+def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[stages.Made]:
     """Makes the variants of a wave at once."""
     return stages.quantize_wave(bench, wave)
 
 
 @stage("{planned.variant.format}: quantize {planned.variant.name}")
-def quantize(bench: stages.Bench, planned: VariantPlan) -> stages.Made:
+def quantize(bench: Bench, planned: VariantPlan) -> stages.Made:
     """Makes one variant's files."""
     return stages.quantize(bench, planned)
 
 
 @stage("{planned.variant.format}: fetch {planned.variant.name}")
-def fetch_again(bench: stages.Bench, plan: FormatPlan, planned: VariantPlan, settings: Settings) -> stages.Made:
+def fetch_again(bench: Bench, plan: FormatPlan, planned: VariantPlan) -> stages.Made:
     """Downloads a published variant, to be measured again or given new metadata."""
-    return fetch_published(target_hub(settings), bench, plan, planned)
+    return fetch_published(target_hub(bench.settings), bench, plan, planned)
 
 
 @stage("{planned.variant.format}: refresh {planned.variant.name}")
-def refresh(bench: stages.Bench, plan: FormatPlan, planned: VariantPlan, published: stages.Made) -> stages.Made | Stale:
+def refresh(bench: Bench, plan: FormatPlan, planned: VariantPlan, published: stages.Made) -> stages.Made | Stale:
     """Gives a published variant the source's metadata as it is now, unless the source holds other tensors now."""
-    entry = plan.published.entry(planned.variant.name, planned.variant.branch)
+    entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None
     renewed = renew_metadata(bench, planned, published, entry.recipe.source_sha)
     if isinstance(renewed, Stale):
@@ -118,13 +119,13 @@ def refresh(bench: stages.Bench, plan: FormatPlan, planned: VariantPlan, publish
 
 
 @stage("{planned.variant.format}: evaluate {planned.variant.name}")
-def evaluate(bench: stages.Bench, planned: VariantPlan, made: stages.Made, base: Baseline) -> Evaluation:
+def evaluate(bench: Bench, planned: VariantPlan, made: stages.Made, base: Baseline) -> Evaluation:
     """Measures one variant."""
     return stages.evaluate(bench, planned, made, base)
 
 
 @stage("{planned.variant.format}: gate {planned.variant.name}")
-def gate(bench: stages.Bench, planned: VariantPlan, made: stages.Made, evaluation: Evaluation, base: Baseline) -> Entry:
+def gate(bench: Bench, planned: VariantPlan, made: stages.Made, evaluation: Evaluation, base: Baseline) -> Entry:
     """Judges one variant."""
     return stages.gate(bench, planned, made, evaluation, base)
 
@@ -134,7 +135,7 @@ class Composed:
     """Everything that the commits of one format will hold, and what they are called."""
 
     plan: FormatPlan
-    revisions: list[Revision]
+    commits: list[BranchCommit]
     rows: list[VariantReport]
     plots: list[Path]
     message: str
@@ -142,22 +143,22 @@ class Composed:
 
 @stage("{plan.format}: card")
 def card(
-    plan: FormatPlan, source: Source, pressed: Pressed, context: CardContext, workspace: Workspace, message: str
+    plan: FormatPlan, source: Source, content: CommitContent, context: CardContext, workspace: Workspace, message: str
 ) -> Composed:
     """Writes manifest, cards, plots and sums, to be committed with ``message``."""
     repo, folder = source.record.repo, workspace.work / plan.format / "plots"
-    draft = compose.compose_manifest(plan, model_name(repo), source.record, pressed, [])
-    plots = draw_plots(draft, folder)
-    manifest = compose.compose_manifest(plan, model_name(repo), source.record, pressed, plots)
-    revisions = compose.compose_revisions(plan, manifest, pressed, plots, context)
-    rows = [report_entry(repo, plan.repo_id, entry) for entry in pressed.entries]
-    return Composed(plan, revisions, rows, plots, message)
+    without_plots = compose.compose_manifest(plan, model_name(repo), source.record, content, [])
+    plots = draw_plots(without_plots, folder)
+    manifest = compose.compose_manifest(plan, model_name(repo), source.record, content, plots)
+    commits = compose.compose_commits(plan, manifest, content, plots, context)
+    rows = [report_entry(repo, plan.repo_id, entry) for entry in content.entries]
+    return Composed(plan, commits, rows, plots, message)
 
 
 @stage("{plan.format}: card context")
 def published_context(plan: FormatPlan, source: Source, settings: Settings) -> CardContext:
     """What the cards of a repo say beside its manifest, where no source is on disk."""
-    manifest = plan.published.manifest
+    manifest = plan.shelf.manifest
     assert manifest is not None, f"{plan.repo_id} has no cards"
     manifest = manifest.model_copy(update={"source": source.record})
     context, missing = gather_context(manifest, plan.repo_id, settings, hubs(settings))
@@ -167,17 +168,17 @@ def published_context(plan: FormatPlan, source: Source, settings: Settings) -> C
 
 
 @stage("{plan.format}: read {plan.repo_id}")
-def published_now(plan: FormatPlan, settings: Settings) -> FormatPlan:
+def read_again(plan: FormatPlan, settings: Settings) -> FormatPlan:
     """The plan with the target repo as it is at this moment."""
-    return replace(plan, published=read_published(target_hub(settings), plan.repo_id))
+    return replace(plan, shelf=read_shelf(target_hub(settings), plan.repo_id))
 
 
 @stage("{composed.plan.format}: publish {composed.plan.repo_id}")
 def publish(composed: Composed, source: Source, settings: Settings) -> dict[str, str] | None:
     """Commits each branch; returns branch to commit sha, or None where another press was faster."""
-    api, published = target_hub(settings), composed.plan.published
+    api, shelf = target_hub(settings), composed.plan.shelf
     try:
-        return publish_format(api, published, composed.revisions, source.record, settings.private, composed.message)
+        return publish_format(api, shelf, composed.commits, source.record, settings.private, composed.message)
     except Outrun as error:
         get_run_logger().warning("%s", error)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows import format_stages as stages
-from flows.checking import check, commit_cards, commit_checked
+from flows.verification import commit_cards, commit_verifications, verify_variants
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan
 from quantpress.settings import Settings
@@ -14,8 +14,10 @@ def press_cards(source: Source, plan: FormatPlan, settings: Settings, failures: 
     """Verifies what a press published and did not live to verify, or found faulty; then renders all cards of the repo
     anew, under the source's record as it is now, and commits them if they are outdated or something else was found.
     Adds a line to ``failures`` for what is wrong; returns whether something was committed."""
-    checked = check(plan, [(each.variant.name, each.variant.branch) for each in plan.to_verify], settings, failures)
+    found = verify_variants(
+        plan, [(each.variant.name, each.variant.branch) for each in plan.to_verify], settings, failures
+    )
     context = stages.published_context(plan, source, settings)
     workspace = Workspace(settings.home, source.record.repo, source.record.sha)
-    commit = commit_cards if plan.cards_outdated else commit_checked
-    return commit(plan, source, settings, checked, context, workspace)
+    commit = commit_cards if plan.cards_outdated else commit_verifications
+    return commit(plan, source, settings, found, context, workspace)

@@ -8,6 +8,7 @@ A format that fails leaves the others alone.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -20,7 +21,7 @@ from flows.press_format import press_format
 from flows.stage import StageFailed, stage
 from quantizers import quantizer
 from quantpress.catalog.reader import load_catalog
-from quantpress.comparison.publish import gate_comparison, open_comparison, publish_comparison
+from quantpress.comparison.publish import make_comparison_gated, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
 from quantpress.hub.client import explained
@@ -29,6 +30,7 @@ from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import FormatPlan, ModelPlan
 from quantpress.press import stages as press
+from quantpress.press.bench import Bench
 from quantpress.publish.collection import keep_collection
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
@@ -64,23 +66,23 @@ def plan_one(repo: str, catalog: str, formats: list[str] | None, settings: Setti
     return plan_catalog(loaded, settings, hubs(settings), only=repo, formats=formats)[0]
 
 
-@stage("fetch {source.record.repo}")
-def fetch(source: Source, bench: press.Bench, settings: Settings, needed: int) -> Path:
+@stage("fetch {bench.source.record.repo}")
+def fetch(bench: Bench, needed: int) -> Path:
     """Downloads the source, once there is room for what the whole press still needs: some may be there already."""
     bench.workspace.require_disk(needed)
-    return download(source_hub(settings), source, bench.workspace.source)
+    return download(source_hub(bench.settings), bench.source, bench.workspace.source)
 
 
-@stage("check {source.record.repo}")
-def check(source: Source, bench: press.Bench) -> WeightsReport:
+@stage("check {bench.source.record.repo}")
+def check(bench: Bench) -> WeightsReport:
     """Reads all weights: a file that is cut off or a NaN ends the model here, whatever its formats."""
     return press.check_weights(bench)
 
 
 @stage("gate the comparison of {source.record.repo}")
-def gate(source: Source, settings: Settings) -> None:
+def make_gated(source: Source, settings: Settings) -> None:
     """Gates the comparison of a source that was gated since."""
-    gate_comparison(target_hub(settings), settings.namespace, source.record)
+    make_comparison_gated(target_hub(settings), settings.namespace, source.record)
 
 
 @stage("collection of {source.record.repo}")
@@ -107,7 +109,7 @@ def compare(source: Source, collected: list[str], settings: Settings) -> str | N
 
 
 @stage("baseline: transformers")
-def baseline(bench: press.Bench) -> Baseline:
+def baseline(bench: Bench) -> Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
     return press.measure_base(bench)
 
@@ -119,10 +121,10 @@ def _press(plan: ModelPlan, settings: Settings) -> ModelReport:
     if plan.source is not None and plan.has_work:
         remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
         if plan.source.record.gated is not None:
-            gate(plan.source, settings)
+            make_gated(plan.source, settings)
         committed += _press_cards(plan, plan.source, settings, failures)
         if any(each.to_make for each in plan.formats):
-            rows = _press_files(plan, plan.source, settings, failures)
+            rows = _press_files(plan, settings, failures)
         committed += _bring_together(plan, plan.source, settings)
         if not failures:
             Workspace(settings.home, plan.line.repo, plan.source.record.sha).remove_work()
@@ -142,17 +144,17 @@ def _press_cards(plan: ModelPlan, source: Source, settings: Settings, failures: 
     return committed
 
 
-def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: list[str]) -> list[VariantReport]:
+def _press_files(plan: ModelPlan, settings: Settings, failures: list[str]) -> list[VariantReport]:
     repo = plan.line.repo
-    bench = press.bench(plan, settings)
+    bench = Bench.of(plan, settings)
     if bench.protocol.windows < settings.windows:
         get_run_logger().warning(
             "%s: %d windows are measured, not %d: log-probabilities of more would not fit the logits budget of %.1f GB",
             *(repo, bench.protocol.windows, settings.windows, settings.logits_budget / 1e9),
         )
-    settings = plan.within_disk(settings, bench.workspace.room())
-    fetch(source, bench, settings, plan.disk_needed(settings))
-    check(source, bench)
+    bench = replace(bench, settings=plan.within_disk(settings, bench.workspace.room()))
+    fetch(bench, plan.disk_needed(bench.settings))
+    check(bench)
     rows: list[VariantReport] = []
     sound = [each for each in plan.formats if each.to_make and _can_be_made(repo, each, bench, failures)]
     reference = baseline(bench) if sound else None
@@ -160,7 +162,7 @@ def _press_files(plan: ModelPlan, source: Source, settings: Settings, failures: 
         assert reference is not None
         try:
             siblings = {other.format: other.repo_id for other in plan.formats if other is not each}
-            rows += press_format(source, each, bench, settings, reference, siblings, failures)
+            rows += press_format(each, bench, reference, siblings, failures)
         except StageFailed as error:
             failures.append(f"{repo} {each.format}: {error}")
     return rows
@@ -185,7 +187,7 @@ def _bring_together(plan: ModelPlan, source: Source, settings: Settings) -> list
     return [f"comparison {repo_id}"] if repo_id else []
 
 
-def _can_be_made(repo: str, plan: FormatPlan, bench: press.Bench, failures: list[str]) -> bool:
+def _can_be_made(repo: str, plan: FormatPlan, bench: Bench, failures: list[str]) -> bool:
     """Whether the format's tools are there and it can be made of this source; else why not is a failure."""
     try:
         if quantizer(plan.format).engine == "llama.cpp":

@@ -16,6 +16,7 @@ from flows.stage import StageFailed
 from quantizers.protocol import Job, Layout
 from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.press import stages as press
+from quantpress.press.bench import Bench
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
 #: both would only wait for each other.
@@ -24,20 +25,20 @@ _OVERLAP_THREADS = 4
 
 @dataclass(frozen=True)
 class Wave:
-    """The variants of a wave, what was made of them by name, and the bench to measure it on."""
+    """Variants that lie on the disk together, what was made of them by name, and the bench to measure it on."""
 
     variants: list[VariantPlan]
     made: dict[str, press.Made]
-    bench: press.Bench
+    bench: Bench
 
 
 #: Makes the variants of a wave on a bench: variant's name to what was made.
-Make = Callable[[list[VariantPlan], press.Bench], dict[str, press.Made]]
+Make = Callable[[list[VariantPlan], Bench], dict[str, press.Made]]
 #: Makes wave after wave, as their files are measured and cleared.
-Quantized = Callable[[list[list[VariantPlan]], press.Bench, Make], Iterator[Wave]]
+Quantized = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
 
 
-def layout(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> tuple[Layout, Quantized]:
+def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tuple[Layout, Quantized]:
     """The waves, and how they are made. What a run that was killed left on the disk is a wave of its own and the first,
     made by itself: the others need its place."""
     order, quantized = _cut(plan, job, bench, budget)
@@ -50,7 +51,7 @@ def layout(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -
     return order.model_copy(update={"waves": waves}), partial(_quantized_after_the_first, quantized)
 
 
-def _cut(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> tuple[Layout, Quantized]:
+def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tuple[Layout, Quantized]:
     """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
     variant needs more than half of it."""
     if not plan.to_press:
@@ -62,21 +63,21 @@ def _cut(plan: FormatPlan, job: Job, bench: press.Bench, budget: int | None) -> 
     return (whole, _quantized_in_turn) if len(halved.refused) > len(whole.refused) else (halved, _quantized_ahead)
 
 
-def _quantized_in_turn(waves: list[list[VariantPlan]], bench: press.Bench, make: Make) -> Iterator[Wave]:
+def _quantized_in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """Each wave is quantized when the one before is published."""
     for wave in waves:
         yield Wave(wave, make(wave, bench), bench)
 
 
 def _quantized_after_the_first(
-    quantized: Quantized, waves: list[list[VariantPlan]], bench: press.Bench, make: Make
+    quantized: Quantized, waves: list[list[VariantPlan]], bench: Bench, make: Make
 ) -> Iterator[Wave]:
     """The first wave alone, then the others."""
     yield from _quantized_in_turn(waves[:1], bench, make)
     yield from quantized(waves[1:], bench, make)
 
 
-def _quantized_ahead(waves: list[list[VariantPlan]], bench: press.Bench, make: Make) -> Iterator[Wave]:
+def _quantized_ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """Each wave is quantized while the one before is evaluated and published, on half of the threads each."""
     half = replace(bench, threads=bench.threads // 2)
     with ThreadPoolExecutor(max_workers=1) as executor:
@@ -90,7 +91,7 @@ def _quantized_ahead(waves: list[list[VariantPlan]], bench: press.Bench, make: M
             yield Wave(waves[-1], made, bench)
 
 
-def make_wave(wave: list[VariantPlan], bench: press.Bench, failures: list[str]) -> dict[str, press.Made]:
+def make_wave(wave: list[VariantPlan], bench: Bench, failures: list[str]) -> dict[str, press.Made]:
     """The wave's variants by name; where making them together fails, each is made alone."""
     log = get_run_logger()
     if len(wave) > 1:

@@ -20,7 +20,7 @@ LARGEST = 127
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizedMatrix:
     """``levels`` int8, of the weight's shape; ``scale`` and ``zero`` float32 that broadcast to it: ``[out, 1]`` with a
     scale per output channel, ``[1, 1]`` with one for all. A weight is ``(level - zero) * scale``."""
 
@@ -33,7 +33,7 @@ class Quantized:
         return (self.levels.float() - self.zero) * self.scale
 
 
-def absmax(weight: Tensor, *, per_channel: bool) -> Quantized:
+def absmax(weight: Tensor, *, per_channel: bool) -> QuantizedMatrix:
     """Symmetric rounding: ``levels = round(127 / max|W| * W)``, so ``scale = max|W| / 127`` and ``zero = 0``.
 
     ``weight`` is float32 ``[out, in]``. arXiv:2208.07339, section 2.1, "Absmax quantization"; a maximum for each row of
@@ -42,10 +42,10 @@ def absmax(weight: Tensor, *, per_channel: bool) -> Quantized:
     scale = _over(weight.abs(), "amax", per_channel) / LARGEST
     scale = torch.where(scale > 0, scale, 1.0)
     levels = (weight / scale).round().clamp(-LARGEST, LARGEST)
-    return Quantized(levels.to(torch.int8), scale, torch.zeros_like(scale))
+    return QuantizedMatrix(levels.to(torch.int8), scale, torch.zeros_like(scale))
 
 
-def zeropoint(weight: Tensor, *, per_channel: bool) -> Quantized:
+def zeropoint(weight: Tensor, *, per_channel: bool) -> QuantizedMatrix:
     """Affine rounding: int8's 255 steps span from the smallest to the largest weight.
 
     ``scale = (max W - min W) / 255``; ``zero = round(-128 - min W / scale)``; ``levels = round(W / scale) + zero``.
@@ -60,7 +60,7 @@ def zeropoint(weight: Tensor, *, per_channel: bool) -> Quantized:
     scale = torch.where(scale > 0, scale, 1.0)
     zero = (-128 - low / scale).round()
     levels = ((weight / scale).round() + zero).clamp(-128, 127)
-    return Quantized(levels.to(torch.int8), scale, zero)
+    return QuantizedMatrix(levels.to(torch.int8), scale, zero)
 
 
 def outlier_columns(inputs: Tensor, threshold: float) -> Tensor:

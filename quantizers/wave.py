@@ -15,10 +15,10 @@ from quantpress.machine.child import explained_exit, keep
 from quantpress.record.base import Record
 
 #: Formats of other packages take ``OneByOne`` from here; see docs/add-a-format.md.
-__all__ = ["OneByOne", "Wave", "WaveResult", "main"]
+__all__ = ["OneByOne", "WaveJob", "WaveResult", "main"]
 
 
-class Wave(Record):
+class WaveJob(Record):
     """The ``quantize`` jobs of several variants of one format, with one ``prepared`` folder."""
 
     jobs: list[Job]
@@ -32,7 +32,7 @@ class WaveResult(Record):
 
 
 def main(wave_file: Path, result_file: Path) -> None:
-    wave = Wave.model_validate_json(wave_file.read_bytes())
+    wave = WaveJob.model_validate_json(wave_file.read_bytes())
     for job in wave.jobs:
         job.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

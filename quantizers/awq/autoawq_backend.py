@@ -19,7 +19,7 @@ from awq.quantize.quantizer import AwqQuantizer
 _WINDOWS_AT_A_TIME = 8
 
 
-class Quantizer(AwqQuantizer):  # type: ignore[misc]  # AutoAWQ has no type hints
+class MendedQuantizer(AwqQuantizer):  # type: ignore[misc]  # AutoAWQ has no type hints
     """AutoAWQ's, but for a mistake that shows on a CPU.
 
     Its search multiplies weights in place after setting them aside by ``Tensor.cpu``, which copies nothing there: what
@@ -57,7 +57,7 @@ def main(order_file: Path) -> None:
         max_calib_samples=len(windows),
         max_calib_seq_len=len(windows[0]),
         n_parallel_calib_samples=_WINDOWS_AT_A_TIME,
-        quantizer_cls=Quantizer,
+        quantizer_cls=MendedQuantizer,
     )
     _cast(model.model, getattr(torch, order["dtype"]))
     model.save_quantized(order["out"])

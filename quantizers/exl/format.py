@@ -58,7 +58,7 @@ class ExLlamaFormat(CheckpointFormat):
     def _parsed(self, name: str) -> tuple[float, int]:
         found = _NAME.fullmatch(name)
         if found is None:
-            raise BadInput(f"unknown {self.suffix} variant {name!r}: did you mean {_nearest(name)!r}?")
+            raise BadInput(f"unknown {self.suffix} variant {name!r}: did you mean {_meant(name)!r}?")
         bits, head_bits = float(found["bits"]), int(found["head"] or _HEAD_BITS)
         if not 2 <= bits <= 8:
             raise BadInput(f"{self.suffix} variant {name!r}: bits per weight go from 2.0 to 8.0")
@@ -71,7 +71,7 @@ class ExLlamaFormat(CheckpointFormat):
         return bits, head_bits
 
 
-def _nearest(name: str) -> str:
+def _meant(name: str) -> str:
     """``4bpw``, ``4_0`` or ``4.0`` mean ``4.0bpw``."""
     number = re.search(r"([2-8])(?:[._](\d\d?))?", name)
     return f"{number[1]}.{number[2] or 0}bpw" if number else "4.0bpw"

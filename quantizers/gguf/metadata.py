@@ -38,7 +38,7 @@ class Head:
     file_bytes: int
 
 
-class SourceFile:
+class UnquantizedTable:
     """The table of an unquantized GGUF file."""
 
     def __init__(self, ggml: Ggml, table: int, shapes: int) -> None:
@@ -113,10 +113,10 @@ def read_note(file: GGUFReader) -> ImatrixNote | None:
 
 
 @contextmanager
-def opened(ggml: Ggml, file: Path) -> Iterator[SourceFile]:
+def opened(ggml: Ggml, file: Path) -> Iterator[UnquantizedTable]:
     """Yields the table of ``file``. Raises ``ValueError`` when it is no GGUF file."""
     with ggml.opened(file) as (table, shapes):
-        yield SourceFile(ggml, table, shapes)
+        yield UnquantizedTable(ggml, table, shapes)
 
 
 def padded(size: int) -> int:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from quantizers.gguf.dry_run import PlannedTensor
 from quantizers.gguf.ggml import Ggml
 from quantizers.gguf.importance import Importance, read_importance
-from quantizers.gguf.metadata import Head, SourceFile, opened
+from quantizers.gguf.metadata import Head, UnquantizedTable, opened
 from quantizers.gguf.rung_plan import RungPlan, load
 from quantpress.errors import QuantpressError
 from quantpress.files import atomic
@@ -40,7 +40,7 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Destination:
     """Where a tensor begins in one rung's file."""
 
     rung: str
@@ -57,24 +57,24 @@ class _Band:
     first_row: int
     rows: int
     weights: NDArray[np.float32] | None
-    places: Mapping[str, Sequence[_Place]]
+    places: Mapping[str, Sequence[_Destination]]
 
 
 def write_rungs(
     tools: LlamaCpp,
     model: Path,
     imatrix: Path | None,
-    plans: Sequence[RungPlan],
-    files: Mapping[str, Path],
+    rungs: Mapping[Path, RungPlan],
     threads: int,
     progress: Progress = silent,
 ) -> None:
-    """Writes the file of each plan, named in ``files`` by rung; all appear together when all are whole.
+    """Writes a file of each plan; all appear together when all are whole.
 
-    ``plans`` are of :func:`quantizers.gguf.rung_plan.plan_rungs` for the same model and imatrix. Raises
-    :class:`QuantpressError` when a plan cannot be made here, the disk is full, the model is damaged or a value is
-    not finite; then no file appears.
+    The plans, given by their files, are of :func:`quantizers.gguf.rung_plan.plan_rungs` for the same model and
+    imatrix. Raises :class:`QuantpressError` when a plan cannot be made here, the disk is full, the model is damaged or
+    a value is not finite; then no file appears.
     """
+    files, plans = {plan.rung: file for file, plan in rungs.items()}, list(rungs.values())
     for plan in plans:
         if reason := plan.refusal or plan.by_llama_quantize:
             raise QuantpressError(f"{plan.rung} cannot be made in one pass: {reason}")
@@ -109,16 +109,16 @@ def _created(stack: ExitStack, file: Path, head: Head) -> int:
 
 
 def _bands(
-    source: SourceFile,
+    source: UnquantizedTable,
     plans: Sequence[RungPlan],
     heads: Mapping[str, Head],
     descriptors: Mapping[str, int],
     importance: Importance | None,
 ) -> Iterator[_Band]:
     for position, tensor in enumerate(plans[0].tensors):
-        places: dict[str, list[_Place]] = {}
+        places: dict[str, list[_Destination]] = {}
         for plan in plans:
-            place = _Place(plan.rung, descriptors[plan.rung], heads[plan.rung].offsets[tensor.name])
+            place = _Destination(plan.rung, descriptors[plan.rung], heads[plan.rung].offsets[tensor.name])
             places.setdefault(plan.tensors[position].target, []).append(place)
         width, rows, matrices, more = tensor.shape
         weights = importance.weights.get(tensor.name) if importance else None

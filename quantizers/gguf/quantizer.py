@@ -194,7 +194,9 @@ def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Pat
     together = [plan for plan in plans if plan.rung not in reasons and not files[plan.rung].exists()]
     try:
         if together:
-            write_rungs(tools, model, imatrix, together, files, threads, plain_lines(print))
+            write_rungs(
+                tools, model, imatrix, {files[plan.rung]: plan for plan in together}, threads, plain_lines(print)
+            )
     except QuantpressError as error:
         if len(together) > 1:
             raise
@@ -218,11 +220,11 @@ def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
     from quantizers.gguf.imatrix import ImatrixReport
     from quantizers.gguf.projector import projector_report
     from quantizers.gguf.split import split_above
-    from quantizers.gguf.types import contents
+    from quantizers.gguf.types import storage_types
     from quantpress.toolchain.llama_cpp import require
 
     file = rung_file(job)
-    inside = contents(file)
+    inside = storage_types(file)
     report = ImatrixReport.model_validate_json(report_file(job.prepared, job.model_name).read_bytes())
     imatrix = report.model_dump() | {"sha256": sha256_of(imatrix_file(job.prepared, job.model_name))}
     details = {"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix}

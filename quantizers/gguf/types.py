@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Contents:
+class StorageTypes:
     """``weights`` counts elements per tensor type (``Q4_K``, ``F32``, …), most frequent first; ``data_bytes`` is
     the size of all tensors' data, without metadata and padding."""
 
@@ -24,7 +24,7 @@ class Contents:
         return 8 * self.data_bytes / self.total_weights
 
 
-def contents(file: Path) -> Contents:
+def storage_types(file: Path) -> StorageTypes:
     """Reads a GGUF file's tensor table. Raises ``ValueError`` when it is not a GGUF file."""
     from gguf import GGUFReader
 
@@ -33,4 +33,4 @@ def contents(file: Path) -> Contents:
     for tensor in GGUFReader(file).tensors:
         weights[tensor.tensor_type.name] += int(tensor.n_elements)
         data_bytes += int(tensor.n_bytes)
-    return Contents(dict(weights.most_common()), data_bytes)
+    return StorageTypes(dict(weights.most_common()), data_bytes)

@@ -88,16 +88,10 @@ def searching(search: Search) -> Iterator[None]:
             return best_clipping(w, inputs, self.qcfg.bits, self.qcfg.group_size, search.clip_steps).to(w.dtype)
 
         @torch.inference_mode()
-        def _compute_best_scale(
-            self,
-            x: Tensor,
-            w_mean: Tensor,
-            x_mean: Tensor,
-            module2inspect: nn.Module,
-            linears2scale: list[nn.Linear],
-            fp16_output: Tensor,
-            kwargs: dict[str, Any],
-        ) -> tuple[Tensor, float]:
+        def _compute_best_scale(self, x: Tensor, w_mean: Tensor, x_mean: Tensor, *rest: Any) -> tuple[Tensor, float]:
+            module2inspect: nn.Module
+            linears2scale: list[nn.Linear]
+            module2inspect, linears2scale, _fp16_output, kwargs = rest
             device, dtype = linears2scale[0].weight.device, linears2scale[0].weight.dtype
             inputs = _sample(x, search.scale_tokens).float().to(device)
             options = self._align_module_kwargs_to_input(inputs, _as_float32(kwargs))

@@ -25,11 +25,11 @@ _EVERYDAY_STEP = 1
 
 #: What llama.cpp stores a tensor as whose width 256 does not divide, in place of K- and IQ-types
 #: (``tensor_type_fallback`` in llama-quant.cpp).
-_STAND_INS = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
+_FALLBACK_TYPES = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
 #: Variants of K- and IQ-types, which come in blocks of 256; IQ4_NL has blocks of 32.
 _BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
 #: Below this share of the weights stand-ins are not worth a word: some mixes put single tensors into Q8_0.
-_STAND_INS_FROM = 0.05
+_FALLBACKS_FROM = 0.05
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class StandIn:
+class Fallback:
     """A variant with many weights in other types than its name says: each type with its share of all weights."""
 
     variant: str
@@ -150,7 +150,7 @@ def _types_text(entry: Entry) -> str:
 def _notes(entry: Entry, comparison: Comparison) -> list[str]:
     notes = []
     evaluation = entry.evaluation
-    found = stand_in(entry)
+    found = fallback(entry)
     if found:
         notes.append(f"stored as {', '.join(found.types)}")
     if comparison.protocol not in (None, evaluation.protocol):
@@ -175,7 +175,7 @@ def _notes(entry: Entry, comparison: Comparison) -> list[str]:
     return notes
 
 
-def stand_in(entry: Entry) -> StandIn | None:
+def fallback(entry: Entry) -> Fallback | None:
     """What a GGUF rung stores otherwise than its name says, because 256 does not divide the tensors' widths.
 
     Types that the recipe asks for by name (say for the embeddings) are not counted. Where llama-quantize's own
@@ -186,13 +186,13 @@ def stand_in(entry: Entry) -> StandIn | None:
         return None
     asked_for = {str(value).upper() for said in entry.recipe.parameters.values() for value in _each(said)}
     types = entry.artifact.tensor_types
-    found = [name for name in _STAND_INS if types.get(name) and name not in asked_for]
+    found = [name for name in _FALLBACK_TYPES if types.get(name) and name not in asked_for]
     total = sum(types.values())
-    if sum(types[name] for name in found) < _STAND_INS_FROM * total:
+    if sum(types[name] for name in found) < _FALLBACKS_FROM * total:
         return None
     found.sort(key=lambda name: -types[name])
     named = [f"{name} {_share(types[name] / total)}" for name in found]
-    return StandIn(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", named)
+    return Fallback(entry.variant, f"{entry.artifact.bits_per_weight:.2f}", named)
 
 
 def _each(said: Any) -> list[Any]:

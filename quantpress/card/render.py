@@ -117,7 +117,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "retracted": [
             (row, entry.retraction) for row, entry in zip(figures.rows(retracted, comparison), retracted, strict=True)
         ],
-        "stand_ins": [found for found in map(figures.stand_in, shown) if found],
+        "stand_ins": [found for found in map(figures.fallback, shown) if found],
         "plain_kernel": PLAIN_KERNELS.get(manifest.format),
         "plots": _plots(manifest, context, here),
         "settings": lambda labels: _settings(shown, labels),

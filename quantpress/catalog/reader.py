@@ -9,10 +9,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from quantpress.catalog.schema import CalibrationLine, Catalog, Defaults, GateLine, ModelLine, PositionedError, nearest
+from quantpress.catalog.schema import (
+    CalibrationLine,
+    Catalog,
+    Defaults,
+    GateLine,
+    ModelLine,
+    PositionedError,
+    suggestion,
+)
 from quantpress.errors import BadInput
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 def load_catalog(path: Path) -> Catalog:
@@ -65,20 +73,20 @@ def _refuse_duplicate_keys(node: yaml.Node | None, name: str) -> None:
 
 
 def _explain(detail: ErrorDetails, root: yaml.Node | None, name: str) -> str:
-    place: Place = tuple(part for part in detail["loc"] if part != "[key]")
+    place: KeyPath = tuple(part for part in detail["loc"] if part != "[key]")
     message = detail["msg"].removeprefix("Value error, ")
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, PositionedError):
         place += cause.place
     elif detail["type"] == "extra_forbidden":
         model = _model_at(place[:-1])
-        message = f"unknown key {str(place[-1])!r}{nearest(str(place[-1]), model.model_fields)}"
+        message = f"unknown key {str(place[-1])!r}{suggestion(str(place[-1]), model.model_fields)}"
     elif place:
         message = f"{_dotted(place)}: {message}"
     return f"{name}:{_line_of(place, root)}: {message}"
 
 
-def _model_at(place: Place) -> type[BaseModel]:
+def _model_at(place: KeyPath) -> type[BaseModel]:
     """The model that the mapping at ``place`` is read into."""
     if place and place[-1] == "calibration":
         return CalibrationLine
@@ -89,14 +97,14 @@ def _model_at(place: Place) -> type[BaseModel]:
     return Defaults if place and place[0] == "defaults" else Catalog
 
 
-def _dotted(place: Place) -> str:
+def _dotted(place: KeyPath) -> str:
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.lstrip(".")
 
 
-def _line_of(place: Place, root: yaml.Node | None) -> int:
+def _line_of(place: KeyPath, root: yaml.Node | None) -> int:
     """The 1-based line of the deepest part of ``place`` that the text has."""
     node, line = root, 1
     for part in place:

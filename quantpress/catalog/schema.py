@@ -159,7 +159,7 @@ class Catalog(Record):
     def _settings_are_known(self) -> Catalog:
         for key in self.settings:
             if key not in Settings.model_fields:
-                raise PositionedError(("settings", key), f"unknown key {key!r}{nearest(key, Settings.model_fields)}")
+                raise PositionedError(("settings", key), f"unknown key {key!r}{suggestion(key, Settings.model_fields)}")
         return self
 
     @model_validator(mode="after")
@@ -227,7 +227,7 @@ class Catalog(Record):
         return line.calibration or self.defaults.calibration
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
+def suggestion(word: str, valid: Iterable[str]) -> str:
     """``; did you mean 'X'?``, or the list of valid words where none is near."""
     return f"; {hint(word, valid)}"
 

@@ -140,7 +140,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
-    from quantpress.cli.tables import print_checked
+    from quantpress.cli.tables import print_verification
     from quantpress.hub.hubs import target_hub
     from quantpress.verify.loading import Loader
     from quantpress.verify.verify import verify as download_and_check
@@ -152,7 +152,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
-        print_checked(found)
+        print_verification(found)
     bad, mute = ([each for each in part if each.problem] for part in (found.files, found.variants))
     if bad:
         raise QuantpressError(

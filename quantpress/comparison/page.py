@@ -1,4 +1,4 @@
-"""The comparison of a model's formats as text: Markdown, HTML, JSON, CSV, and as a repository's revision."""
+"""The comparison of a model's formats as text: Markdown, HTML, JSON, CSV, and as a commit to its repository."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from quantpress.evaluation.plots.draw import (
     draw_memory_plots,
     draw_plots,
 )
-from quantpress.publish.commit import Revision
+from quantpress.publish.commit import BranchCommit
 from quantpress.record.manifest import Manifest
 from quantpress.record.names import comparison_repo
 from quantpress.settings import HUGGING_FACE
@@ -65,7 +65,7 @@ class Place:
 
 def compose_comparison(
     manifests: Mapping[str, Manifest], place: Place, folder: Path, collected: Collection[str] = ()
-) -> Revision:
+) -> BranchCommit:
     """What the comparison's repository shall hold: README.md, plots, the same figures as HTML, JSON and CSV, and its
     state.
 
@@ -83,7 +83,7 @@ def compose_comparison(
     }
     uploads: dict[str, Path | bytes] = {name: text.encode() for name, text in texts.items()}
     drawn = {plot.name: plot for plot in plots}
-    return Revision("main", uploads | drawn, frozenset(_PLOTS) - set(drawn))
+    return BranchCommit("main", uploads | drawn, frozenset(_PLOTS) - set(drawn))
 
 
 def draw(manifests: Mapping[str, Manifest], folder: Path) -> list[Path]:

@@ -12,10 +12,10 @@ from quantpress.comparison.report import read_manifests
 from quantpress.comparison.state import read_state
 from quantpress.errors import QuantpressError, Unreadable
 from quantpress.publish.commit import ATTEMPTS, Outrun, ensure_repo, publish
-from quantpress.publish.gated import gate_like_source
+from quantpress.publish.gated import make_gated_like_source
 from quantpress.record.manifest import SourceRecord
 from quantpress.record.names import comparison_repo, model_name
-from quantpress.record.published import read_published
+from quantpress.record.shelf import read_shelf
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,18 +28,18 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
     none.
     """
     repo_id = comparison_repo(namespace, model_name(source.repo))
-    read_published(api, repo_id).require_ours("main")
+    read_shelf(api, repo_id).require_ours("main")
     ensure_repo(api, repo_id, private)
-    gate_like_source(api, repo_id, source)
+    make_gated_like_source(api, repo_id, source)
     return repo_id
 
 
-def gate_comparison(api: HfApi, namespace: str, source: SourceRecord) -> None:
+def make_comparison_gated(api: HfApi, namespace: str, source: SourceRecord) -> None:
     """Gates the published comparison of a model whose source is gated: to be called before another repository says
     that the source is."""
     repo_id = comparison_repo(namespace, model_name(source.repo))
     if _is_published(api, repo_id):
-        gate_like_source(api, repo_id, source)
+        make_gated_like_source(api, repo_id, source)
 
 
 def _is_published(api: HfApi, repo_id: str) -> bool:
@@ -65,9 +65,9 @@ def publish_comparison(
         manifests = read_manifests(api, namespace, source.repo)
         held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
-            revision = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder), held)
+            commit = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder), held)
             try:
-                head = publish(api, repo_id, revision, heads, f"Compare what is made of {source.repo}")
+                head = publish(api, repo_id, commit, heads, f"Compare what is made of {source.repo}")
             except Outrun:
                 continue
         return repo_id if head != heads.get("main") else None

@@ -14,7 +14,7 @@ from quantpress.errors import BadInput
 from quantpress.files import write_text
 from quantpress.record.manifest import Manifest
 from quantpress.record.names import model_name
-from quantpress.record.published import read_published
+from quantpress.record.shelf import read_shelf
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 
@@ -35,7 +35,7 @@ def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest
     check_repo_id(model if "/" in model else f"{namespace}/{model}")
     for chosen in usable().values():
         repo_id = f"{namespace}/{name}-{chosen.suffix}"
-        manifest = read_published(api, repo_id).manifests.get("main")
+        manifest = read_shelf(api, repo_id).manifests.get("main")
         if manifest is not None:
             found[repo_id] = manifest
     if not found:

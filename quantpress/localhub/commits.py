@@ -12,7 +12,7 @@ from quantpress.localhub.errors import HubError, bad_request, entry_not_found, r
 from quantpress.localhub.history import (
     DEFAULT_BRANCH,
     Commit,
-    Entry,
+    TreeEntry,
     create_ref,
     find_ref,
     get_commit,
@@ -29,7 +29,7 @@ from quantpress.localhub.storage import ObjectStore
 class Add:
     """Put a file whose object is already stored at its path, new or in place of another."""
 
-    entry: Entry
+    entry: TreeEntry
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class CommitRequest:
     parent: str | None = None
 
 
-def regular_entry(store: ObjectStore, path: str, content: bytes) -> Entry:
+def regular_entry(store: ObjectStore, path: str, content: bytes) -> TreeEntry:
     """Store a small file's content; returns its entry."""
     check_path(path)
-    return Entry(path, store.add(content), len(content), gitobjects.blob_id(content), lfs=False)
+    return TreeEntry(path, store.add(content), len(content), gitobjects.blob_id(content), lfs=False)
 
 
-def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> Entry:
+def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> TreeEntry:
     """The entry of a large file that was uploaded before.
 
     ``size`` in bytes is checked where given. Raises HubError (400) if the object is not there.
@@ -82,12 +82,12 @@ def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> E
     if stored is None or (size is not None and size != stored):
         raise bad_request(f"The LFS object of {path} is not uploaded: {sha256}; upload it, then commit")
     store.touch(sha256)
-    return Entry(path, sha256, stored, gitobjects.blob_id(gitobjects.lfs_pointer(sha256, stored)), lfs=True)
+    return TreeEntry(path, sha256, stored, gitobjects.blob_id(gitobjects.lfs_pointer(sha256, stored)), lfs=True)
 
 
 def _apply(
-    db: sqlite3.Connection, repo: Repo, tree: Mapping[str, Entry], operations: Sequence[Operation]
-) -> dict[str, Entry]:
+    db: sqlite3.Connection, repo: Repo, tree: Mapping[str, TreeEntry], operations: Sequence[Operation]
+) -> dict[str, TreeEntry]:
     result = dict(tree)
     for operation in operations:
         match operation:
@@ -114,7 +114,7 @@ def _apply(
     return result
 
 
-def _refuse_file_and_folder(tree: Mapping[str, Entry]) -> None:
+def _refuse_file_and_folder(tree: Mapping[str, TreeEntry]) -> None:
     """A path cannot be a file and a folder at once: no checkout could hold it."""
     for path in tree:
         parent = path.rpartition("/")[0]
@@ -169,20 +169,12 @@ def _write(db: sqlite3.Connection, repo: Repo, branch: str, head: Commit | None,
 
 
 def found_repo(
-    db: sqlite3.Connection,
-    store: ObjectStore,
-    repo_type: RepoType,
-    repo_id: str,
-    *,
-    private: bool,
-    author: str,
-    attributes: bytes,
+    db: sqlite3.Connection, repo_type: RepoType, repo_id: str, *, private: bool, author: str, attributes: TreeEntry
 ) -> Repo:
-    """Make a repo with its first commit, which holds ``.gitattributes`` as on the public Hub."""
+    """Make a repo with its first commit, which holds ``attributes``: ``.gitattributes``, as on the public Hub."""
     repo = create_repo(db, repo_type, repo_id, private=private)
-    entry = regular_entry(store, ".gitattributes", attributes)
     first = _write(
-        db, repo, DEFAULT_BRANCH, None, CommitRequest(DEFAULT_BRANCH, "initial commit", "", author, [Add(entry)])
+        db, repo, DEFAULT_BRANCH, None, CommitRequest(DEFAULT_BRANCH, "initial commit", "", author, [Add(attributes)])
     )
     create_ref(db, repo, "branch", DEFAULT_BRANCH, first.oid)
     return repo

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantpress.localhub import modelcard
-from quantpress.localhub.history import Commit, Entry, read_tree
+from quantpress.localhub.history import Commit, TreeEntry, read_tree
 from quantpress.localhub.modelcard import Card
 from quantpress.localhub.repos import Repo
 from quantpress.localhub.storage import ObjectStore
@@ -24,7 +24,7 @@ class Description:
 
     repo: Repo
     commit: Commit
-    files: Mapping[str, Entry]
+    files: Mapping[str, TreeEntry]
     card: Card
 
     @property
@@ -69,7 +69,7 @@ def _read_card(path: Path) -> Card:
     return modelcard.read_card(path.read_bytes())
 
 
-def _sibling(entry: Entry, with_sizes: bool) -> dict[str, Any]:
+def _sibling(entry: TreeEntry, with_sizes: bool) -> dict[str, Any]:
     if not with_sizes:
         return {"rfilename": entry.path}
     sibling: dict[str, Any] = {"rfilename": entry.path, "size": entry.size, "blobId": entry.blob_id}

@@ -15,7 +15,7 @@ DEFAULT_BRANCH = "main"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TreeEntry:
     """A file in a tree. ``size`` in bytes; ``blob_id`` is git's id of the file, or of its LFS pointer."""
 
     path: str
@@ -141,15 +141,16 @@ def log(db: sqlite3.Connection, repo: Repo, head: str) -> list[Commit]:
     return [Commit(**row) for row in rows]
 
 
-def read_tree(db: sqlite3.Connection, tree: str) -> dict[str, Entry]:
+def read_tree(db: sqlite3.Connection, tree: str) -> dict[str, TreeEntry]:
     """All files of a tree by path, in the order of their paths."""
     rows = db.execute("SELECT path, sha256, size, blob_id, lfs FROM tree_entries WHERE tree = ? ORDER BY path", (tree,))
     return {
-        row["path"]: Entry(row["path"], row["sha256"], row["size"], row["blob_id"], bool(row["lfs"])) for row in rows
+        row["path"]: TreeEntry(row["path"], row["sha256"], row["size"], row["blob_id"], bool(row["lfs"]))
+        for row in rows
     }
 
 
-def write_tree(db: sqlite3.Connection, entries: Mapping[str, Entry]) -> str:
+def write_tree(db: sqlite3.Connection, entries: Mapping[str, TreeEntry]) -> str:
     """Keep a tree; returns git's id of it."""
     tree = gitobjects.tree_ids({path: entry.blob_id for path, entry in entries.items()})[""]
     if db.execute("INSERT OR IGNORE INTO trees VALUES (?)", (tree,)).rowcount:

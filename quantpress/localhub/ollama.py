@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantpress.localhub.history import Entry
+from quantpress.localhub.history import TreeEntry
 from quantpress.localhub.storage import ObjectStore
 from quantpress.record.clients import is_model, ollama_takes
 
@@ -28,7 +28,7 @@ _MAGIC, _COUNTS, _STRING = b"GGUF", 24, 8
 _LONGEST_NAME = 256
 
 
-def manifest(files: Mapping[str, Entry], store: ObjectStore, tag: str) -> dict[str, Any] | None:
+def manifest(files: Mapping[str, TreeEntry], store: ObjectStore, tag: str) -> dict[str, Any] | None:
     """The image's manifest for a tag; None where the repo has no file for it."""
     path = ollama_takes(files, tag)
     if path is None:
@@ -45,18 +45,18 @@ def manifest(files: Mapping[str, Entry], store: ObjectStore, tag: str) -> dict[s
     }
 
 
-def find_config(files: Mapping[str, Entry], store: ObjectStore, digest: str) -> bytes | None:
+def find_config(files: Mapping[str, TreeEntry], store: ObjectStore, digest: str) -> bytes | None:
     """The configuration that a manifest names; it is made anew, as nothing keeps it."""
     return next((config for config in _configs(files, store) if _digest(config) == digest), None)
 
 
-def _configs(files: Mapping[str, Entry], store: ObjectStore) -> Iterator[bytes]:
+def _configs(files: Mapping[str, TreeEntry], store: ObjectStore) -> Iterator[bytes]:
     for path, entry in files.items():
         if is_model(path):
             yield _config(entry, _layers(files, path), store)
 
 
-def _layers(files: Mapping[str, Entry], path: str) -> list[dict[str, Any]]:
+def _layers(files: Mapping[str, TreeEntry], path: str) -> list[dict[str, Any]]:
     chosen = {"model": files[path]} | {layer: files[name] for name, layer in _LAYERS.items() if name in files}
     return [
         {"mediaType": f"{_LAYER}{layer}", "digest": f"sha256:{entry.sha256}", "size": entry.size}
@@ -64,7 +64,7 @@ def _layers(files: Mapping[str, Entry], path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _config(model: Entry, layers: list[dict[str, Any]], store: ObjectStore) -> bytes:
+def _config(model: TreeEntry, layers: list[dict[str, Any]], store: ObjectStore) -> bytes:
     family = _architecture(store.path(model.sha256))
     named = _QUANTIZATION.search(model.path)
     config = {

@@ -112,7 +112,7 @@ def _model(call: Call) -> Response:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _FileRow:
     """A file or folder in a listing; ``commit`` is the newest that changed it, ``size`` in bytes."""
 
     name: str
@@ -122,7 +122,7 @@ class _Row:
     commit: history.Commit
 
 
-def _rows(db: sqlite3.Connection, description: Description, folder: str) -> list[_Row]:
+def _rows(db: sqlite3.Connection, description: Description, folder: str) -> list[_FileRow]:
     inside = f"{folder}/" if folder else ""
     names = dict.fromkeys(
         path[len(inside) :].partition("/")[0] for path in description.files if path.startswith(inside)
@@ -132,7 +132,7 @@ def _rows(db: sqlite3.Connection, description: Description, folder: str) -> list
     for name in names:
         path = inside + name
         entry = description.files.get(path)
-        rows.append(_Row(name, path, entry.size if entry else None, bool(entry and entry.lfs), changed[path]))
+        rows.append(_FileRow(name, path, entry.size if entry else None, bool(entry and entry.lfs), changed[path]))
     return sorted(rows, key=lambda row: (row.size is not None, row.name))
 
 

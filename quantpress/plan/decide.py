@@ -10,8 +10,8 @@ from quantpress.gate.judge import exceeds
 from quantpress.gate.limits import Limit
 from quantpress.record.manifest import Alias, Entry, SourceRecord
 from quantpress.record.measurement import Protocol
-from quantpress.record.published import Published
 from quantpress.record.recipe import Recipe
+from quantpress.record.shelf import Shelf
 
 #: ``press``: make it; ``refresh``: give the published weights new metadata; ``evaluate``: measure the published files
 #: again; ``verify``: download and load what was published before a press died; ``card``: commit cards and manifest
@@ -33,16 +33,16 @@ def decide(
     recipe: Recipe,
     branch: str,
     source: SourceRecord,
-    published: Published,
+    shelf: Shelf,
     limit: Limit | None,
     protocol: Protocol,
 ) -> Decision:
     """What a variant's published entry says of its recipe; ``source`` is upstream as it is now, ``protocol`` the one
     under which it would be measured."""
-    alias = published.alias(recipe.variant)
-    if alias is not None and (decided := _decide_by_alias(alias, recipe, source, published)):
+    alias = shelf.alias(recipe.variant)
+    if alias is not None and (decided := _decide_by_alias(alias, recipe, source, shelf)):
         return decided
-    entry = published.entry(recipe.variant, branch)
+    entry = shelf.entry(recipe.variant, branch)
     if entry is None:
         return Decision("press", "new")
     if entry.fingerprint == recipe.fingerprint:
@@ -50,13 +50,13 @@ def decide(
     changed = _changed(entry.recipe, recipe)
     if changed != ["source_sha"]:
         return Decision("press", f"recipe changed: {', '.join(changed)}")
-    return _decide_by_source(entry, source, published.source_files(entry.recipe.source_sha))
+    return _decide_by_source(entry, source, shelf.source_files(entry.recipe.source_sha))
 
 
-def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, published: Published) -> Decision | None:
+def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, shelf: Shelf) -> Decision | None:
     if alias.fingerprint == recipe.fingerprint:
         return Decision("keep", f"same as {alias.same_as}")
-    before = published.source_files(alias.recipe.source_sha)
+    before = shelf.source_files(alias.recipe.source_sha)
     if (
         _changed(alias.recipe, recipe) == ["source_sha"]
         and before
@@ -146,22 +146,22 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
     return [key for key in after if before[key] != after[key]]
 
 
-def decide_cards(published: Published, source: SourceRecord) -> str | None:
+def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
     """Why the cards of a repo are to be committed anew; None where they need not be. ``source`` is upstream as it is
     now."""
-    manifest = published.manifest
+    manifest = shelf.manifest
     if manifest is None:
         return None
-    if misled := _misled(published):
+    if misled := _misled(shelf):
         return f"main does not list {', '.join(misled)} as its branch does"
     if manifest.source.gated != source.gated:  # a setting upstream, which no commit tells of
         return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None
 
 
-def _misled(published: Published) -> list[str]:
+def _misled(shelf: Shelf) -> list[str]:
     """Variants of which ``main`` says other than their branches: a press died between the commits of the two."""
-    main = published.manifests.get("main")
+    main = shelf.manifests.get("main")
     listed = {entry.variant: entry for entry in main.entries} if main else {}
-    own = {entry.variant: entry for entry in published.entries()}
+    own = {entry.variant: entry for entry in shelf.entries()}
     return sorted(name for name in listed.keys() | own.keys() if listed.get(name) != own.get(name))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import Quantizer
-from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, nearest
+from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, suggestion
 from quantpress.comparison.state import why_outdated
 from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
 from quantpress.evaluation.protocol import current_protocol
@@ -24,8 +24,8 @@ from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.measurement import Protocol
 from quantpress.record.names import comparison_repo, model_name
-from quantpress.record.published import Published, read_published
 from quantpress.record.recipe import Calibration, Recipe
+from quantpress.record.shelf import Shelf, read_shelf
 from quantpress.settings import Settings
 from quantpress.source.licence import require_permission
 from quantpress.source.model_types import require_known_type
@@ -91,7 +91,7 @@ def require_plannable(catalog: Catalog, settings: Settings, only: str | None) ->
     if not settings.namespace:
         raise BadInput("no namespace to publish under: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
     if only is not None and all(line.repo != only for line in catalog.models):
-        raise BadInput(f"{only} is not in the catalog{nearest(only, [line.repo for line in catalog.models])}")
+        raise BadInput(f"{only} is not in the catalog{suggestion(only, [line.repo for line in catalog.models])}")
 
 
 def plan_model(
@@ -122,30 +122,30 @@ def plan_model(
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
     texts = texts_for(amount.text)
-    calibration = recipe_calibration(texts, amount)
     protocol = current_protocol(source, settings, texts.evaluation)
+    conditions = Conditions(recipe_calibration(texts, amount), protocol, gates)
     plans = []
     for format_name in catalog.formats_of(line):
         if formats is not None and format_name not in formats:
             continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
         try:
-            published = read_published(hubs.target, repo_id)
+            shelf = read_shelf(hubs.target, repo_id)
         except Unreadable as unreadable:
             step = _blocked(line.repo, format_name, "", repo_id, unreadable)
-            plans.append(FormatPlan(format_name, Published(repo_id, {}, {}), (), (step,)))
+            plans.append(FormatPlan(format_name, Shelf(repo_id, {}, {}), (), (step,)))
             continue
         try:
-            published.require_ours("main")
-            _require_wikitext(published, texts, amount, settings)
+            shelf.require_ours("main")
+            _require_wikitext(shelf, texts, amount, settings)
             names = catalog.variants_of(line, format_name, source.config)
         except Refused as refusal:
             step = _blocked(line.repo, format_name, "", repo_id, refusal)
-            card = _plan_cards(format_name, published, source)
-            plans.append(FormatPlan(format_name, published, (), (step,), card))
+            card = _plan_cards(format_name, shelf, source)
+            plans.append(FormatPlan(format_name, shelf, (), (step,), card))
             continue
         chosen = quantizer(format_name, catalog.backend_of(line, format_name))
-        planned = plan_format(names, chosen, source, calibration, protocol, published, settings, gates)
+        planned = plan_format(names, chosen, source, conditions, shelf, settings)
         left_out = catalog.left_out(line, format_name, source.config)
         plans.append(replace(planned, blocked=planned.blocked + _skipped(line.repo, format_name, repo_id, left_out)))
     comparison = _plan_comparison(line.repo, settings, plans, hubs.target)
@@ -158,10 +158,10 @@ def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
     return Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
 
 
-def _require_wikitext(published: Published, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
+def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
     """Raises :class:`Refused` where what was made or measured on WikiText-2 would be made again on the offline text,
     for which nobody asked: this machine and its source Hub have no WikiText-2."""
-    entries = [entry for manifest in published.manifests.values() for entry in manifest.entries]
+    entries = [entry for manifest in shelf.manifests.values() for entry in manifest.entries]
     measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}
     calibrated = {entry.recipe.calibration.text for entry in entries}
     measures_offline = settings.evaluation_text is None and texts.evaluation.name == PYDOC
@@ -185,36 +185,39 @@ def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, 
 
 def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], target_hub: HfApi) -> Step | None:
     repo_id = comparison_repo(settings.namespace, model_name(model))
-    published = [each.published for each in plans]
-    manifests = {each.repo_id: each.manifests["main"] for each in published if "main" in each.manifests}
+    shelves = [each.shelf for each in plans]
+    manifests = {each.repo_id: each.manifests["main"] for each in shelves if "main" in each.manifests}
     reason = why_outdated(target_hub, repo_id, manifests)
     if reason is None:
         return None
     try:
-        read_published(target_hub, repo_id).require_ours("main")
+        read_shelf(target_hub, repo_id).require_ours("main")
     except Refused as refusal:
         return _blocked(model, "", "", repo_id, refusal)
     return Step(model=model, format="", variant="", repo_id=repo_id, action="compare", reason=reason)
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """How every variant of a model is calibrated, measured and judged: ``gates`` are those that differ from the
+    built-in ones."""
+
+    calibration: Calibration
+    protocol: Protocol
+    gates: Mapping[str, GateLine]
+
+
 def plan_format(
-    names: list[str],
-    chosen: Quantizer,
-    source: Source,
-    calibration: Calibration,
-    protocol: Protocol,
-    published: Published,
-    settings: Settings,
-    gates: Mapping[str, GateLine],
+    names: list[str], chosen: Quantizer, source: Source, conditions: Conditions, shelf: Shelf, settings: Settings
 ) -> FormatPlan:
-    """What is to be done for variants of one format, by ``chosen``; ``published`` is the target repo."""
+    """What is to be done for variants of one format, by ``chosen``; ``shelf`` is what the target repo holds."""
     budget = settings.disk_budget
-    format_name, repo, repo_id = chosen.format, source.record.repo, published.repo_id
+    format_name, repo, repo_id = chosen.format, source.record.repo, shelf.repo_id
     variants, blocked = [], []
     for name in names:
         try:
             variant = chosen.variant(name, source.config)
-            published.require_ours(variant.branch)
+            shelf.require_ours(variant.branch)
             require_device(variant, source, settings)
             version = chosen.version()
         except Refused as refusal:
@@ -227,10 +230,10 @@ def plan_format(
             source_sha=source.record.sha,
             quantizer=version,
             parameters=variant.parameters,
-            calibration=calibration,
+            calibration=conditions.calibration,
         )
-        limit = limit_of(variant.name, gates)
-        action, reason = decide(recipe, variant.branch, source.record, published, limit, protocol)
+        limit = limit_of(variant.name, conditions.gates)
+        action, reason = decide(recipe, variant.branch, source.record, shelf, limit, conditions.protocol)
         estimate = estimate_variant(source, variant)
         if action == "press" and budget is not None and estimate.upload > budget:
             blocked.append(_blocked(repo, format_name, name, repo_id, _too_large(estimate, budget)))
@@ -245,15 +248,15 @@ def plan_format(
             estimate=estimate if action in ("press", "refresh") else None,
         )
         variants.append(VariantPlan(variant, recipe, step))
-    card = _plan_cards(format_name, published, source)
-    return FormatPlan(format_name, published, tuple(variants), tuple(blocked), card)
+    card = _plan_cards(format_name, shelf, source)
+    return FormatPlan(format_name, shelf, tuple(variants), tuple(blocked), card)
 
 
-def _plan_cards(format_name: str, published: Published, source: Source) -> Step | None:
-    reason = decide_cards(published, source.record)
+def _plan_cards(format_name: str, shelf: Shelf, source: Source) -> Step | None:
+    reason = decide_cards(shelf, source.record)
     if reason is None:
         return None
-    model, repo_id = source.record.repo, published.repo_id
+    model, repo_id = source.record.repo, shelf.repo_id
     return Step(model=model, format=format_name, variant="", repo_id=repo_id, action="card", reason=reason)
 
 

@@ -12,7 +12,7 @@ from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
 from quantpress.plan.steps import Step
 from quantpress.record.names import comparison_repo, model_name
-from quantpress.record.published import read_manifest
+from quantpress.record.shelf import read_manifest
 from quantpress.settings import Settings
 
 if TYPE_CHECKING:

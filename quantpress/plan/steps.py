@@ -14,8 +14,8 @@ from quantpress.evaluation.windows import logits_bytes, windows_within
 from quantpress.plan.decide import Action
 from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.record.base import Record
-from quantpress.record.published import Published
 from quantpress.record.recipe import Recipe
+from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 
@@ -55,14 +55,14 @@ class FormatPlan:
     """
 
     format: str
-    published: Published
+    shelf: Shelf
     variants: tuple[VariantPlan, ...]
     blocked: tuple[Step, ...]
     card: Step | None = None
 
     @property
     def repo_id(self) -> str:
-        return self.published.repo_id
+        return self.shelf.repo_id
 
     def _to(self, action: Action) -> list[VariantPlan]:
         return [variant for variant in self.variants if variant.step.action == action]
@@ -101,7 +101,7 @@ class FormatPlan:
             variant
             for variant in published
             if variant.recipe.preparation_fingerprint in shared
-            and (entry := self.published.entry(variant.variant.name, variant.variant.branch)) is not None
+            and (entry := self.shelf.entry(variant.variant.name, variant.variant.branch)) is not None
             and entry.status == "published"
         ]
 

@@ -15,7 +15,7 @@ from quantpress.evaluation.frontier import flags
 from quantpress.plan.decide import changed_files
 from quantpress.plan.steps import FormatPlan
 from quantpress.press.stages import describe
-from quantpress.publish.commit import Revision
+from quantpress.publish.commit import BranchCommit
 from quantpress.record.manifest import (
     MANIFEST_FILE,
     Alias,
@@ -34,8 +34,9 @@ _Found = TypeVar("_Found", Entry, Alias)
 
 
 @dataclass(frozen=True)
-class Pressed:
-    """What the press made of a format: new entries, the folder of each one's files, aliases, and shared files.
+class CommitContent:
+    """What the next commits of a format's repo hold beside what is there: new entries, the folder of each one's files,
+    aliases, and shared files.
 
     An entry without a folder keeps the files that are on its branch; ``kept`` are shared files that stay as they are.
     ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit, ``faulty`` those
@@ -54,10 +55,10 @@ class Pressed:
     verification: VerificationRecord | None = None
 
 
-def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
+def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
     """What is published already, under the recipes of the plan where nothing but the source's commit changed; None
     where nothing is published. ``plots`` are names of shared files that are drawn anew."""
-    manifest = plan.published.manifest
+    manifest = plan.shelf.manifest
     if manifest is None:
         return None
     recipes = {each.variant.name: each.recipe for each in plan.variants if each.step.action == "card"}
@@ -66,8 +67,8 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
         recipe = recipes.get(found.variant)
         return found.model_copy(update={"recipe": recipe, "fingerprint": recipe.fingerprint}) if recipe else found
 
-    return Pressed(
-        entries=[under_recipe(entry) for entry in plan.published.entries()],
+    return CommitContent(
+        entries=[under_recipe(entry) for entry in plan.shelf.entries()],
         aliases=[under_recipe(alias) for alias in manifest.aliases],
         folders={},
         shared=[],
@@ -78,22 +79,22 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> Pressed | None:
 
 
 def compose_manifest(
-    plan: FormatPlan, model_name: str, source: SourceRecord, pressed: Pressed, plots: list[Path]
+    plan: FormatPlan, model_name: str, source: SourceRecord, content: CommitContent, plots: list[Path]
 ) -> Manifest:
     """The manifest of ``main``: new entries, and what is on record until it is made anew, in the ladder's order.
 
     An entry made from an earlier commit of the source says so. It stands also where the plan does not make it: where it
     is blocked, or in no line of the catalog any more. One that would be the same as another now gives way to that one.
     """
-    before = {entry.variant: entry for entry in plan.published.entries()}
-    entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, pressed)}
-    entries |= {entry.variant: _after(before.get(entry.variant), entry) for entry in pressed.entries}
-    for name, found in _verifications(pressed).items():
+    before = {entry.variant: entry for entry in plan.shelf.entries()}
+    entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, content)}
+    entries |= {entry.variant: _after(before.get(entry.variant), entry) for entry in content.entries}
+    for name, found in _verifications(content).items():
         if name in entries and entries[name].status == "published":
             entries[name] = entries[name].model_copy(update=found)
-    main = plan.published.manifests.get("main")
+    main = plan.shelf.manifests.get("main")
     aliases = {alias.variant: alias for alias in (main.aliases if main and main.source.sha == source.sha else [])}
-    named = {alias.variant: alias for alias in pressed.aliases}
+    named = {alias.variant: alias for alias in content.aliases}
     made = {each.variant.name for each in plan.variants if _holds(entries, each.recipe)}
     entries = {name: entry for name, entry in entries.items() if name not in named or named[name].same_as not in made}
     ladder = [planned.variant.name for planned in plan.variants]
@@ -102,14 +103,14 @@ def compose_manifest(
         format=plan.format,
         model_name=model_name,
         source=source,
-        toolchain=pressed.toolchain,
-        baselines=pressed.baselines,
+        toolchain=content.toolchain,
+        baselines=content.baselines,
         entries=sorted(entries.values(), key=lambda entry: order.get(entry.variant, len(order))),
         aliases=[alias for alias in (aliases | named).values() if alias.variant not in entries],
-        shared=[*pressed.kept, *(describe(path) for path in [*pressed.shared, *plots])],
+        shared=[*content.kept, *(describe(path) for path in [*content.shared, *plots])],
         earlier=_earlier(plan, "main", source),
         card=templates_fingerprint(plan.format),
-        verification=pressed.verification or (main.verification if main else None),
+        verification=content.verification or (main.verification if main else None),
     )
     coming = {planned.variant.name for planned in plan.to_make}
     old = {
@@ -126,7 +127,7 @@ def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlie
 
     Each branch has states of its own: it may have come later than ``main``, or stood still while that moved on.
     """
-    before = plan.published.manifests.get(branch)
+    before = plan.shelf.manifests.get(branch)
     if before is None or before.source.sha == source.sha:
         return before.earlier if before else []
     tag = f"v{len(before.earlier) + 1}"
@@ -135,9 +136,9 @@ def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlie
     return [*before.earlier, own]
 
 
-def _is_replaced(entry: Entry, pressed: Pressed) -> bool:
+def _is_replaced(entry: Entry, content: CommitContent) -> bool:
     """Whether the files of a published entry give way to others of the same names: its branch has another default."""
-    published = [each for each in pressed.entries if each.status == "published"]
+    published = [each for each in content.entries if each.status == "published"]
     new = {(each.branch, file.path) for each in published for file in each.artifact.files}
     return entry.status == "published" and any((entry.branch, file.path) in new for file in entry.artifact.files)
 
@@ -154,26 +155,26 @@ def _after(before: Entry | None, entry: Entry) -> Entry:
     return entry.model_copy(update={"retraction": before.retraction})
 
 
-def _verifications(pressed: Pressed) -> dict[str, dict[str, object]]:
+def _verifications(content: CommitContent) -> dict[str, dict[str, object]]:
     """What verification changes in the entries of variants."""
     found: dict[str, dict[str, object]] = {}
-    found |= {name: {"verified": commit, "problems": []} for name, commit in pressed.verified.items()}
-    return found | {name: {"verified": None, "problems": faults} for name, faults in pressed.faulty.items()}
+    found |= {name: {"verified": commit, "problems": []} for name, commit in content.verified.items()}
+    return found | {name: {"verified": None, "problems": faults} for name, faults in content.faulty.items()}
 
 
-def compose_revisions(
-    plan: FormatPlan, manifest: Manifest, pressed: Pressed, plots: list[Path], context: CardContext
-) -> list[Revision]:
+def compose_commits(
+    plan: FormatPlan, manifest: Manifest, content: CommitContent, plots: list[Path], context: CardContext
+) -> list[BranchCommit]:
     """What becomes of each branch; branches before ``main``, so that ``main`` never lists what is not there.
 
     No branch begins without files: what was withheld and never published stands on ``main`` alone. A branch that is
     there already follows, or its own manifest would go on to say that the variant is published. What was found of a
     variant goes on record on its own branch too, for that is what the next plan believes.
     """
-    told = {entry.branch for entry in manifest.published() if entry.variant in _verifications(pressed)}
-    there = plan.published.manifests
-    names = {entry.branch for entry in pressed.entries if entry.status == "published" or entry.branch in there} | told
-    revisions = []
+    told = {entry.branch for entry in manifest.published() if entry.variant in _verifications(content)}
+    there = plan.shelf.manifests
+    names = {entry.branch for entry in content.entries if entry.status == "published" or entry.branch in there} | told
+    commits = []
     for name in sorted(names - {"main"}):
         own = manifest.model_copy(
             update={
@@ -182,33 +183,33 @@ def compose_revisions(
                 "earlier": _earlier(plan, name, manifest.source),
             }
         )
-        revisions.append(_revision(plan, own, pressed, [], context.model_copy(update={"branch": name})))
-    revisions.append(_revision(plan, manifest, pressed, [*pressed.shared, *plots], context))
-    return [_tagged(revision, plan, manifest.source) for revision in revisions]
+        commits.append(_commit(plan, own, content, [], context.model_copy(update={"branch": name})))
+    commits.append(_commit(plan, manifest, content, [*content.shared, *plots], context))
+    return [_tagged(commit, plan, manifest.source) for commit in commits]
 
 
-def _revision(
-    plan: FormatPlan, manifest: Manifest, pressed: Pressed, shared: list[Path], context: CardContext
-) -> Revision:
+def _commit(
+    plan: FormatPlan, manifest: Manifest, content: CommitContent, shared: list[Path], context: CardContext
+) -> BranchCommit:
     branch = context.branch
     uploads: dict[str, Path | bytes] = {path.name: path for path in shared}
     listed = manifest.files(branch)
     for entry in manifest.published(branch):
-        folder = pressed.folders.get(entry.variant)
+        folder = content.folders.get(entry.variant)
         if folder is not None:
             uploads |= {file.path: folder / file.path for file in entry.artifact.files}
     texts = {"README.md": render_card(manifest, context), MANIFEST_FILE: manifest.to_json()}
     for path, text in texts.items():
-        content = text.encode()
-        uploads[path] = content
-        listed.append(File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
+        data = text.encode()
+        uploads[path] = data
+        listed.append(File(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
     uploads[SUMS_FILE] = sha256sums(listed).encode()
-    return Revision(branch, uploads, manifest.gone(plan.published.manifests.get(branch), branch))
+    return BranchCommit(branch, uploads, manifest.gone(plan.shelf.manifests.get(branch), branch))
 
 
-def _tagged(revision: Revision, plan: FormatPlan, source: SourceRecord) -> Revision:
-    """The revision with the tag that keeps what its branch holds now, if that was made from another source commit."""
-    before = plan.published.manifests.get(revision.branch)
+def _tagged(commit: BranchCommit, plan: FormatPlan, source: SourceRecord) -> BranchCommit:
+    """The commit with the tag that keeps what its branch holds now, if that was made from another source commit."""
+    before = plan.shelf.manifests.get(commit.branch)
     if before is None or before.source.sha == source.sha:
-        return revision
-    return replace(revision, tag=_earlier(plan, revision.branch, source)[-1].tag)
+        return commit
+    return replace(commit, tag=_earlier(plan, commit.branch, source)[-1].tag)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantizers import quantizer
-from quantizers.protocol import Job, Layout, Quantizer
+from quantizers import quantizer, quantizer_of
+from quantizers.protocol import Layout
 from quantpress.card.context import CardContext
 from quantpress.catalog.schema import Catalog, ModelLine
 from quantpress.errors import BadInput, ChildFailed, Refused
-from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import find_texts
@@ -22,15 +21,16 @@ from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
 from quantpress.gate.judge import require_agreement
 from quantpress.machine.workspace import alone, require_writable
-from quantpress.plan.make import plan_format, recipe_calibration
+from quantpress.plan.make import Conditions, plan_format, recipe_calibration
 from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
 from quantpress.press import compose, stages
+from quantpress.press.bench import Bench, FormatBench
 from quantpress.press.shared_files import shared_files
-from quantpress.publish.commit import Revision
+from quantpress.publish.commit import BranchCommit
 from quantpress.record.manifest import Alias, Entry
 from quantpress.record.names import model_name
-from quantpress.record.published import Published
 from quantpress.record.report import VariantReport, report_entry
+from quantpress.record.shelf import Shelf
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.source.source import Source, chat_template, fetch, link, local_source, look_up_source
@@ -60,19 +60,6 @@ class Quantized:
     failures: list[str]
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What the steps share, once the unquantized model is prepared and measured."""
-
-    plan: FormatPlan
-    source: Source
-    bench: stages.Bench
-    chosen: Quantizer
-    job: Job
-    reference: Baseline
-    base: Baseline
-
-
 def quantize(
     order: Order, catalog: Catalog, settings: Settings, hub: Callable[[], HfApi], report: Callable[[str], None]
 ) -> Quantized:
@@ -89,21 +76,22 @@ def quantize(
     (format_plan,) = plan.formats
     if not format_plan.to_press:
         raise Refused("; ".join(step.reason for step in format_plan.blocked) or "there is nothing to make")
-    bench = stages.bench(plan, settings)
+    model = Bench.of(plan, settings)
     with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
-        bench.workspace.require_disk(plan.disk_needed(settings.model_copy(update={"disk_budget": None})))
-        _provide(order.model, source, bench, hub, report)
-        work = _prepare(format_plan, source, bench, report)
-        layout = work.chosen.layout(work.job, [each.variant for each in format_plan.to_press], [], None)
-        entries, made, failures = _make(work, layout, report)
+        model.workspace.require_disk(plan.disk_needed(settings.model_copy(update={"disk_budget": None})))
+        _provide(order.model, model, hub, report)
+        bench = _prepare(format_plan, model, report)
+        layout = quantizer_of(format_plan.to_press[0].variant).layout(
+            bench.job, [each.variant for each in format_plan.to_press], [], None
+        )
+        entries, made, failures = _make(format_plan, bench, layout, report)
         failures += [step.reason for step in format_plan.blocked]
         failures += [f"{name}: {reason}" for name, reason in layout.refused.items()]
         if entries:
-            revisions = _compose(work, entries, made, layout, settings)
-            for revision in revisions:
-                _write(revision, order.out)
+            for commit in _compose(format_plan, bench, entries, made, layout):
+                _write(commit, order.out)
         if not failures:
-            bench.workspace.remove_work()
+            model.workspace.remove_work()
     return Quantized([_row(source, format_plan, entry) for entry in entries], failures)
 
 
@@ -147,45 +135,44 @@ def _plan(
     chosen = quantizer(order.format, backend)
     repo_id = f"{settings.namespace or 'local'}/{model_name(line.repo)}-{chosen.suffix}"
     names = catalog.variants_of(line, order.format, source.config)
-    nowhere = Published(repo_id, {}, {})
-    plan = plan_format(names, chosen, source, recipe_calibration(texts, amount), protocol, nowhere, settings, gates)
+    nowhere = Shelf(repo_id, {}, {})
+    conditions = Conditions(recipe_calibration(texts, amount), protocol, gates)
+    plan = plan_format(names, chosen, source, conditions, nowhere, settings)
     return ModelPlan(line, source, texts, amount, gates, (plan,), ())
 
 
-def _provide(
-    model: str, source: Source, bench: stages.Bench, hub: Callable[[], HfApi], report: Callable[[str], None]
-) -> None:
+def _provide(asked: str, model: Bench, hub: Callable[[], HfApi], report: Callable[[str], None]) -> None:
     """Puts the source where the stages look for it: downloaded, or as links into the folder."""
-    if Path(model).is_dir():
-        link(source, Path(model), bench.workspace.source)
+    if Path(asked).is_dir():
+        link(model.source, Path(asked), model.workspace.source)
         return
-    report(f"fetching {source.record.repo}")
-    fetch(hub(), source, bench.workspace.source)
+    report(f"fetching {model.source.record.repo}")
+    fetch(hub(), model.source, model.workspace.source)
 
 
-def _prepare(plan: FormatPlan, source: Source, bench: stages.Bench, report: Callable[[str], None]) -> _Work:
+def _prepare(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> FormatBench:
     first = plan.to_press[0]
-    chosen = quantizer(plan.format, first.recipe.parameters.get("backend"))
+    chosen = quantizer_of(first.variant)
     if chosen.engine == "llama.cpp":
         install(plain_lines(report))
     report("looking at the source")
-    stages.check_weights(bench)
-    stages.check(bench, first.variant, first.recipe)
+    stages.check_weights(model)
+    stages.check(model, first.variant, first.recipe)
     report("calibrating")
-    job = stages.prepare(bench, first.variant, first.recipe, lambda job: None)
+    job = stages.prepare(model, first.variant, first.recipe, lambda job: None)
     report("measuring the unquantized model")
-    base = reference = stages.measure_base(bench)
+    base = reference = stages.measure_base(model)
     if chosen.engine == "llama.cpp":
-        base = stages.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
+        base = stages.evaluate_unquantized(model, chosen.engine, chosen.unquantized(job), reference)
         require_agreement(reference.evaluation, base.evaluation)
-    return _Work(plan, source, bench, chosen, job, reference, base)
+    return FormatBench(model, job, reference, base)
 
 
 def _make(
-    work: _Work, layout: Layout, report: Callable[[str], None]
+    plan: FormatPlan, bench: FormatBench, layout: Layout, report: Callable[[str], None]
 ) -> tuple[list[Entry], dict[str, stages.Made], list[str]]:
     """Wave by wave: entries, what was made by variant, and what failed."""
-    planned = {each.variant.name: each for each in work.plan.to_press}
+    planned = {each.variant.name: each for each in plan.to_press}
     entries: list[Entry] = []
     made: dict[str, stages.Made] = {}
     failures: list[str] = []
@@ -193,60 +180,62 @@ def _make(
         report(f"quantizing {', '.join(names)}")
         wave = [planned[name] for name in names]
         try:
-            made |= _made_of(work.bench, wave)
+            made |= _made_of(bench.model, wave)
         except ChildFailed as error:
             failures += [f"{name}: {error}" for name in names]
             continue
         for each in wave:
             report(f"measuring {each.variant.name}")
             try:
-                evaluation = stages.evaluate(work.bench, each, made[each.variant.name], work.base)
+                evaluation = stages.evaluate(bench.model, each, made[each.variant.name], bench.base)
             except ChildFailed as error:
                 failures.append(f"{each.variant.name}: {error}")
                 continue
-            entries.append(stages.gate(work.bench, each, made[each.variant.name], evaluation, work.base))
+            entries.append(stages.gate(bench.model, each, made[each.variant.name], evaluation, bench.base))
     return entries, made, failures
 
 
-def _made_of(bench: stages.Bench, wave: list[VariantPlan]) -> dict[str, stages.Made]:
-    found = stages.quantize_wave(bench, wave) if len(wave) > 1 else [stages.quantize(bench, wave[0])]
+def _made_of(model: Bench, wave: list[VariantPlan]) -> dict[str, stages.Made]:
+    found = stages.quantize_wave(model, wave) if len(wave) > 1 else [stages.quantize(model, wave[0])]
     return {each.variant.name: made for each, made in zip(wave, found, strict=True)}
 
 
 def _compose(
-    work: _Work, entries: list[Entry], made: dict[str, stages.Made], layout: Layout, settings: Settings
-) -> list[Revision]:
-    planned = {each.variant.name: each.recipe for each in work.plan.to_press}
-    pressed = compose.Pressed(
+    plan: FormatPlan, bench: FormatBench, entries: list[Entry], made: dict[str, stages.Made], layout: Layout
+) -> list[BranchCommit]:
+    planned = {each.variant.name: each.recipe for each in plan.to_press}
+    chosen = quantizer_of(plan.to_press[0].variant)
+    content = compose.CommitContent(
         entries=entries,
         aliases=[
             Alias(recipe=planned[name], fingerprint=planned[name].fingerprint, same_as=other)
             for name, other in layout.aliases.items()
         ],
         folders={entry.variant: made[entry.variant].files for entry in entries},
-        shared=shared_files(work.chosen, work.job),
-        baselines=list(dict.fromkeys([work.reference.evaluation, work.base.evaluation])),
-        toolchain=work.chosen.tools(),
+        shared=shared_files(chosen, bench.job),
+        baselines=list(dict.fromkeys([bench.reference.evaluation, bench.base.evaluation])),
+        toolchain=chosen.tools(),
     )
-    record, name = work.source.record, model_name(work.source.record.repo)
-    draft = compose.compose_manifest(work.plan, name, record, pressed, [])
-    plots = draw_plots(draft, work.bench.workspace.work / work.plan.format / "plots")
-    manifest = compose.compose_manifest(work.plan, name, record, pressed, plots)
+    source, settings = bench.model.source, bench.model.settings
+    record, name = source.record, model_name(source.record.repo)
+    without_plots = compose.compose_manifest(plan, name, record, content, [])
+    plots = draw_plots(without_plots, bench.model.workspace.work / plan.format / "plots")
+    manifest = compose.compose_manifest(plan, name, record, content, plots)
     context = CardContext(
-        repo_id=work.plan.repo_id,
-        quantized_by=work.plan.repo_id.partition("/")[0],
-        chat_template=chat_template(work.bench.workspace.source),
+        repo_id=plan.repo_id,
+        quantized_by=plan.repo_id.partition("/")[0],
+        chat_template=chat_template(bench.model.workspace.source),
         target_endpoint=settings.target_endpoint,
         source_endpoint=settings.source_endpoint,
-        source_bytes=work.source.weight_bytes,
+        source_bytes=source.weight_bytes,
     )
-    return compose.compose_revisions(work.plan, manifest, pressed, plots, context)
+    return compose.compose_commits(plan, manifest, content, plots, context)
 
 
-def _write(revision: Revision, out: Path) -> None:
+def _write(commit: BranchCommit, out: Path) -> None:
     """Fills a folder as the branch would be, the weights first: where the card is, all is."""
-    folder = out if revision.branch == "main" else out / revision.branch
-    files = sorted(revision.uploads.items(), key=lambda item: isinstance(item[1], bytes))
+    folder = out if commit.branch == "main" else out / commit.branch
+    files = sorted(commit.uploads.items(), key=lambda item: isinstance(item[1], bytes))
     for name, content in files:
         if isinstance(content, bytes):
             write_bytes(folder / name, content)

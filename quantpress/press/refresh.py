@@ -15,6 +15,7 @@ from quantpress.hub.client import explained
 from quantpress.machine.child import finished, run_child
 from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.press import stages
+from quantpress.press.bench import Bench
 from quantpress.record.manifest import File
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def keeps_costly(plan: FormatPlan) -> bool:
 def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
     """Puts published shared files that are costly to make where ``prepare`` finds them: into ``job.published`` where
     they are kept (:func:`keeps_costly`), into ``job.prepared`` where they are what it would make."""
-    main, head = plan.published.manifests.get("main"), plan.published.heads.get("main")
+    main, head = plan.shelf.manifests.get("main"), plan.shelf.heads.get("main")
     folder = job.published or job.prepared
     names = quantizer_of(job.variant).costly_files(job.model_name)
     if main is None or head is None or all((folder / name).exists() for name in names):
@@ -68,7 +69,7 @@ def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
 def _made_by_recipe(plan: FormatPlan) -> bool:
     """Whether the published shared files are what ``prepare`` would make: a variant of the same recipe was quantized by
     them. One that was only given new metadata was quantized by those of an earlier commit."""
-    main = plan.published.manifests.get("main")
+    main = plan.shelf.manifests.get("main")
     wanted = {planned.recipe.preparation_fingerprint for planned in plan.to_make}
     return main is not None and any(
         entry.recipe.preparation_fingerprint in wanted and WEIGHTS_FROM not in entry.artifact.details
@@ -76,9 +77,7 @@ def _made_by_recipe(plan: FormatPlan) -> bool:
     )
 
 
-def refresh(
-    bench: stages.Bench, planned: VariantPlan, published: stages.Made, weights_from: str
-) -> stages.Made | Stale:
+def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_from: str) -> stages.Made | Stale:
     """Gives the files of a published variant the source's metadata as it is now; ``weights_from`` is the source commit
     that they were made from before. Where the source holds other tensors now, nothing is made."""
     folder = bench.workspace.variant(planned.recipe)
@@ -98,16 +97,16 @@ def refresh(
     return stages.Made(job.out, result.model_copy(update={"output": output}))
 
 
-def fetch_published(api: HfApi, bench: stages.Bench, plan: FormatPlan, planned: VariantPlan) -> stages.Made:
+def fetch_published(api: HfApi, bench: Bench, plan: FormatPlan, planned: VariantPlan) -> stages.Made:
     """A published variant's files in the workspace, as if they had just been made: to be measured again, without being
     quantized again.
 
     Raises :class:`~quantpress.errors.QuantpressError` for a file that is not what the manifest says.
     """
-    entry = plan.published.entry(planned.variant.name, planned.variant.branch)
+    entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None, f"{plan.repo_id} has no {planned.variant.name}"
     folder = bench.workspace.variant(planned.recipe) / "published"
-    retrieve(api, plan.repo_id, plan.published.heads[entry.branch], entry.artifact.files, folder)
+    retrieve(api, plan.repo_id, plan.shelf.heads[entry.branch], entry.artifact.files, folder)
     artifact = entry.artifact
     output = Output(
         files=[file.path for file in artifact.files],

@@ -7,48 +7,27 @@ died later perhaps, is found by its job file and result and is not done again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Result, Variant
-from quantizers.wave import Wave, WaveResult
-from quantpress.catalog.schema import CalibrationLine, GateLine
-from quantpress.evaluation.base import BaseCache, BaseKey, Baseline, base_cache
+from quantizers.wave import WaveJob, WaveResult
+from quantpress.evaluation.base import BaseKey, Baseline
 from quantpress.evaluation.job import EvaluationJob
-from quantpress.evaluation.protocol import current_protocol
-from quantpress.evaluation.text import EvaluationText
 from quantpress.files import sha256_of
 from quantpress.gate.judge import judge
 from quantpress.gate.limits import limit_of
 from quantpress.machine.child import begin, begun, finished, run_child
-from quantpress.machine.workspace import Workspace
-from quantpress.plan.steps import ModelPlan, VariantPlan
+from quantpress.plan.steps import VariantPlan
+from quantpress.press.bench import Bench
 from quantpress.record.manifest import Artifact, Entry, File
-from quantpress.record.measurement import Engine, Evaluation, Protocol
+from quantpress.record.measurement import Engine, Evaluation
 from quantpress.record.names import model_name
 from quantpress.record.recipe import Recipe, fingerprint_of
-from quantpress.settings import Settings
 from quantpress.source.weights import WeightsJob, WeightsReport
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What the stages of one model share: where they work, on what device, how they measure, and the limits of the
-    gate that the catalog changes."""
-
-    workspace: Workspace
-    calibration: EvaluationText
-    amount: CalibrationLine
-    text: EvaluationText
-    protocol: Protocol
-    gates: Mapping[str, GateLine]
-    device: Literal["cpu", "cuda"]
-    threads: int
-    bases: BaseCache
-    split_above: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,24 +36,6 @@ class Made:
 
     files: Path
     result: Result
-
-
-def bench(plan: ModelPlan, settings: Settings) -> Bench:
-    """The bench for a planned model that has work. Windows are as many as the budget for log-probabilities allows."""
-    assert plan.source is not None and plan.texts is not None
-    text = plan.texts.evaluation
-    return Bench(
-        workspace=Workspace(settings.home, plan.source.record.repo, plan.source.record.sha),
-        calibration=plan.texts.calibration,
-        amount=plan.amount,
-        text=text,
-        protocol=current_protocol(plan.source, settings, text),
-        gates=plan.gates,
-        device=settings.compute_device(),
-        threads=settings.thread_count(),
-        bases=base_cache(settings),
-        split_above=settings.split_above,
-    )
 
 
 def check_weights(bench: Bench) -> WeightsReport:
@@ -161,7 +122,7 @@ def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
         _leave_what_goes_on(job, folder)
         begin(job, folder)
     folder = bench.workspace.wave([planned.recipe for planned in wave])
-    found = run_child("quantizers.wave", Wave(jobs=jobs), WaveResult, folder)
+    found = run_child("quantizers.wave", WaveJob(jobs=jobs), WaveResult, folder)
     return [Made(job.out, result) for job, result in zip(jobs, found.results, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Publishes one revision of a repo: files, card, manifest and SHA256SUMS in one commit with a parent.
+"""Commits to the branches of a repo: files, card, manifest and SHA256SUMS in one commit with a parent.
 
 The parent makes commits of two presses exclude each other: the Hub refuses (412) a commit whose parent is no
 longer the branch's head.
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
 from quantpress.hub.limits import FILES_A_COMMIT
-from quantpress.publish.gated import gate_like_source
+from quantpress.publish.gated import make_gated_like_source
 from quantpress.record.manifest import SourceRecord
-from quantpress.record.published import Published
+from quantpress.record.shelf import Shelf
 from quantpress.record.sums import SUMS_FILE
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ _HUB_OWN = {".gitattributes"}
 
 
 @dataclass(frozen=True)
-class Revision:
-    """What becomes of a branch: ``uploads`` maps path to a local file or to bytes; ``remove`` goes, if it is there. All
-    else stays as it is, for it may be a person's. ``tag`` is to keep what the branch holds now."""
+class BranchCommit:
+    """All files of one commit to one branch: ``uploads`` maps path to a local file or to bytes; ``remove`` goes, if it
+    is there. All else stays as it is, for it may be a person's. ``tag`` is to keep what the branch holds now."""
 
     branch: str
     uploads: Mapping[str, Path | bytes]
@@ -56,64 +56,62 @@ def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
 
 
 def publish_format(
-    api: HfApi, published: Published, revisions: list[Revision], source: SourceRecord, private: bool, message: str
+    api: HfApi, shelf: Shelf, commits: list[BranchCommit], source: SourceRecord, private: bool, message: str
 ) -> dict[str, str]:
     """Commits each branch of a format's repo, which is made if there is none, and gated as the source is; returns
     branch to commit sha.
 
-    ``published`` is the repo as it was when the revisions were composed. What came since then is no parent for them:
+    ``shelf`` is the repo as it was when the commits were composed. What came since then is no parent for them:
     :class:`Outrun` says to read and compose anew. Raises :class:`~quantpress.errors.Refused` before any commit where a
     branch holds somebody else's weights, :class:`QuantpressError` when the Hub refuses.
     """
-    for each in revisions:
-        published.require_ours(each.branch)
-    ensure_repo(api, published.repo_id, private)
-    gate_like_source(api, published.repo_id, source)
-    return {each.branch: publish(api, published.repo_id, each, published.heads, message) for each in revisions}
+    for each in commits:
+        shelf.require_ours(each.branch)
+    ensure_repo(api, shelf.repo_id, private)
+    make_gated_like_source(api, shelf.repo_id, source)
+    return {each.branch: publish(api, shelf.repo_id, each, shelf.heads, message) for each in commits}
 
 
-def publish(api: HfApi, repo_id: str, revision: Revision, heads: Mapping[str, str], message: str) -> str:
-    """Commits a revision and returns the branch's new head (the old one if nothing changed).
+def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, str], message: str) -> str:
+    """Makes a commit and returns the branch's new head (the old one if nothing changed).
 
-    ``heads`` are the branches as they were before the revision was composed; one that was not there starts from the
+    ``heads`` are the branches as they were before the commit was composed; one that was not there starts from the
     repo's first commit. Raises :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub
     refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
-    branch = revision.branch
-    if len(revision.uploads) > FILES_A_COMMIT:
+    branch = commit.branch
+    if len(commit.uploads) > FILES_A_COMMIT:
         _log.warning(
             "%s@%s: %d files in one commit, the Hub advises fewer than %d; a higher QUANTPRESS_SPLIT_ABOVE makes fewer",
-            *(repo_id, branch, len(revision.uploads), FILES_A_COMMIT),
+            *(repo_id, branch, len(commit.uploads), FILES_A_COMMIT),
         )
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
         parent = heads.get(branch) or _begin(api, repo_id, branch)
-        if revision.tag:
-            _tag(api, repo_id, revision.tag, parent)
+        if commit.tag:
+            _tag(api, repo_id, commit.tag, parent)
         there = set(api.list_repo_files(repo_id, revision=parent))
         # A branch begins with what the repo's first commit holds: of a squashed history, all that main held.
         begins = branch != "main" and branch not in heads
-        gone = there - set(revision.uploads) - _HUB_OWN if begins else there & revision.remove
+        gone = there - set(commit.uploads) - _HUB_OWN if begins else there & commit.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(path, content) for path, content in revision.uploads.items()
+            CommitOperationAdd(path, content) for path, content in commit.uploads.items()
         ]
         operations += [CommitOperationDelete(path) for path in sorted(gone)]
         try:
-            commit = api.create_commit(
-                repo_id, operations, commit_message=message, revision=branch, parent_commit=parent
-            )
+            made = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=parent)
         except HfHubHTTPError as error:
             if error.response is None or error.response.status_code != 412:
                 raise
-            own = _made_already(api, repo_id, revision, parent)
+            own = _made_already(api, repo_id, commit, parent)
             if own is None:
                 raise Outrun(
                     f"{repo_id}@{branch}: another commit came first; nothing was published, run again"
                 ) from None
             return own
-    return commit.oid
+    return made.oid
 
 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
@@ -136,18 +134,18 @@ def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
             _tag(api, repo_id, tag, commit)
 
 
-def _made_already(api: HfApi, repo_id: str, revision: Revision, parent: str) -> str | None:
-    """The commit that this very revision became when the Hub's answer to it was lost: the one on top of ``parent``, if
-    its sums are the revision's, which name the hash of every file."""
-    commits = [commit.commit_id for commit in api.list_repo_commits(repo_id, revision=revision.branch)]
-    place = commits.index(parent) if parent in commits else 0
+def _made_already(api: HfApi, repo_id: str, commit: BranchCommit, parent: str) -> str | None:
+    """The commit that this very one became when the Hub's answer to it was lost: the one on top of ``parent``, if its
+    sums are the same, which name the hash of every file."""
+    history = [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit.branch)]
+    place = history.index(parent) if parent in history else 0
     if place == 0:
         return None
-    child = commits[place - 1]
-    if SUMS_FILE not in revision.uploads or not api.file_exists(repo_id, SUMS_FILE, revision=child):
+    child = history[place - 1]
+    if SUMS_FILE not in commit.uploads or not api.file_exists(repo_id, SUMS_FILE, revision=child):
         return None
     found = Path(api.hf_hub_download(repo_id, SUMS_FILE, revision=child)).read_bytes()
-    return child if found == revision.uploads[SUMS_FILE] else None
+    return child if found == commit.uploads[SUMS_FILE] else None
 
 
 def _begin(api: HfApi, repo_id: str, branch: str) -> str:

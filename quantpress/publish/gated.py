@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-def gate_like_source(api: HfApi, repo_id: str, source: SourceRecord) -> None:
+def make_gated_like_source(api: HfApi, repo_id: str, source: SourceRecord) -> None:
     """Gates a repo whose source is gated, and in the same way; to be called before any commit that says so.
 
     A repo whose source is open stays as its owner set it. Raises :class:`~quantpress.errors.QuantpressError` where

@@ -11,7 +11,7 @@ from quantpress.record.manifest import VerificationRecord
 
 
 @dataclass(frozen=True)
-class Checked:
+class VerifiedFile:
     """One file of a published revision; ``problem`` is empty where it is what the manifest and the Hub say.
     ``variant`` is the one that it belongs to, empty for what belongs to none."""
 
@@ -46,7 +46,7 @@ class Verification:
     with the revision as a whole, empty if nothing.
     """
 
-    files: list[Checked] = field(default_factory=list)
+    files: list[VerifiedFile] = field(default_factory=list)
     variants: list[Spoken] = field(default_factory=list)
     resolved: list[Resolved] = field(default_factory=list)
     commit: str = ""

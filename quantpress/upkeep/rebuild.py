@@ -69,42 +69,39 @@ class Rebuilt:
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What the caller decides: calibration texts that may be meant, besides our own; whether other versions of
-    the tools will do; where to leave the files (None: nowhere)."""
+class RebuildOrder:
+    """What is asked for: a variant of a repo, by the manifest at ``revision``; calibration texts that may be meant,
+    besides our own; whether other versions of the tools will do; where to leave the files (None: nowhere)."""
 
+    repo_id: str
+    variant: str
+    revision: str
     texts: tuple[Path, ...] = ()
     any_toolchain: bool = False
     out: Path | None = None
 
 
 def rebuild(
-    hubs: Hubs,
-    repo_id: str,
-    variant: str,
-    revision: str,
-    settings: Settings,
-    choices: Choices,
-    report: Callable[[str], None] = lambda what: None,
+    hubs: Hubs, order: RebuildOrder, settings: Settings, report: Callable[[str], None] = lambda what: None
 ) -> Rebuilt:
-    """Makes ``variant`` of the revision's manifest again. ``report`` is told what is being done.
+    """Makes the variant of the revision's manifest again. ``report`` is told what is being done.
 
     Raises :class:`BadInput`, before any model is downloaded, for a variant that is not there, another toolchain, and a
     calibration text that nobody has; :class:`QuantpressError` where a step fails.
     """
-    check_repo_id(repo_id)
-    if choices.out is not None and choices.out.exists() and any(choices.out.iterdir()):
-        raise BadInput(f"{choices.out} is not empty: give an empty folder, or one that is not there yet")
-    manifest = _read_manifest(hubs.target, repo_id, revision)
-    entry = _entry(manifest, repo_id, variant)
+    check_repo_id(order.repo_id)
+    if order.out is not None and order.out.exists() and any(order.out.iterdir()):
+        raise BadInput(f"{order.out} is not empty: give an empty folder, or one that is not there yet")
+    manifest = _read_manifest(hubs.target, order.repo_id, order.revision)
+    entry = _entry(manifest, order.repo_id, order.variant)
     recipe = entry.recipe
     chosen = quantizer(recipe.format, recipe.parameters.get("backend"))
     other_tools = differing_tools(chosen, manifest, recipe)
-    if other_tools and not choices.any_toolchain:
+    if other_tools and not order.any_toolchain:
         raise BadInput(
             f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
         )
-    text = provide_text(recipe.calibration, choices.texts, settings, hubs.source)
+    text = provide_text(recipe.calibration, order.texts, settings, hubs.source)
     sources = _sources(hubs.source, entry)
     made = _variant(chosen, entry, sources[0], settings)
     disk = sum(each.weight_bytes + estimate_variant(each, made).disk + 2 * entry.artifact.size for each in sources)
@@ -117,15 +114,15 @@ def rebuild(
         scratch(settings.home, "rebuild") as place_of_work,
     ):
         folders = [_fetch(hubs.source, each, settings.home, report) for each in sources]
-        job = _job(manifest, entry, made, folders[0], text, place_of_work, settings)
+        job = _job(_Original(manifest, entry, made), folders[0], text, place_of_work, settings)
         out, names = _make(job, place_of_work, report)
         for later in folders[1:]:
             out, names = _refresh(job, later, place_of_work, report)
         files = compare(entry, out, names)
-        if choices.out is not None:
+        if order.out is not None:
             for name in names:
-                place(out / name, choices.out / name)
-    return Rebuilt(repo_id, variant, files, other_tools)
+                place(out / name, order.out / name)
+    return Rebuilt(order.repo_id, order.variant, files, other_tools)
 
 
 def _sources(hub: HfApi, entry: Entry) -> list[Source]:
@@ -214,20 +211,21 @@ def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings
     return now.model_copy(update={"parameters": entry.recipe.parameters, "branch": entry.branch})
 
 
-def _job(
-    manifest: Manifest,
-    entry: Entry,
-    variant: Variant,
-    source: Path,
-    text: EvaluationText,
-    place_of_work: Path,
-    settings: Settings,
-) -> Job:
-    calibration = entry.recipe.calibration
+@dataclass(frozen=True)
+class _Original:
+    """What is made again: the manifest, the variant's entry in it, and the variant with the recipe's parameters."""
+
+    manifest: Manifest
+    entry: Entry
+    variant: Variant
+
+
+def _job(original: _Original, source: Path, text: EvaluationText, place_of_work: Path, settings: Settings) -> Job:
+    calibration = original.entry.recipe.calibration
     return Job(
         step="prepare",
-        variant=variant,
-        model_name=manifest.model_name,
+        variant=original.variant,
+        model_name=original.manifest.model_name,
         source=source.resolve(),
         prepared=place_of_work / "prepared",
         out=place_of_work / "files",
@@ -241,7 +239,7 @@ def _job(
         threads=settings.thread_count(),
         device=settings.compute_device(),
         # A variant in one file was below the limit, whatever that was then.
-        split_above=settings.split_above if len(entry.artifact.files) > 1 else None,
+        split_above=settings.split_above if len(original.entry.artifact.files) > 1 else None,
     )
 
 

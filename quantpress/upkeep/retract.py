@@ -24,9 +24,9 @@ from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, d
 from quantpress.hints import hint
 from quantpress.hub.hubs import Hubs
 from quantpress.press.stages import describe
-from quantpress.publish.commit import ATTEMPTS, Outrun, Revision, publish
+from quantpress.publish.commit import ATTEMPTS, BranchCommit, Outrun, publish
 from quantpress.record.manifest import MANIFEST_FILE, Entry, File, Manifest
-from quantpress.record.published import Published, read_published
+from quantpress.record.shelf import Shelf, read_shelf
 from quantpress.record.sums import SUMS_FILE, sha256sums
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
@@ -60,17 +60,17 @@ def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Setti
         raise BadInput("a retraction needs a reason: --reason TEXT; it goes to the card and the manifest")
     commits: dict[str, str] = {}
     for _ in range(ATTEMPTS):
-        published = read_published(hubs.target, repo_id)
-        pending = _pending(hubs.target.endpoint, published, variant)
-        context, warning = gather_context(published.manifests["main"], repo_id, settings, hubs)
+        shelf = read_shelf(hubs.target, repo_id)
+        pending = _pending(hubs.target.endpoint, shelf, variant)
+        context, warning = gather_context(shelf.manifests["main"], repo_id, settings, hubs)
         try:
             for branch in pending:
-                commits[branch] = _commit(hubs.target, published, branch, variant, reason, context)
+                commits[branch] = _commit(hubs.target, shelf, branch, variant, reason, context)
         except Outrun:
             continue
         warnings = [warning] if warning else []
         try:
-            source = published.manifests["main"].source
+            source = shelf.manifests["main"].source
             publish_comparison(hubs.target, repo_id.partition("/")[0], source, settings.private)
         except QuantpressError as error:
             warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
@@ -78,39 +78,39 @@ def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Setti
     raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")
 
 
-def _pending(endpoint: str, published: Published, variant: str) -> list[str]:
+def _pending(endpoint: str, shelf: Shelf, variant: str) -> list[str]:
     """The branches whose manifests list the variant as published, ``main`` last."""
-    repo_id = published.repo_id
-    if not published.heads:
+    repo_id = shelf.repo_id
+    if not shelf.heads:
         raise BadInput(f"{endpoint} has no repository {repo_id} (or it is private and needs a token)")
-    main = published.manifests.get("main")
+    main = shelf.manifests.get("main")
     if main is None:
         raise BadInput(f"{repo_id} has no {MANIFEST_FILE}: only what quantpress has published can be retracted")
     entry = main.entry(variant)
     if entry is None:
-        alias = published.alias(variant)
+        alias = shelf.alias(variant)
         if alias is not None:
             raise BadInput(f"{variant} of {repo_id} has no file of its own: it is the same as {alias.same_as}")
         names = [each.variant for each in main.entries]
         raise BadInput(f"{repo_id} has no variant {variant!r}: {hint(variant, names)}")
     if entry.status == "withheld":
         raise BadInput(f"{variant} of {repo_id} is withheld: nothing of it is published")
-    listing = {branch: own.entry(variant) for branch, own in published.manifests.items()}
+    listing = {branch: own.entry(variant) for branch, own in shelf.manifests.items()}
     pending = [branch for branch, own in listing.items() if own is not None and own.status == "published"]
     if not pending:
         raise BadInput(f"{variant} of {repo_id} is retracted already: {entry.retraction}")
     return sorted(pending, key=lambda branch: branch == "main")
 
 
-def _commit(api: HfApi, published: Published, branch: str, variant: str, reason: str, context: CardContext) -> str:
+def _commit(api: HfApi, shelf: Shelf, branch: str, variant: str, reason: str, context: CardContext) -> str:
     with tempfile.TemporaryDirectory(prefix="quantpress-retract-") as folder:
-        before = published.manifests[branch]
+        before = shelf.manifests[branch]
         manifest = withdrawn(before, variant, reason)
         plots = draw_plots(manifest, Path(folder)) if branch == "main" else []
         manifest = _with_plots(manifest, plots)
         card = render_card(manifest, context.model_copy(update={"branch": branch}))
-        revision = _revision(branch, manifest, card, plots, manifest.gone(before, branch))
-        return publish(api, published.repo_id, revision, published.heads, f"Retract {variant}: {reason}")
+        commit = _branch_commit(branch, manifest, card, plots, manifest.gone(before, branch))
+        return publish(api, shelf.repo_id, commit, shelf.heads, f"Retract {variant}: {reason}")
 
 
 def withdrawn(manifest: Manifest, variant: str, reason: str) -> Manifest:
@@ -130,7 +130,7 @@ def _with_plots(manifest: Manifest, plots: list[Path]) -> Manifest:
     return manifest.model_copy(update={"shared": [*others, *map(describe, plots)]})
 
 
-def _revision(branch: str, manifest: Manifest, card: str, plots: list[Path], gone: frozenset[str]) -> Revision:
+def _branch_commit(branch: str, manifest: Manifest, card: str, plots: list[Path], gone: frozenset[str]) -> BranchCommit:
     texts = {"README.md": card.encode(), MANIFEST_FILE: manifest.to_json().encode()}
     listed = manifest.files(branch)
     listed += [File(path=path, size=len(text), sha256=hashlib.sha256(text).hexdigest()) for path, text in texts.items()]
@@ -139,4 +139,4 @@ def _revision(branch: str, manifest: Manifest, card: str, plots: list[Path], gon
         **texts,
         SUMS_FILE: sha256sums(listed).encode(),
     }
-    return Revision(branch, uploads, gone)
+    return BranchCommit(branch, uploads, gone)

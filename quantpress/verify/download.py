@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from quantpress.errors import QuantpressError
 from quantpress.files import git_sha1_of, sha256_of, stays_within
 from quantpress.record.manifest import File
-from quantpress.record.verification import Checked
+from quantpress.record.verification import VerifiedFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -59,33 +59,33 @@ class FreshCopy:
                     raise
         raise _Damaged(f"arrives with another size than the {self.listed[path].size} bytes that it had")
 
-    def check_listed(self, path: str) -> Checked:
+    def check_listed(self, path: str) -> VerifiedFile:
         """Downloads a file and compares it with the hash that the Hub lists of it."""
         file = self.listed[path]
         if not stays_within(path):
-            return Checked(path, file.size, _UNSAFE)
+            return VerifiedFile(path, file.size, _UNSAFE)
         try:
             local = self.get(path)
         except _Damaged as error:
-            return Checked(path, file.size, str(error))
+            return VerifiedFile(path, file.size, str(error))
         same = sha256_of(local) == file.lfs.sha256 if file.lfs else git_sha1_of(local) == file.blob_id
-        return Checked(path, file.size, "" if same else "is not what the Hub's hash says")
+        return VerifiedFile(path, file.size, "" if same else "is not what the Hub's hash says")
 
-    def check(self, file: File, *, fetched_before: bool) -> Checked:
+    def check(self, file: File, *, fetched_before: bool) -> VerifiedFile:
         """Compares a file of the manifest with what is downloaded; or, where it lies in LFS and was downloaded when it
         was published, with the hash that the Hub lists."""
         if not stays_within(file.path):
-            return Checked(file.path, file.size, _UNSAFE)
+            return VerifiedFile(file.path, file.size, _UNSAFE)
         there = self.listed.get(file.path)
         if there is None:
-            return Checked(file.path, file.size, "listed in the manifest, missing in the repo")
+            return VerifiedFile(file.path, file.size, "listed in the manifest, missing in the repo")
         if fetched_before and there.lfs:
             same = there.lfs.sha256 == file.sha256
-            return Checked(file.path, file.size, "" if same else "is listed by the Hub with another SHA-256")
+            return VerifiedFile(file.path, file.size, "" if same else "is listed by the Hub with another SHA-256")
         try:
-            return Checked(file.path, file.size, _difference(file, self.get(file.path)))
+            return VerifiedFile(file.path, file.size, _difference(file, self.get(file.path)))
         except _Damaged as error:
-            return Checked(file.path, file.size, str(error))
+            return VerifiedFile(file.path, file.size, str(error))
 
 
 def _difference(file: File, local: Path) -> str:

@@ -21,7 +21,7 @@ from quantpress.machine.workspace import require_disk
 from quantpress.record.clients import Resolved, is_model, resolve_by_registry, resolve_by_rules
 from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.record.sums import SUMS_FILE, difference
-from quantpress.record.verification import Checked, Verification
+from quantpress.record.verification import Verification, VerifiedFile
 from quantpress.verify.download import FreshCopy
 from quantpress.verify.loading import Loader, Model, load
 
@@ -109,11 +109,11 @@ def _elsewhere(manifest: Manifest) -> str:
     return f"no variant's files are here, they are on {', '.join(branches)}: verify them with --revision BRANCH"
 
 
-def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[Checked]:
+def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[VerifiedFile]:
     """Everything that the manifest does not list: the card, the manifest, the sums, and what others have put there.
     ``sound`` are the hashes of those listed files that are what they should be."""
     checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - {_HUB_OWN})}
-    sums = checked.setdefault(SUMS_FILE, Checked(SUMS_FILE, 0, "is missing in the repo"))
+    sums = checked.setdefault(SUMS_FILE, VerifiedFile(SUMS_FILE, 0, "is missing in the repo"))
     if not sums.problem:
         texts = [path for path in ("README.md", MANIFEST_FILE) if path in checked and not checked[path].problem]
         known = {**sound, **{path: sha256_of(copy.get(path)) for path in texts}}

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from quantpress.hub.client import explained, hub_client
 from quantpress.hub.limits import COMMITS
 from quantpress.hub.patience import Patience, be_patient, http_library, seconds_told
 from quantpress.localhub.server import RunningHub
-from quantpress.publish.commit import Outrun, Revision, ensure_repo, publish
+from quantpress.publish.commit import BranchCommit, Outrun, ensure_repo, publish
 from quantpress.record.manifest import MANIFEST_FILE
 from quantpress.record.sums import SUMS_FILE
 from tests.support.line import Fault, Line, Request
@@ -64,18 +65,20 @@ def of_kind(kind: str) -> Callable[[Request], bool]:
     return lambda request: request.kind == kind
 
 
-def revision(tmp_path: Path, text: bytes = b"sums") -> Revision:
+def revision(tmp_path: Path, text: bytes = b"sums") -> BranchCommit:
     large = tmp_path / "large.bin"
     # The Hub must not have it already.
     large.write_bytes(uuid.uuid4().bytes + LARGE)
-    return Revision("main", {"large.bin": large, MANIFEST_FILE: b"{}", SUMS_FILE: text})
+    return BranchCommit("main", {"large.bin": large, MANIFEST_FILE: b"{}", SUMS_FILE: text})
 
 
-@pytest.mark.parametrize("fault", list(Fault))
-@pytest.mark.parametrize("kind", ["upload", "commit", "other"])
+@pytest.mark.parametrize(
+    "trouble", product(["upload", "commit", "other"], Fault), ids=lambda trouble: f"{trouble[0]} {trouble[1].name}"
+)
 def test_a_revision_is_published_once_whatever_happens_to_a_request(
-    repo: str, api: HfApi, hub: RunningHub, line: Line, tmp_path: Path, fault: Fault, kind: str
+    repo: str, api: HfApi, hub: RunningHub, line: Line, tmp_path: Path, trouble: tuple[str, Fault]
 ) -> None:
+    kind, fault = trouble
     line.decide = once((of_kind(kind), fault), (of_kind(kind), fault))
     heads = ensure_repo(api, repo, False)
     head = publish(api, repo, revision(tmp_path), heads, "one")
@@ -114,7 +117,7 @@ def test_the_first_commit_of_a_branch_is_ones_own_though_its_answer_was_lost(
 ) -> None:
     ensure_repo(api, repo, False)
     line.decide = once((of_kind("commit"), Fault.LOSE_ANSWER))
-    begun = Revision(branch, {MANIFEST_FILE: b"{}", SUMS_FILE: b"sums"})
+    begun = BranchCommit(branch, {MANIFEST_FILE: b"{}", SUMS_FILE: b"sums"})
     head = publish(api, repo, begun, heads={}, message="one")
     assert line.faults() == [Fault.LOSE_ANSWER]
     commits = api.list_repo_commits(repo, revision=branch)

@@ -16,7 +16,7 @@ from quantpress.errors import BadInput
 torch = pytest.importorskip("torch")
 
 from quantizers.reference_math import (  # noqa: E402 - needs torch
-    Quantized,
+    QuantizedMatrix,
     absmax,
     decomposed_weight,
     llm_int8_product,
@@ -33,7 +33,7 @@ GRANULARITIES = pytest.mark.parametrize("per_channel", [False, True])
 SLACK = 1 + 255 * 2**-21
 
 
-def steps(weight: torch.Tensor, made: Quantized) -> torch.Tensor:
+def steps(weight: torch.Tensor, made: QuantizedMatrix) -> torch.Tensor:
     """Each weight's scale; 0 for rows in which all weights are 0, and whatever the scale says is exact."""
     scale = made.scale.expand_as(weight)
     return torch.where((made.levels == made.zero) & (weight == 0), 0.0, scale)

@@ -11,10 +11,10 @@ from huggingface_hub import HfApi
 
 from quantpress.card.context import CardContext
 from quantpress.plan.steps import FormatPlan
-from quantpress.press.compose import Pressed, compose_manifest, compose_revisions
-from quantpress.publish.commit import Revision, publish_format
+from quantpress.press.compose import CommitContent, compose_commits, compose_manifest
+from quantpress.publish.commit import BranchCommit, publish_format
 from quantpress.record.manifest import Entry, File, Manifest, SourceRecord, parse_manifest
-from quantpress.record.published import Published, read_published
+from quantpress.record.shelf import Shelf, read_shelf
 from tests.support import samples
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -32,34 +32,32 @@ class HandPress:
     folder: Path
     repo_id: str
 
-    def read(self) -> Published:
-        return read_published(self.api, self.repo_id)
+    def read(self) -> Shelf:
+        return read_shelf(self.api, self.repo_id)
 
-    def compose(
-        self, published: Published, entries: Sequence[Entry], source: SourceRecord | None = None
-    ) -> list[Revision]:
+    def compose(self, shelf: Shelf, entries: Sequence[Entry], source: SourceRecord | None = None) -> list[BranchCommit]:
         """What would be committed where ``entries`` were made and the repo is as ``published`` says."""
         source = source or samples.source()
         made = [self._made(entry, source) for entry in entries]
-        plan = FormatPlan(entries[0].recipe.format, published, (), ())
+        plan = FormatPlan(entries[0].recipe.format, shelf, (), ())
         folders = {entry.variant: self.folder for entry in made}
-        pressed = Pressed(made, [], folders, [], [samples.evaluation(16.1)], {})
-        manifest = compose_manifest(plan, MODEL, source, pressed, [])
+        content = CommitContent(made, [], folders, [], [samples.evaluation(16.1)], {})
+        manifest = compose_manifest(plan, MODEL, source, content, [])
         context = CardContext(repo_id=self.repo_id, quantized_by="press")
-        return compose_revisions(plan, manifest, pressed, [], context)
+        return compose_commits(plan, manifest, content, [], context)
 
     def publish(
         self,
         entries: Sequence[Entry],
         message: str,
-        published: Published | None = None,
+        shelf: Shelf | None = None,
         source: SourceRecord | None = None,
     ) -> dict[str, str]:
         """Composes and commits, from the repo as it is now or as it was when ``published`` was read."""
-        published = published or self.read()
+        shelf = shelf or self.read()
         source = source or samples.source()
-        revisions = self.compose(published, entries, source)
-        return publish_format(self.api, published, revisions, source, False, message)
+        commits = self.compose(shelf, entries, source)
+        return publish_format(self.api, shelf, commits, source, False, message)
 
     def _made(self, entry: Entry, source: SourceRecord) -> Entry:
         """The entry as made from the source, with files that lie in the folder."""

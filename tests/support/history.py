@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from quantpress.localhub import history
 from quantpress.localhub.database import reading
-from quantpress.localhub.history import Entry
+from quantpress.localhub.history import TreeEntry
 from quantpress.localhub.repos import get_repo
 from quantpress.record.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from quantpress.record.sums import SUMS_FILE
@@ -39,7 +39,7 @@ def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
     return manifests["main"]
 
 
-def _manifests_of_whole(root: Path, repo_id: str, branch: str, trees: list[dict[str, Entry]]) -> list[Manifest]:
+def _manifests_of_whole(root: Path, repo_id: str, branch: str, trees: list[dict[str, TreeEntry]]) -> list[Manifest]:
     contents = {entry.sha256: _stored(root, entry) for tree in trees for entry in tree.values()}
     manifests = []
     for tree in trees:
@@ -69,7 +69,7 @@ def weights_named_on(card: str) -> set[str]:
     return set(_NAME_OF_WEIGHTS.findall(plain))
 
 
-def _stored(root: Path, entry: Entry) -> bytes:
+def _stored(root: Path, entry: TreeEntry) -> bytes:
     content = (root / "objects" / entry.sha256[:2] / entry.sha256).read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.size, entry.sha256)
     return content

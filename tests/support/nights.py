@@ -13,11 +13,11 @@ from huggingface_hub import HfApi
 from quantpress.card.context import CardContext
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
-from quantpress.press.compose import Pressed, adopted, compose_manifest, compose_revisions
-from quantpress.publish.commit import Revision, ensure_repo, publish
+from quantpress.press.compose import CommitContent, adopted, compose_commits, compose_manifest
+from quantpress.publish.commit import BranchCommit, ensure_repo, publish
 from quantpress.record.manifest import Alias, Entry, File, Manifest, SourceRecord, Verdict, parse_manifest
 from quantpress.record.names import model_name
-from quantpress.record.published import read_published
+from quantpress.record.shelf import read_shelf
 from quantpress.settings import Settings
 from tests.support import samples
 from tests.support.planned import Press
@@ -78,31 +78,31 @@ class Night:
         """Commits what was made, with what was verified after the commit before, and returns the manifest of ``main``.
         A press that is killed commits no branch after ``killed_after``."""
         folders = {entry.variant: self.folder / entry.variant for entry in entries}
-        pressed = Pressed(list(entries), list(aliases), folders, [], [samples.evaluation(16.1)], {})
-        return self._commit(replace(pressed, verified=verified or {}), killed_after)
+        content = CommitContent(list(entries), list(aliases), folders, [], [samples.evaluation(16.1)], {})
+        return self._commit(replace(content, verified=verified or {}), killed_after)
 
     def cards(self, verified: Mapping[str, str] | None = None) -> Manifest:
         """The press's commit of cards and manifest alone."""
-        pressed = adopted(self._now(), ())
-        assert pressed is not None
-        return self._commit(replace(pressed, verified=verified or {}), None)
+        content = adopted(self._now(), ())
+        assert content is not None
+        return self._commit(replace(content, verified=verified or {}), None)
 
     def _now(self) -> FormatPlan:
-        return replace(self.plan, published=read_published(self.api, self.plan.repo_id))
+        return replace(self.plan, shelf=read_shelf(self.api, self.plan.repo_id))
 
-    def _commit(self, pressed: Pressed, killed_after: str | None) -> Manifest:
+    def _commit(self, content: CommitContent, killed_after: str | None) -> Manifest:
         ensure_repo(self.api, self.plan.repo_id, False)
         now = self._now()
-        manifest = compose_manifest(now, model_name(self.source.repo), self.source, pressed, [])
+        manifest = compose_manifest(now, model_name(self.source.repo), self.source, content, [])
         context = CardContext(repo_id=self.plan.repo_id, quantized_by="press")
-        for revision in compose_revisions(now, manifest, pressed, [], context):
-            self._publish(revision, now)
-            if revision.branch == killed_after:
+        for commit in compose_commits(now, manifest, content, [], context):
+            self._publish(commit, now)
+            if commit.branch == killed_after:
                 break
         return manifest
 
-    def _publish(self, revision: Revision, now: FormatPlan) -> None:
-        publish(self.api, self.plan.repo_id, revision, now.published.heads, "press")
+    def _publish(self, commit: BranchCommit, now: FormatPlan) -> None:
+        publish(self.api, self.plan.repo_id, commit, now.shelf.heads, "press")
 
 
 def night(press: Press, line: dict[str, Any], folder: Path, **catalog: Any) -> Night:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import TypedDict, Unpack
 
 from quantpress.record.manifest import Artifact, Entry, File, Manifest, SourceRecord, Verdict
 from quantpress.record.measurement import Divergence, Evaluation, Protocol
@@ -75,47 +76,48 @@ def evaluation(
     )
 
 
-def entry(
-    format: str,
-    variant: str,
-    *,
-    bits: float,
-    divergence: float | None,
-    perplexity: float | None = None,
-    branch: str = "main",
-    files: list[str] | None = None,
-    weights: int = WEIGHTS,
-    types: dict[str, int] | None = None,
-    parameters: dict[str, object] | None = None,
-    withheld: str | None = None,
-    protocol: Protocol = PROTOCOL,
-) -> Entry:
+class Changes(TypedDict, total=False):
+    """What an entry has otherwise than the usual one."""
+
+    perplexity: float | None
+    branch: str
+    files: list[str] | None
+    weights: int
+    types: dict[str, int] | None
+    parameters: dict[str, object] | None
+    withheld: str | None
+    protocol: Protocol
+
+
+def entry(format: str, variant: str, *, bits: float, divergence: float | None, **changes: Unpack[Changes]) -> Entry:
+    weights, withheld = changes.get("weights", WEIGHTS), changes.get("withheld")
     recipe = Recipe(
         format=format,
         variant=variant,
         source="HuggingFaceTB/SmolLM2-135M-Instruct",
         source_sha=SHA,
         quantizer="llama.cpp b9999" if format == "gguf" else "gptqmodel 7.6.0",
-        parameters=parameters or {},
+        parameters=changes.get("parameters") or {},
         calibration=CALIBRATION,
     )
-    names = files or [f"SmolLM2-135M-Instruct-{variant}.gguf"]
+    names = changes.get("files") or [f"SmolLM2-135M-Instruct-{variant}.gguf"]
     size = int(weights * bits / 8 / len(names))
     return Entry(
         recipe=recipe,
         fingerprint=recipe.fingerprint,
-        branch=branch,
+        branch=changes.get("branch", "main"),
         status="withheld" if withheld else "published",
         artifact=Artifact(
             files=[File(path=name, size=size, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in names],
             bits_per_weight=bits,
-            tensor_types=types or {variant.rsplit("_", 1)[0] if variant.count("_") > 1 else variant: weights},
+            tensor_types=changes.get("types")
+            or {variant.rsplit("_", 1)[0] if variant.count("_") > 1 else variant: weights},
         ),
         evaluation=evaluation(
-            perplexity or 16.1 * (1 + 1.1 * (divergence or 0.01)),
+            changes.get("perplexity") or 16.1 * (1 + 1.1 * (divergence or 0.01)),
             divergence,
             "llama.cpp" if format == "gguf" else "transformers",
-            protocol,
+            changes.get("protocol", PROTOCOL),
         ),
         verdict=Verdict(passed=withheld is None, reasons=[withheld] if withheld else []),
         seconds=12.0,

@@ -67,7 +67,7 @@ class Expressed(Record):
 
 
 @dataclass(frozen=True)
-class _Around:
+class _Frame:
     """What stands around the words of each role; ``start`` comes before all, ``reply`` asks for the model's words.
 
     ``nested``: a system prompt stands within the first user's turn, not before it.
@@ -116,7 +116,7 @@ def express(job: OllamaJob) -> Expressed:
     return Expressed()
 
 
-def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Around, str]:
+def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Frame, str]:
     """What stands around the words, and the default system prompt. Raises :class:`Inexpressible`."""
     before, after_user, after_assistant = _pieces(jinja, [_USER, _ASSISTANT, _MORE], [_USER, _ASSISTANT, _MORE])[:3]
     (user_end,) = _pieces(jinja, [_USER], [_USER], reply=False)[1:]
@@ -136,7 +136,7 @@ def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Around, str]:
         else:
             start = _without_end(before, user_start)
             system = _without_start(system_start, start), system_end
-    return _Around(
+    return _Frame(
         start=start,
         system=system,
         user=(user_start, user_end),

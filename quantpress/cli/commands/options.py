@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -47,3 +51,29 @@ def load_optional(path: Path) -> tuple[Catalog | None, Settings]:
 def by_comma(text: str | None) -> list[str] | None:
     """The words of an option such as ``A,B``; None where it was not given."""
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def from_fields(command: Callable[[Any], None]) -> Callable[..., None]:
+    """The command as Typer asks for it, with a parameter per option, of a function that takes a dataclass of them."""
+    (parameter,) = inspect.signature(command, eval_str=True).parameters.values()
+    options = parameter.annotation
+    hints = get_type_hints(options, include_extras=True)
+
+    @wraps(command)
+    def run(**given: object) -> None:
+        command(options(**given))
+
+    empty = inspect.Parameter.empty
+    asked = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(options)
+    ]
+    # Typer asks inspect, which looks for this before it looks at the function.
+    run.__signature__ = inspect.Signature(asked)  # type: ignore[attr-defined]
+    run.__annotations__ = hints
+    return run

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
+from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, from_fields, load_optional
 from quantpress.errors import QuantpressError
 
 
@@ -35,37 +35,44 @@ def retract(
         typer.echo(f"{repo}@{branch}: {variant} is retracted, commit {commit}")
 
 
-def rebuild(
-    repo: Annotated[str, typer.Argument(help="published repository")],
-    variant: Annotated[str, typer.Argument(help="the variant to make again")],
-    revision: Annotated[str, typer.Option(help="branch, tag or commit whose manifest is read")] = "main",
-    out: Annotated[Path | None, typer.Option(help="folder to leave the files in; without it they are removed")] = None,
+@dataclass(frozen=True)
+class RebuildOptions:
+    """What ``rebuild`` takes on the command line."""
+
+    repo: Annotated[str, typer.Argument(help="published repository")]
+    variant: Annotated[str, typer.Argument(help="the variant to make again")]
+    revision: Annotated[str, typer.Option(help="branch, tag or commit whose manifest is read")] = "main"
+    out: Annotated[Path | None, typer.Option(help="folder to leave the files in; without it they are removed")] = None
     calibration_text: Annotated[
         Path | None, typer.Option(help="the text it was calibrated on, where that is none of ours")
-    ] = None,
+    ] = None
     any_toolchain: Annotated[
         bool, typer.Option("--any-toolchain", help="go on with other versions than the recipe's")
-    ] = False,
-    catalog: CatalogOption = DEFAULT_CATALOG,
-    as_json: JsonOption = False,
-) -> None:
+    ] = False
+    catalog: CatalogOption = DEFAULT_CATALOG
+    as_json: JsonOption = False
+
+
+@from_fields
+def rebuild(asked: RebuildOptions) -> None:
     """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
     from quantpress.hub.hubs import hubs
-    from quantpress.upkeep.rebuild import Choices
+    from quantpress.upkeep.rebuild import RebuildOrder
     from quantpress.upkeep.rebuild import rebuild as make_again
 
-    loaded, settings = load_optional(catalog)
+    loaded, settings = load_optional(asked.catalog)
     lines = [loaded.defaults.calibration, *(line.calibration for line in loaded.models)] if loaded else []
     configured = [Path(line.text) for line in lines if line is not None and line.text is not None]
-    choices = Choices(
-        texts=tuple(dict.fromkeys([calibration_text] if calibration_text else configured)),
-        any_toolchain=any_toolchain,
-        out=out,
+    order = RebuildOrder(
+        repo_id=asked.repo,
+        variant=asked.variant,
+        revision=asked.revision,
+        texts=tuple(dict.fromkeys([asked.calibration_text] if asked.calibration_text else configured)),
+        any_toolchain=asked.any_toolchain,
+        out=asked.out,
     )
-    done = make_again(
-        hubs(settings), repo, variant, revision, settings, choices, lambda what: typer.echo(what, err=True)
-    )
-    if as_json:
+    done = make_again(hubs(settings), order, settings, lambda what: typer.echo(what, err=True))
+    if asked.as_json:
         typer.echo(json.dumps(asdict(done), indent=2))
     else:
         for difference in done.other_tools:
@@ -74,5 +81,6 @@ def rebuild(
             typer.echo(f"{file.path}  {'equal' if file.equal else 'different'}  {file.rebuilt or 'was not made'}")
     if done.different:
         raise QuantpressError(
-            f"{variant} of {repo}: {len(done.different)} of {len(done.files)} files are not what the manifest says"
+            f"{asked.variant} of {asked.repo}: {len(done.different)} of {len(done.files)} files are not what the "
+            "manifest says"
         )

@@ -46,7 +46,7 @@ class Box:
     def padded(self, by: float) -> Box:
         return Box(self.left - by, self.bottom - by, self.right + by, self.top + by)
 
-    def nearest(self, x: float, y: float) -> tuple[float, float]:
+    def closest_point(self, x: float, y: float) -> tuple[float, float]:
         """The point of the rectangle that is nearest to a point."""
         return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
 
@@ -75,7 +75,7 @@ def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Seque
         before = list(chosen)
         for index, label in enumerate(labels):
             taken = [
-                (box, (box.nearest(*labels[other].anchor), labels[other].anchor))
+                (box, (box.closest_point(*labels[other].anchor), labels[other].anchor))
                 for other, box in enumerate(chosen)
                 if box is not None and other != index
             ]
@@ -97,8 +97,8 @@ def _ranked_places(
         room = box.padded(_PADDING)
         covered = box.outside(frame) * 4 + sum(room.overlap(obstacle) for obstacle in obstacles)
         struck = sum(_passes(line, room) for line in lines)
-        to_point = (box.nearest(*label.anchor), label.anchor)
-        foreign = (other for other in obstacles if other.nearest(*label.anchor) != label.anchor)
+        to_point = (box.closest_point(*label.anchor), label.anchor)
+        foreign = (other for other in obstacles if other.closest_point(*label.anchor) != label.anchor)
         struck += sum(4 * _passes(to_point, other) for other in foreign)
         places.append((cost + _OVERLAP * covered + _STRUCK * struck, box))
     return sorted(places, key=lambda place: place[0])
@@ -134,13 +134,13 @@ def _candidates(label: Label) -> Iterator[tuple[Box, float]]:
                 centre_x + label.width / 2,
                 centre_y + label.height / 2,
             )
-            yield box, math.dist(box.nearest(x, y), (x, y)) * 3 + (1 - across) * 2 + (1 - up) * 2
+            yield box, math.dist(box.closest_point(x, y), (x, y)) * 3 + (1 - across) * 2 + (1 - up) * 2
 
 
 def _cost_beside(box: Box, anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]) -> float:
     """Overlap with the labels already placed, and crossings of lines from labels to their points."""
     padded = box.padded(_PADDING)
-    line = (box.nearest(*anchor), anchor)
+    line = (box.closest_point(*anchor), anchor)
     cost = 0.0
     for other, other_line in taken:
         cost += _OVERLAP * 4 * padded.overlap(other)

@@ -157,7 +157,7 @@ def draw_labels(
     placed = place_labels(labels, obstacles, lines, Box(frame.x0, frame.y0, frame.x1, frame.y1))
     for text, (x, y), box in zip(texts, anchors, placed, strict=True):
         text.set_position((box.left, box.bottom + (box.top - box.bottom) * 0.18))
-        near = box.nearest(x, y)
+        near = box.closest_point(x, y)
         if math.dist(near, (x, y)) > 18:
             figure.add_artist(
                 Line2D([x, near[0]], [y, near[1]], color=DOMINATED, linewidth=0.6, transform=IdentityTransform())

@@ -11,7 +11,7 @@ from quantpress.localhub.addresses import repo_routes
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import entry_not_found
-from quantpress.localhub.history import Entry
+from quantpress.localhub.history import TreeEntry
 from quantpress.localhub.names import look_up_path
 
 # Shown by browsers as they are. Whatever else a repo holds is downloaded: a page of somebody's repo must
@@ -32,7 +32,7 @@ class _ObjectResponse(FileResponse):
     chunk_size = 1 << 20  # bytes read at once; the default of 64 kB costs a thread switch each
 
 
-def _headers(entry: Entry, commit: str) -> dict[str, str]:
+def _headers(entry: TreeEntry, commit: str) -> dict[str, str]:
     headers = {
         "ETag": f'"{entry.sha256 if entry.lfs else entry.blob_id}"',
         "X-Repo-Commit": commit,

@@ -12,14 +12,14 @@ from quantpress.localhub import auth, history
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import HubError, entry_not_found
-from quantpress.localhub.history import DEFAULT_BRANCH, Entry
+from quantpress.localhub.history import DEFAULT_BRANCH, TreeEntry
 from quantpress.localhub.ollama import MANIFEST_TYPE, find_config, manifest
 from quantpress.record.clients import is_part
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
-def _files(call: Call, db: sqlite3.Connection) -> Mapping[str, Entry]:
+def _files(call: Call, db: sqlite3.Connection) -> Mapping[str, TreeEntry]:
     """The files of ``main``, for whom may read them."""
     repo = call.repo(db)
     auth.require_files(db, repo, call.identity(db))

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from quantpress.localhub import repos
 from quantpress.localhub.addresses import api_routes, repo_address
-from quantpress.localhub.commits import found_repo
+from quantpress.localhub.commits import found_repo, regular_entry
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.description import describe, repo_json
@@ -55,12 +55,11 @@ def _create(call: Call) -> Response:
         try:
             repo = found_repo(
                 db,
-                call.hub.store,
                 repo_type,
                 repo_id,
                 private=_private(body, False),
                 author=identity.user,
-                attributes=git_attributes(),
+                attributes=regular_entry(call.hub.store, ".gitattributes", git_attributes()),
             )
         except HubError as error:
             if error.status == 409:

@@ -13,19 +13,19 @@ from quantpress.localhub.addresses import api_routes
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import entry_not_found
-from quantpress.localhub.history import Commit, Entry
+from quantpress.localhub.history import Commit, TreeEntry
 from quantpress.localhub.names import look_up_path
 from quantpress.localhub.repos import Repo
 
 
-def _file_json(entry: Entry) -> dict[str, Any]:
+def _file_json(entry: TreeEntry) -> dict[str, Any]:
     file: dict[str, Any] = {"type": "file", "oid": entry.blob_id, "size": entry.size, "path": entry.path}
     if entry.lfs:
         file["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": entry.pointer_size}
     return file
 
 
-def _items(files: dict[str, Entry]) -> dict[str, dict[str, Any]]:
+def _items(files: dict[str, TreeEntry]) -> dict[str, dict[str, Any]]:
     """All files and folders of a tree by path, without the root."""
     folders = gitobjects.tree_ids({path: entry.blob_id for path, entry in files.items()})
     items = {path: {"type": "directory", "oid": oid, "size": 0, "path": path} for path, oid in folders.items() if path}

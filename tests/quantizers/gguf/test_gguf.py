@@ -13,7 +13,7 @@ from quantizers import quantizer
 from quantizers.gguf.imatrix import make_imatrix, read_report
 from quantizers.gguf.ladder import RUNGS
 from quantizers.gguf.llama_quantize import quantize_alone
-from quantizers.gguf.types import contents
+from quantizers.gguf.types import storage_types
 from quantizers.protocol import CalibrationText, Job, Output, Result
 from quantpress.errors import BadInput, ChildFailed, QuantpressError, Refused
 from quantpress.files import sha256_of
@@ -62,7 +62,7 @@ def test_what_all_rungs_share_is_made_once(prepared: Path) -> None:
     ollama = sorted(path.name for path in (prepared / "prepared" / "ollama").iterdir())
     assert ollama == ["params", "system", "template"]
     # 49152 x 576 embeddings, which are the output too, and twice 3,538,944 in a layer's seven matrices.
-    inside = contents(prepared / "prepared" / f"{NAME}-F16.gguf")
+    inside = storage_types(prepared / "prepared" / f"{NAME}-F16.gguf")
     assert inside.weights == {"F16": 35389440, "F32": 2880}
     assert inside.bits_per_weight == pytest.approx(16.0013, abs=1e-4)
 

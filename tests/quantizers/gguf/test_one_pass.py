@@ -21,7 +21,7 @@ from quantizers.gguf.ladder import IMATRIX_ONLY, RUNGS, rungs_for
 from quantizers.gguf.llama_quantize import quantize_alone
 from quantizers.gguf.one_pass import write_rungs
 from quantizers.gguf.rung_plan import RungPlan, plan_rungs
-from quantizers.gguf.types import contents
+from quantizers.gguf.types import storage_types
 from quantizers.protocol import CalibrationText
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
@@ -121,7 +121,7 @@ def expected(model: Path, imatrix: Path | None, rung: str) -> str:
 
 def write(model: Path, imatrix: Path | None, rungs: list[str], out: Path, threads: int) -> list[RungPlan]:
     plans = plan_rungs(require(), model, imatrix, rungs)
-    write_rungs(require(), model, imatrix, plans, {rung: out / f"{rung}.gguf" for rung in rungs}, threads)
+    write_rungs(require(), model, imatrix, {out / f"{plan.rung}.gguf": plan for plan in plans}, threads)
     return plans
 
 
@@ -140,7 +140,7 @@ def test_every_rung_is_the_file_of_llama_quantize(
         file = tmp_path / f"{plan.rung}.gguf"
         assert sha256_of(file) == expected(model.file, model.imatrix, plan.rung), plan.rung
         assert file.stat().st_size == plan.file_bytes
-        assert contents(file).bits_per_weight == pytest.approx(plan.bits_per_weight)
+        assert storage_types(file).bits_per_weight == pytest.approx(plan.bits_per_weight)
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_a_model_cut_short_is_named_and_no_file_appears(
     os.truncate(model, model.stat().st_size - 5000)
 
     with pytest.raises(QuantpressError, match=r"the unquantized model ends within blk\.1\.\w+\.weight"):
-        write_rungs(llama_cpp, model, None, plans, {"Q8_0": tmp_path / "out" / "Q8_0.gguf"}, 2)
+        write_rungs(llama_cpp, model, None, {tmp_path / "out" / "Q8_0.gguf": plans[0]}, 2)
 
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -235,8 +235,7 @@ def test_a_full_disk_is_said_before_any_work(
             llama_cpp,
             model,
             None,
-            plans,
-            {rung: tmp_path / f"{rung}.gguf" for rung in ("Q8_0", "BF16")},
+            {tmp_path / f"{plan.rung}.gguf": plan for plan in plans},
             2,
             lambda what, done, total: steps.append(done),
         )
@@ -253,7 +252,7 @@ def test_a_kill_leaves_no_half_file_and_the_next_run_cleans_up(
         "import sys; from pathlib import Path; from quantizers.gguf.one_pass import write_rungs;"
         "from quantizers.gguf.rung_plan import plan_rungs; from quantpress.toolchain.llama_cpp import require;"
         "m, i, o = map(Path, sys.argv[1:]); p = plan_rungs(require(), m, i, ['IQ3_S', 'Q4_0']);"
-        "write_rungs(require(), m, i, p, {x.rung: o / f'{x.rung}.gguf' for x in p}, 1)"
+        "write_rungs(require(), m, i, {o / f'{x.rung}.gguf': x for x in p}, 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, model.file, model.imatrix, tmp_path])
     while len(list(tmp_path.iterdir())) < 2:
@@ -272,4 +271,4 @@ def test_what_cannot_be_made_is_refused(llama_cpp: LlamaCpp, models: dict[str, M
     plans = plan_rungs(llama_cpp, models["wide"].file, None, ["IQ1_S"])
 
     with pytest.raises(QuantpressError, match="IQ1_S cannot be made in one pass: IQ1_S needs an imatrix"):
-        write_rungs(llama_cpp, models["wide"].file, None, plans, {"IQ1_S": tmp_path / "x.gguf"}, 1)
+        write_rungs(llama_cpp, models["wide"].file, None, {tmp_path / "x.gguf": plans[0]}, 1)

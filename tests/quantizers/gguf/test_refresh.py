@@ -121,7 +121,7 @@ def longer_context(source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("move", "key", "expected"),
+    "moved",
     [
         (new_sampling, "general.sampling.temp", pytest.approx(0.6)),
         (new_special_tokens, "tokenizer.ggml.eos_token_id", 2),
@@ -135,10 +135,9 @@ def test_new_metadata_gives_the_file_that_a_press_gives(
     pressed: Path,
     english: Path,
     tmp_path: Path,
-    move: Callable[[Path], None],
-    key: str,
-    expected: object,
+    moved: tuple[Callable[[Path], None], str, object],
 ) -> None:
+    move, key, expected = moved
     move(source)
     anew = press(source, tmp_path / "anew", english)
 

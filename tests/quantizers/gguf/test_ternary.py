@@ -35,7 +35,8 @@ def test_the_round_trip_is_exact(rung: str, llama_cpp: LlamaCpp, tiny_model: Pat
     model, file = tmp_path / "m-F16.gguf", tmp_path / f"m-{rung}.gguf"
     write_model(model, matrices, {})
 
-    write_rungs(llama_cpp, model, None, plan_rungs(llama_cpp, model, None, [rung]), {rung: file}, 2)
+    (plan,) = plan_rungs(llama_cpp, model, None, [rung])
+    write_rungs(llama_cpp, model, None, {file: plan}, 2)
 
     made = {tensor.name: tensor for tensor in GGUFReader(file).tensors if tensor.tensor_type.name == rung}
     assert sorted({name.removeprefix("blk.").partition(".")[2] for name in made}) == [

@@ -179,7 +179,7 @@ def test_what_was_found_faulty_after_upload_is_told_before_all_advice() -> None:
 
 def test_equal_input_gives_equal_cards_whatever_the_order_of_sets() -> None:
     program = (
-        "import sys; from tests.quantpress import samples; from tests.support.cards import CHATML, card; "
+        "import sys; from tests.support import samples; from tests.support.cards import CHATML, card; "
         "sys.stdout.write(card(samples.gptq(), chat_template=CHATML) + card(samples.gguf()))"
     )
     first, second = (

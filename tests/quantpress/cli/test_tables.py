@@ -12,8 +12,8 @@ from quantpress.cli.tables import print_plan, print_results
 from quantpress.plan.decide import Action
 from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
-from quantpress.record.published import Published
 from quantpress.record.report import ModelReport
+from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.source.source import Source, SourceFile
 from tests.support import samples
@@ -44,7 +44,7 @@ def planned(*actions: Action) -> ModelPlan:
     recipe = samples.entry("gguf", "Q8_0", bits=8.0, divergence=0.004).recipe
     format_plan = FormatPlan(
         "gguf",
-        Published(REPO, {}, {}),
+        Shelf(REPO, {}, {}),
         tuple(
             VariantPlan(VARIANT, recipe, step(action, estimate=estimate if action in ("press", "refresh") else None))
             for action in variants

@@ -165,10 +165,10 @@ def test_a_broken_variant_is_left_out_and_a_broken_reference_has_no_figure(tmp_p
     reference = samples.evaluation(16.1).model_copy(update={"perplexity": nan, "perplexity_error": nan})
     manifest = gguf(entries=[*gguf().entries, bad], baselines=[reference])
 
-    revision = compose_comparison({GGUF: manifest}, Place("press"), tmp_path)
+    commit = compose_comparison({GGUF: manifest}, Place("press"), tmp_path)
 
-    assert "perplexity.png" in revision.uploads
-    assert isinstance(page := revision.uploads["README.md"], bytes)
+    assert "perplexity.png" in commit.uploads
+    assert isinstance(page := commit.uploads["README.md"], bytes)
     assert "| *unquantized* | llama.cpp | - | - | 400\u00a0MB | - | - ± - | 0 |" in page.decode().replace(MISSING, "-")
     assert "Q2_K" not in page.decode()
 

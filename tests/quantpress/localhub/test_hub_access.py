@@ -101,14 +101,15 @@ def test_an_upload_address_is_given_to_writers_only(live_hub: LiveHub) -> None:
 def test_garbage_is_what_no_commit_needs(tmp_path: Path) -> None:
     import os
 
-    from quantpress.localhub.commits import found_repo
+    from quantpress.localhub.commits import found_repo, regular_entry
     from quantpress.localhub.database import initialise, writing
     from quantpress.localhub.storage import ObjectStore
 
     initialise(tmp_path)
     store = ObjectStore(tmp_path)
     with writing(tmp_path) as db:
-        repo = found_repo(db, store, "model", "press/m", private=False, author="press", attributes=b"kept\n")
+        attributes = regular_entry(store, ".gitattributes", b"kept\n")
+        repo = found_repo(db, "model", "press/m", private=False, author="press", attributes=attributes)
     old, young = store.add(b"old garbage"), store.add(b"young garbage")
     for path in store.stored():
         if path.name != young:

@@ -22,10 +22,13 @@ from quantpress.machine.workspace import Workspace
 from quantpress.plan.decide import Action
 from quantpress.plan.steps import FormatPlan, Step, VariantPlan
 from quantpress.press import stages
+from quantpress.press.bench import Bench
 from quantpress.press.refresh import keeps_costly, retrieve_costly
 from quantpress.record.manifest import Entry, File, Manifest
-from quantpress.record.published import Published
 from quantpress.record.recipe import Calibration, Recipe
+from quantpress.record.shelf import Shelf
+from quantpress.settings import Settings
+from quantpress.source.source import Source
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from tests.support import samples
 from tests.support.gguf_files import narrow, write_imatrix
@@ -85,7 +88,7 @@ def test_a_published_imatrix_is_taken_where_it_is_the_recipes_or_nothing_is_quan
     main = manifest(hub, tmp_path / "look", published)
     heads = {"main": hub.list_repo_refs(REPO).branches[0].target_commit}
     variants = tuple(planned(name, action) for name, action in actions.items())
-    plan = FormatPlan("gguf", Published(REPO, heads, {"main": main}), variants, ())
+    plan = FormatPlan("gguf", Shelf(REPO, heads, {"main": main}), variants, ())
     job = Job(
         step="prepare",
         variant=variants[0].variant,
@@ -113,7 +116,9 @@ def test_an_imatrix_that_is_kept_is_not_what_a_variant_is_quantized_by(
     text = EvaluationText("english", english, sha256_of(english))
     workspace = Workspace(tmp_path, "maker/Tiny", NOW)
     shutil.copytree(tiny_model, workspace.source)
-    bench = stages.Bench(
+    bench = Bench(
+        source=Source(samples.source(), {}, ()),
+        settings=Settings(home=tmp_path),
         workspace=workspace,
         calibration=text,
         amount=CalibrationLine(samples=2, length=128),

@@ -21,7 +21,7 @@ from quantpress.evaluation.wikitext import fetch_wikitext
 from quantpress.hub.hubs import Hubs
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
-from quantpress.press import stages
+from quantpress.press.bench import Bench
 from quantpress.press.local import Order, quantize
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Calibration
@@ -60,7 +60,7 @@ def test_a_plan_calibrates_and_measures_on_it(press: Press, known_archive: bytes
 
     (plan,) = press.plan(line)
     assert names(plan.texts) == WIKITEXT
-    assert stages.bench(plan, Settings(home=press.home)).protocol.text == "wikitext-2-raw-test"
+    assert Bench.of(plan, Settings(home=press.home)).protocol.text == "wikitext-2-raw-test"
     named = line | {"calibration": {"text": "pydoc-topics"}}
     assert press.reasons(named) == ["evaluation text changed: pydoc-topics to wikitext-2-raw-test", "new"]
 
@@ -129,7 +129,7 @@ def test_quantize_uses_it(
     def bench(plan: ModelPlan, settings: Settings) -> None:
         raise Planned(names(plan.texts))
 
-    monkeypatch.setattr("quantpress.press.stages.bench", bench)
+    monkeypatch.setattr("quantpress.press.bench.Bench.of", bench)
     source = tmp_path / "Tiny"
     source.mkdir()
     (source / "config.json").write_text(json.dumps(CONFIG))

@@ -19,7 +19,7 @@ from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
-from quantpress.publish.gated import gate_like_source
+from quantpress.publish.gated import make_gated_like_source
 from quantpress.settings import Settings
 from quantpress.source.gate_fields import gate_fields
 from quantpress.source.licence import require_permission
@@ -138,7 +138,7 @@ def test_a_gated_source_needs_a_token_and_makes_a_gated_repo(hub: RunningHub) ->
 
     press = HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write"))
     press.create_repo("press/M-GGUF")
-    gate_like_source(press, "press/M-GGUF", record)
+    make_gated_like_source(press, "press/M-GGUF", record)
     operations = [CommitOperationAdd("M-Q8_0.gguf", b"quantized")]
     press.create_commit("press/M-GGUF", operations, commit_message="put")
     assert press.model_info("press/M-GGUF").gated == "auto"
@@ -151,7 +151,7 @@ def test_an_open_source_leaves_a_repo_as_its_owner_set_it(hub: RunningHub) -> No
     press = HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write"))
     press.create_repo("press/Own-GGUF")
     press.update_repo_settings("press/Own-GGUF", gated="manual")
-    gate_like_source(press, "press/Own-GGUF", samples.source())
+    make_gated_like_source(press, "press/Own-GGUF", samples.source())
     assert press.model_info("press/Own-GGUF").gated == "manual"
 
 

@@ -16,9 +16,9 @@ from quantpress.errors import BadInput
 from quantpress.hub.hubs import Hubs
 from quantpress.localhub.server import running_hub
 from quantpress.plan.steps import FormatPlan, Step, VariantPlan
-from quantpress.press.compose import Pressed, compose_manifest
+from quantpress.press.compose import CommitContent, compose_manifest
 from quantpress.record.manifest import Entry, File, Manifest, parse_manifest
-from quantpress.record.published import Published
+from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.upkeep.retract import retract, withdrawn
 from tests.support import samples
@@ -175,9 +175,9 @@ def test_the_record_outlives_a_source_that_moved_without_its_weights() -> None:
         return VariantPlan(Variant(format="gguf", name=entry.variant), recipe, step)
 
     variants = (planned(main.entries[0], "refresh"), planned(main.entries[1], "keep"))
-    plan = FormatPlan("gguf", Published(GGUF, {"main": "0" * 40}, {"main": main}), variants, ())
-    pressed = Pressed([], [], {}, [], main.baselines, {})
-    after = compose_manifest(plan, main.model_name, moved, pressed, [])
+    plan = FormatPlan("gguf", Shelf(GGUF, {"main": "0" * 40}, {"main": main}), variants, ())
+    content = CommitContent([], [], {}, [], main.baselines, {})
+    after = compose_manifest(plan, main.model_name, moved, content, [])
     assert [(entry.variant, entry.status) for entry in after.entries] == [
         ("Q4_K_M", "published"),
         ("Q8_0", "retracted"),

@@ -148,5 +148,5 @@ def test_every_label_gets_a_place_within_the_frame(anchors: list[tuple[float, fl
 def test_a_lone_label_stands_close_to_its_point_at_the_upper_right() -> None:
     (box,) = place_labels([Label((500, 400), 80, 20)], [], [], FRAME)
     assert (box.left + box.right) / 2 > 500 and box.bottom > 400
-    x, y = box.nearest(500, 400)
+    x, y = box.closest_point(500, 400)
     assert (x - 500) ** 2 + (y - 400) ** 2 < 20**2

@@ -19,7 +19,7 @@ _WEIGHTS = (".gguf", ".ggml", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".
 
 
 @dataclass(frozen=True)
-class Published:
+class Shelf:
     """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest; ``foreign`` are
     the branches that hold weights and no manifest."""
 
@@ -90,7 +90,7 @@ class Published:
         return next((alias for alias in main.aliases if alias.variant == variant), None) if main else None
 
 
-def read_published(api: HfApi, repo_id: str) -> Published:
+def read_shelf(api: HfApi, repo_id: str) -> Shelf:
     """Reads a repo's branches and their manifests. A repo that does not exist has none.
 
     Raises :class:`Unreadable` where a manifest is none or closed to the token, and
@@ -102,12 +102,12 @@ def read_published(api: HfApi, repo_id: str) -> Published:
         try:
             refs = api.list_repo_refs(repo_id)
         except RepositoryNotFoundError:
-            return Published(repo_id, {}, {})
+            return Shelf(repo_id, {}, {})
     heads = {branch.name: branch.target_commit for branch in refs.branches}
     found = {name: read_manifest(api, repo_id, commit, f"{repo_id}@{name}") for name, commit in heads.items()}
     manifests = {name: manifest for name, manifest in found.items() if manifest is not None}
     foreign = [name for name in heads.keys() - manifests if _holds_weights(api, repo_id, heads[name])]
-    return Published(repo_id, heads, manifests, frozenset(foreign))
+    return Shelf(repo_id, heads, manifests, frozenset(foreign))
 
 
 def _holds_weights(api: HfApi, repo_id: str, revision: str) -> bool:
@@ -117,7 +117,7 @@ def _holds_weights(api: HfApi, repo_id: str, revision: str) -> bool:
 
 def read_manifest(api: HfApi, repo_id: str, revision: str, where: str) -> Manifest | None:
     """The manifest at one revision of a repo, if there is one; ``where`` names it in errors, of which there are those
-    of :func:`read_published`."""
+    of :func:`read_shelf`."""
     from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError
 
     with explained(api.endpoint, f"reading {where}"):

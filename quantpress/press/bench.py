@@ -1,0 +1,72 @@
+"""The bench: where one model is pressed, and one format of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from quantizers.protocol import Job
+from quantpress.catalog.schema import CalibrationLine, GateLine
+from quantpress.evaluation.base import BaseCache, Baseline, base_cache
+from quantpress.evaluation.protocol import current_protocol
+from quantpress.evaluation.text import EvaluationText
+from quantpress.machine.workspace import Workspace
+from quantpress.plan.steps import ModelPlan
+from quantpress.record.manifest import Alias
+from quantpress.record.measurement import Protocol
+from quantpress.settings import Settings
+from quantpress.source.source import Source
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the stages of one model share: where they work, on what device, how they measure, and the limits of the
+    gate that the catalog changes."""
+
+    source: Source
+    settings: Settings
+    workspace: Workspace
+    calibration: EvaluationText
+    amount: CalibrationLine
+    text: EvaluationText
+    protocol: Protocol
+    gates: Mapping[str, GateLine]
+    device: Literal["cpu", "cuda"]
+    threads: int
+    bases: BaseCache
+    split_above: int | None = None
+
+    @classmethod
+    def of(cls, plan: ModelPlan, settings: Settings) -> Bench:
+        """The bench for a planned model that has work. Windows are as many as the budget for log-probabilities
+        allows."""
+        assert plan.source is not None and plan.texts is not None
+        text = plan.texts.evaluation
+        return cls(
+            source=plan.source,
+            settings=settings,
+            workspace=Workspace(settings.home, plan.source.record.repo, plan.source.record.sha),
+            calibration=plan.texts.calibration,
+            amount=plan.amount,
+            text=text,
+            protocol=current_protocol(plan.source, settings, text),
+            gates=plan.gates,
+            device=settings.compute_device(),
+            threads=settings.thread_count(),
+            bases=base_cache(settings),
+            split_above=settings.split_above,
+        )
+
+
+@dataclass(frozen=True)
+class FormatBench:
+    """What every variant of a format needs: the model's bench, the job that prepared the format, the unquantized
+    model as transformers and as the format's engine measured it, and what the cards say beside the variants."""
+
+    model: Bench
+    job: Job
+    reference: Baseline
+    base: Baseline
+    siblings: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[Alias, ...] = ()
