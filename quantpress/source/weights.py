@@ -96,13 +96,15 @@ class _Tensor:
 def check_weights(source: Path) -> WeightsReport:
     """Reads every safetensors file of ``source`` whole; memory holds 16 MiB of a tensor at a time.
 
-    Raises :class:`Refused`, naming file and tensor, for a file that is cut off or damaged, a file that the index
-    names and that is missing, and a weight that is NaN or infinite.
+    Raises :class:`Refused`, naming file and tensor, for a file that is cut off or damaged, files without any tensor, a
+    file that the index names and that is missing, and a weight that is NaN or infinite.
     """
     files = sorted(source.glob("*.safetensors"))
     if not files:
         raise Refused(f"{source} holds no safetensors file: only such weights are read")
     tensors = [tensor for file in files for tensor in _tensors(file)]
+    if not tensors:
+        raise Refused(_damaged(files[0], "it holds no tensor"))
     _check_index(source, tensors)
     broken, beyond = [], []
     for tensor in tensors:
