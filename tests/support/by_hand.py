@@ -36,7 +36,7 @@ class HandPress:
         return read_shelf(self.api, self.repo_id)
 
     def compose(self, shelf: Shelf, entries: Sequence[Entry], source: SourceRecord | None = None) -> list[BranchCommit]:
-        """What would be committed where ``entries`` were made and the repo is as ``published`` says."""
+        """What would be committed where ``entries`` were made and the repo is as ``shelf`` says."""
         source = source or samples.source()
         made = [self._made(entry, source) for entry in entries]
         plan = FormatPlan(entries[0].recipe.format, shelf, (), ())
@@ -53,7 +53,7 @@ class HandPress:
         shelf: Shelf | None = None,
         source: SourceRecord | None = None,
     ) -> dict[str, str]:
-        """Composes and commits, from the repo as it is now or as it was when ``published`` was read."""
+        """Composes and commits, from the repo as it is now or as it was when ``shelf`` was read."""
         shelf = shelf or self.read()
         source = source or samples.source()
         commits = self.compose(shelf, entries, source)

@@ -41,7 +41,7 @@ def test_of_two_presses_that_found_no_repo_the_later_one_is_outrun(press: HandPr
     seen = press.read()
     press.publish([q4], "the faster one")
     with pytest.raises(Outrun):
-        press.publish([q8], "the slower one", published=seen)
+        press.publish([q8], "the slower one", shelf=seen)
     assert press.titles() == ["the faster one", "initial commit"]
     press.publish([q8], "the slower one, anew")
     assert [entry.variant for entry in press.manifest().entries] == ["Q4_K_M", "Q8_0"]
@@ -53,7 +53,7 @@ def test_of_two_presses_that_begin_a_branch_the_later_one_is_outrun(branched: Ha
     seen = branched.read()
     branched.publish([other], "the faster one")
     with pytest.raises(Outrun):
-        branched.publish([other.model_copy(update={"seconds": 99.0})], "the slower one", published=seen)
+        branched.publish([other.model_copy(update={"seconds": 99.0})], "the slower one", shelf=seen)
     assert branched.titles(OTHER) == ["the faster one", "initial commit"]
     assert branched.titles() == ["the faster one", "main alone", "initial commit"]
 
@@ -144,7 +144,7 @@ def test_a_tag_names_the_commit_that_was_replaced(press: HandPress) -> None:
     press.publish([q8], "two", source=moved)
     assert tagged(press) == {"v1": replaced}
     with pytest.raises(Outrun):
-        press.publish([q4], "from what was read too early", published=too_early, source=moved)
+        press.publish([q4], "from what was read too early", shelf=too_early, source=moved)
     assert tagged(press) == {"v1": replaced}
     press.publish([q4], "three", source=moved)
     assert tagged(press) == {"v1": replaced}
@@ -157,7 +157,7 @@ def test_a_press_that_is_outrun_leaves_no_tag_in_the_way(branched: HandPress) ->
     too_early = branched.read()
     add(branched, "notes.txt", branch=OTHER)
     with pytest.raises(Outrun):
-        branched.publish([other], "outrun", published=too_early, source=moved)
+        branched.publish([other], "outrun", shelf=too_early, source=moved)
     assert tagged(branched) == {f"v1-{OTHER}": too_early.heads[OTHER]}
     replaced = {branch: branched.head(branch) for branch in ("main", OTHER)}
     branched.publish([other], "two", source=moved)
