@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import numpy as np
-
-from quantpress.errors import BadInput, ChildFailed
+from quantpress.errors import ChildFailed
+from quantpress.evaluation.engines.llama_cpp_checks import check_base, check_own_tokens, check_tokens
 from quantpress.evaluation.engines.llama_cpp_output import (
     RunFigures,
     parse_divergence,
@@ -36,7 +35,6 @@ from quantpress.evaluation.engines.llama_cpp_output import (
 )
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import (
-    LogitsHeader,
     Tokens,
     parse_header,
     read_header,
@@ -52,8 +50,6 @@ from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.options import processor_options
 from quantpress.toolchain.run import run_tool
 
-#: llama-perplexity prints no divergence statistics for fewer values.
-_FEWEST_VALUES = 100
 #: The physical batch; llama.cpp's default.
 _UBATCH = 512
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
@@ -106,43 +102,6 @@ def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
         return run.evaluation(figures.perplexity, figures.perplexity_error, figures)
     perplexity, error = parse_estimate(run.said)
     return run.evaluation(perplexity, error, figures)
-
-
-def check_tokens(tokens: int, n_ctx: int, windows: int) -> None:
-    """Raises :class:`BadInput` unless ``tokens`` suffice for ``windows`` (and for two: the tool asks that)."""
-    needed = n_ctx * max(windows, 2)
-    if tokens < needed:
-        remedy = f"ask for {tokens // n_ctx} windows" if tokens >= 2 * n_ctx else "give a longer text"
-        raise BadInput(
-            f"the evaluation text has {tokens} tokens, and {windows} windows of {n_ctx} need {needed}: {remedy}"
-        )
-
-
-def check_base(header: LogitsHeader, n_ctx: int, windows: int) -> None:
-    """Raises :class:`BadInput` unless a base file is of this protocol and long enough for statistics."""
-    if (header.n_ctx, header.windows) != (n_ctx, windows):
-        raise BadInput(
-            f"the base file has {header.windows} windows of {header.n_ctx} tokens, the protocol {windows} of {n_ctx}: "
-            "measure the unquantized model again"
-        )
-    if windows * scored_positions(n_ctx) < _FEWEST_VALUES:
-        raise BadInput(
-            f"{windows} windows of {n_ctx} tokens score {windows * scored_positions(n_ctx)} positions, and divergence "
-            f"needs {_FEWEST_VALUES}: ask for more windows"
-        )
-
-
-def check_own_tokens(own: Tokens, base: LogitsHeader, name: str) -> None:
-    """Raises :class:`BadInput` unless the model's own tokenizer gives the token ids of which the base was made.
-
-    Against a base, the tool reads them from there and never asks the model. ``own`` is int32 ``[windows, n_ctx]``.
-    """
-    different = np.flatnonzero((own != base.tokens).any(axis=1)) if own.shape == base.tokens.shape else [0]
-    if len(different):
-        raise BadInput(
-            f"{name}: its tokenizer gives other token ids than the unquantized model's, first in window "
-            f"{different[0] + 1} of {base.windows}: it is another model's, or its conversion is wrong"
-        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 from quantizers.gguf.convert import convert
 from quantpress.errors import BadInput, ChildFailed
 from quantpress.evaluation.engines import llama_cpp as llama_cpp_engine
-from quantpress.evaluation.engines.llama_cpp import Generated, check_base, check_own_tokens, check_tokens, evaluate
+from quantpress.evaluation.engines.llama_cpp import Generated, evaluate
+from quantpress.evaluation.engines.llama_cpp_checks import check_base, check_own_tokens, check_tokens
 from quantpress.evaluation.engines.llama_cpp_output import RunFigures, parse_divergence, parse_estimate, parse_run
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsHeader, read_header, token_sha256
