@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -137,9 +135,3 @@ def test_threads_of_a_child_wait_asleep_unless_the_user_says_otherwise(
     if chosen:
         monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
     assert run_child(module, Question(number=10), Answer, tmp_path / "job").policy == policy
-
-
-def test_importing_the_parent_side_is_light() -> None:
-    code = "import sys, quantizers, quantpress.cli.app; print({'torch', 'transformers', 'prefect'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
