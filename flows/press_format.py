@@ -62,8 +62,8 @@ def press_format(
         _publish(plan, [], {}, bench, Verifications())
 
     def make(wave: list[VariantPlan], model: Bench) -> dict[str, press.Made]:
-        now = stages.read_again(plan, model.settings).shelf
-        return make_wave([each for each in wave if not _is_there(each, plan.shelf, now)], model, failures)
+        shelf = stages.read_again(plan, model.settings).shelf
+        return make_wave([each for each in wave if not _is_there(each, plan.shelf, shelf)], model, failures)
 
     waves = [[planned[name] for name in names] for names in order.waves]
     new, found = _bring_out(quantized(waves, model, make), plan, bench, found, failures)
@@ -108,11 +108,15 @@ def _on_the_shelf(plan: FormatPlan, model: Bench, stale: dict[str, str], failure
                 yield Wave([each], {each.variant.name: made}, model)
 
 
-def _is_there(planned: VariantPlan, before: Shelf, now: Shelf) -> bool:
+def _is_there(planned: VariantPlan, when_planned: Shelf, shelf: Shelf) -> bool:
     """Whether another press has published the variant since the plan was made."""
     name, branch = planned.variant.name, planned.variant.branch
-    entry = now.entry(name, branch)
-    return entry is not None and entry != before.entry(name, branch) and entry.fingerprint == planned.recipe.fingerprint
+    entry = shelf.entry(name, branch)
+    return (
+        entry is not None
+        and entry != when_planned.entry(name, branch)
+        and entry.fingerprint == planned.recipe.fingerprint
+    )
 
 
 def _measure(planned: VariantPlan, wave: Wave, bench: FormatBench, failures: list[str]) -> Entry | None:

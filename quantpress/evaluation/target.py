@@ -10,7 +10,6 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput
 from quantpress.evaluation.engines.detect import engine_for
@@ -20,9 +19,6 @@ from quantpress.hub.client import explained
 from quantpress.hub.hubs import Hubs
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
-
-if TYPE_CHECKING:
-    pass
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 #: ``namespace/name``, ``namespace/name@branch``, ``namespace/name:Q4_K_M``.
