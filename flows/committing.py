@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flows import format_stages as stages
+from flows import format_stages
 from flows.format_stages import Composed
 from flows.stage import StageFailed
 from quantpress.plan.steps import FormatPlan
@@ -21,11 +21,11 @@ def commit_composed(
     Where another press commits in between, its work is read and the commit composed anew.
     """
     for _ in range(ATTEMPTS):
-        now = stages.read_again(plan, settings)
+        now = format_stages.read_again(plan, settings)
         composed = compose(now)
         if composed is None:
             return None, {}
-        heads = stages.publish(composed, source, settings)
+        heads = format_stages.publish(composed, source, settings)
         if heads is not None:
             return composed, heads
     raise StageFailed(f"{plan.repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")

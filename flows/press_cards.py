@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows import format_stages as stages
+from flows import format_stages
 from flows.verification import commit_cards, commit_verifications, verify_variants
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import FormatPlan
@@ -17,7 +17,7 @@ def press_cards(source: Source, plan: FormatPlan, settings: Settings, failures: 
     found = verify_variants(
         plan, [(each.variant.name, each.variant.branch) for each in plan.to_verify], settings, failures
     )
-    context = stages.published_context(plan, source, settings)
+    context = format_stages.published_context(plan, source, settings)
     workspace = Workspace(settings.home, source.record.repo, source.record.sha)
     commit = commit_cards if plan.cards_outdated else commit_verifications
     return commit(plan, source, settings, found, context, workspace)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from flows import format_stages as stages
+from flows import format_stages
 from flows.artifacts import show_plot
 from flows.committing import commit_composed
 from flows.format_stages import Composed
@@ -22,7 +22,7 @@ from quantpress.card.context import CardContext
 from quantpress.evaluation.base import Baseline
 from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
 from quantpress.plan.steps import FormatPlan, VariantPlan
-from quantpress.press import stages as press
+from quantpress.press import stages
 from quantpress.press.bench import Bench, FormatBench
 from quantpress.press.compose import CommitContent
 from quantpress.press.refresh import Stale
@@ -42,13 +42,13 @@ def press_format(
     What is published comes first, for that shows which variants must be quantized although the source's weights did not
     change.
     """
-    job = stages.calibrate(model, plan)
-    bench = FormatBench(model, job, reference, stages.format_baseline(model, plan, job, reference), siblings)
+    job = format_stages.calibrate(model, plan)
+    bench = FormatBench(model, job, reference, format_stages.format_baseline(model, plan, job, reference), siblings)
     stale: dict[str, str] = {}
     rows, found = _bring_out(_on_the_shelf(plan, model, stale, failures), plan, bench, Verifications(), failures)
     if stale:
         plan = plan.pressing(stale)
-        bench = replace(bench, job=stages.calibrate(model, plan))
+        bench = replace(bench, job=format_stages.calibrate(model, plan))
     order, quantized = layout(plan, bench.job, model, model.settings.disk_budget)
     repo = model.source.record.repo
     failures += [f"{repo} {plan.format} {name}: {reason}" for name, reason in order.refused.items()]
@@ -61,8 +61,8 @@ def press_format(
     if aliases and not order.waves:
         _publish(plan, [], {}, bench, Verifications())
 
-    def make(wave: list[VariantPlan], model: Bench) -> dict[str, press.Made]:
-        shelf = stages.read_again(plan, model.settings).shelf
+    def make(wave: list[VariantPlan], model: Bench) -> dict[str, stages.Made]:
+        shelf = format_stages.read_again(plan, model.settings).shelf
         return make_wave([each for each in wave if not _is_there(each, plan.shelf, shelf)], model, failures)
 
     waves = [[planned[name] for name in names] for names in order.waves]
@@ -97,8 +97,8 @@ def _on_the_shelf(plan: FormatPlan, model: Bench, stale: dict[str, str], failure
     whose weights cannot stay is added to ``stale``, with the reason."""
     for each in [*plan.to_refresh, *plan.to_evaluate]:
         try:
-            found = stages.fetch_again(model, plan, each)
-            made = stages.refresh(model, plan, each, found) if each.step.action == "refresh" else found
+            found = format_stages.fetch_again(model, plan, each)
+            made = format_stages.refresh(model, plan, each, found) if each.step.action == "refresh" else found
         except StageFailed as error:
             failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
         else:
@@ -124,15 +124,15 @@ def _measure(planned: VariantPlan, wave: Wave, bench: FormatBench, failures: lis
     if made is None:
         return None
     try:
-        evaluation = stages.evaluate(wave.bench, planned, made, bench.base)
-        return stages.gate(wave.bench, planned, made, evaluation, bench.base)
+        evaluation = format_stages.evaluate(wave.bench, planned, made, bench.base)
+        return format_stages.gate(wave.bench, planned, made, evaluation, bench.base)
     except StageFailed as error:
         failures.append(f"{planned.recipe.source} {planned.recipe.format} {planned.variant.name}: {error}")
         return None
 
 
 def _publish(
-    plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], bench: FormatBench, found: Verifications
+    plan: FormatPlan, entries: list[Entry], made: dict[str, stages.Made], bench: FormatBench, found: Verifications
 ) -> list[VariantReport]:
     """Commits what of the entries the repo does not hold yet; ``found`` is what was verified after the commit before.
     Returns the rows of what was committed."""
@@ -146,7 +146,7 @@ def _publish(
         what = "Press" if content.folders else "Measure" if new else "Name aliases of"
         names = ", ".join(entry.variant for entry in new) or "what is published"
         message = f"{what} {names} from {source.record.repo}@{source.record.sha[:8]}"
-        return stages.card(now, source, content, card_context(plan, bench), bench.model.workspace, message)
+        return format_stages.card(now, source, content, card_context(plan, bench), bench.model.workspace, message)
 
     composed, heads = commit_composed(plan, source, bench.model.settings, compose)
     if composed is None:
@@ -171,7 +171,7 @@ def card_context(plan: FormatPlan, bench: FormatBench) -> CardContext:
     )
 
 
-def _content(plan: FormatPlan, entries: list[Entry], made: dict[str, press.Made], bench: FormatBench) -> CommitContent:
+def _content(plan: FormatPlan, entries: list[Entry], made: dict[str, stages.Made], bench: FormatBench) -> CommitContent:
     chosen = quantizer_of(plan.variants[0].variant)
     baselines = [bench.reference.evaluation]
     if bench.base is not bench.reference:

@@ -29,7 +29,7 @@ from quantpress.hub.hubs import hubs, source_hub, target_hub
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import FormatPlan, ModelPlan
-from quantpress.press import stages as press
+from quantpress.press import stages
 from quantpress.press.bench import Bench
 from quantpress.publish.collection import keep_collection
 from quantpress.record.report import ModelReport, VariantReport
@@ -76,7 +76,7 @@ def fetch(bench: Bench, needed: int) -> Path:
 @stage("check {bench.source.record.repo}")
 def check(bench: Bench) -> WeightsReport:
     """Reads all weights: a file that is cut off or a NaN ends the model here, whatever its formats."""
-    return press.check_weights(bench)
+    return stages.check_weights(bench)
 
 
 @stage("gate the comparison of {source.record.repo}")
@@ -111,7 +111,7 @@ def compare(source: Source, collected: list[str], settings: Settings) -> str | N
 @stage("baseline: transformers")
 def baseline(bench: Bench) -> Baseline:
     """Measures the unquantized model with transformers, the reference for every other engine."""
-    return press.measure_base(bench)
+    return stages.measure_base(bench)
 
 
 def _press(plan: ModelPlan, settings: Settings) -> ModelReport:

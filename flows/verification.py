@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from flows import format_stages as stages
+from flows import format_stages
 from flows.committing import commit_composed
 from flows.format_stages import Composed
 from flows.stage import StageFailed
@@ -58,7 +58,7 @@ def verify_variants(
     for branch in sorted({branch for _, branch in variants}):
         names = [name for name, own in variants if own == branch]
         try:
-            found = stages.verify(plan.repo_id, branch, names, settings)
+            found = format_stages.verify(plan.repo_id, branch, names, settings)
         except StageFailed as error:
             failures.append(str(error))
             continue
@@ -82,7 +82,7 @@ def commit_verifications(
 ) -> bool:
     """Commits cards and manifest alone, with what was found on record; nothing where they say so already. Returns
     whether something was committed."""
-    if found.record is None or not found.is_news(stages.read_again(plan, settings).shelf):
+    if found.record is None or not found.is_news(format_stages.read_again(plan, settings).shelf):
         return False
     return commit_cards(plan, source, settings, found, context, workspace)
 
@@ -102,7 +102,11 @@ def commit_cards(
 
     def compose(now: FormatPlan) -> Composed | None:
         content = adopted(now, (PERPLEXITY_PLOT, DIVERGENCE_PLOT))
-        return None if content is None else stages.card(now, source, found.onto(content), context, workspace, message)
+        return (
+            None
+            if content is None
+            else format_stages.card(now, source, found.onto(content), context, workspace, message)
+        )
 
     composed, heads = commit_composed(plan, source, settings, compose)
     return composed is not None and any(composed.plan.shelf.heads.get(name) != head for name, head in heads.items())

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 from prefect import get_run_logger
 
-from flows import format_stages as stages
+from flows import format_stages
 from flows.stage import StageFailed
 from quantizers.protocol import Job, Layout
 from quantpress.plan.steps import FormatPlan, VariantPlan
-from quantpress.press import stages as press
+from quantpress.press import stages
 from quantpress.press.bench import Bench
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
@@ -28,12 +28,12 @@ class Wave:
     """Variants that lie on the disk together, what was made of them by name, and the bench to measure it on."""
 
     variants: list[VariantPlan]
-    made: dict[str, press.Made]
+    made: dict[str, stages.Made]
     bench: Bench
 
 
 #: Makes the variants of a wave on a bench: variant's name to what was made.
-Make = Callable[[list[VariantPlan], Bench], dict[str, press.Made]]
+Make = Callable[[list[VariantPlan], Bench], dict[str, stages.Made]]
 #: Makes wave after wave, as their files are measured and cleared.
 Quantized = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
 
@@ -42,7 +42,7 @@ def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tupl
     """The waves, and how they are made. What a run that was killed left on the disk is a wave of its own and the first,
     made by itself: the others need its place."""
     order, quantized = _cut(plan, job, bench, budget)
-    left = {each.variant.name for each in plan.to_press if press.left_on_disk(bench, each)}
+    left = {each.variant.name for each in plan.to_press if stages.left_on_disk(bench, each)}
     first = [name for wave in order.waves for name in wave if name in left]
     if not first:
         return order, quantized
@@ -56,10 +56,10 @@ def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tuple[
     variant needs more than half of it."""
     if not plan.to_press:
         return Layout(waves=[]), _quantized_in_turn
-    whole = stages.layout(plan, job, budget)
+    whole = format_stages.layout(plan, job, budget)
     if bench.threads < _OVERLAP_THREADS:
         return whole, _quantized_in_turn
-    halved = whole if budget is None else stages.layout(plan, job, budget // 2)
+    halved = whole if budget is None else format_stages.layout(plan, job, budget // 2)
     return (whole, _quantized_in_turn) if len(halved.refused) > len(whole.refused) else (halved, _quantized_ahead)
 
 
@@ -91,19 +91,22 @@ def _quantized_ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -
             yield Wave(waves[-1], made, bench)
 
 
-def make_wave(wave: list[VariantPlan], bench: Bench, failures: list[str]) -> dict[str, press.Made]:
+def make_wave(wave: list[VariantPlan], bench: Bench, failures: list[str]) -> dict[str, stages.Made]:
     """The wave's variants by name; where making them together fails, each is made alone."""
     log = get_run_logger()
     if len(wave) > 1:
         log.info("%s: a wave of %s", wave[0].variant.format, ", ".join(each.variant.name for each in wave))
         try:
-            return {each.variant.name: made for each, made in zip(wave, stages.quantize_wave(bench, wave), strict=True)}
+            return {
+                each.variant.name: made
+                for each, made in zip(wave, format_stages.quantize_wave(bench, wave), strict=True)
+            }
         except StageFailed as error:
             log.warning("making the wave at once failed, each variant is made alone: %s", error)
     found = {}
     for each in wave:
         try:
-            found[each.variant.name] = stages.quantize(bench, each)
+            found[each.variant.name] = format_stages.quantize(bench, each)
         except StageFailed as error:
             failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
     return found
