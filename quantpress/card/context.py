@@ -6,6 +6,8 @@ No source is on disk then.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,47 +63,63 @@ class CardContext(Record):
         return endpoint.rstrip("/")
 
 
+@dataclass(frozen=True)
+class SourceFacts:
+    """What only the source knows of a card: its chat template, and the size of the unquantized weights; None where it
+    says nothing, or cannot be asked."""
+
+    chat_template: str | None = None
+    weight_bytes: int | None = None
+
+
+def card_context(repo_id: str, model_name: str, settings: Settings, facts: SourceFacts) -> CardContext:
+    """The context of the card on ``main`` of a repo, as far as no Hub is asked: without siblings."""
+    namespace = repo_id.partition("/")[0]
+    return CardContext(
+        repo_id=repo_id,
+        quantized_by=namespace,
+        chat_template=facts.chat_template,
+        comparison=comparison_repo(namespace, model_name),
+        target_endpoint=settings.target_endpoint,
+        source_endpoint=settings.source_endpoint,
+        source_bytes=facts.weight_bytes,
+    )
+
+
 def gather_context(manifest: Manifest, repo_id: str, settings: Settings, hubs: Hubs) -> tuple[CardContext, str | None]:
     """The context of the card on ``main``, and why it lacks what only the source knows (None: it lacks nothing).
 
     A source that has gone, or that cannot be reached, leaves the card without the chat template and the size of the
     unquantized weights. Raises :class:`QuantpressError` where the target Hub cannot be reached.
     """
-    template, weight_bytes, missing = None, None, None
+    facts, missing = SourceFacts(), None
     try:
-        template, weight_bytes = _of_source(hubs.source, manifest)
+        facts = _facts_of(hubs.source, manifest)
     except QuantpressError as error:
         missing = f"the card goes without chat template and size of the source: {error}"
-    context = CardContext(
-        repo_id=repo_id,
-        quantized_by=repo_id.partition("/")[0],
-        chat_template=template,
-        siblings=_siblings(hubs.target, repo_id, manifest),
-        comparison=comparison_repo(repo_id.partition("/")[0], manifest.model_name),
-        target_endpoint=settings.target_endpoint,
-        source_endpoint=settings.source_endpoint,
-        source_bytes=weight_bytes,
-    )
-    return context, missing
+    context = card_context(repo_id, manifest.model_name, settings, facts)
+    return with_siblings(context, manifest.model_name, manifest.format, hubs.target), missing
 
 
-def _of_source(api: HfApi, manifest: Manifest) -> tuple[str | None, int]:
+def _facts_of(api: HfApi, manifest: Manifest) -> SourceFacts:
     repo, sha = manifest.source.repo, manifest.source.sha
     source = look_up_source(api, repo, sha)
     there = {file.path for file in source.files}
     with tempfile.TemporaryDirectory(prefix="quantpress-card-") as folder, explained(api.endpoint, f"reading {repo}"):
         for name in there.intersection(_TEMPLATE_FILES):
             api.hf_hub_download(repo, name, revision=sha, local_dir=folder)
-        return chat_template(Path(folder)), source.weight_bytes
+        return SourceFacts(chat_template(Path(folder)), source.weight_bytes)
 
 
-def _siblings(api: HfApi, repo_id: str, manifest: Manifest) -> dict[str, str]:
-    """The repos of the model's other formats, as far as they exist."""
-    namespace = repo_id.partition("/")[0]
+def with_siblings(
+    context: CardContext, model_name: str, format_name: str, api: HfApi, coming: Collection[str] = ()
+) -> CardContext:
+    """The context with the repos of the model's other formats: those that exist, and those that are ``coming``, for
+    the same press makes them."""
+    namespace = context.repo_id.partition("/")[0]
     others = {
-        name: f"{namespace}/{manifest.model_name}-{chosen.suffix}"
-        for name, chosen in usable().items()
-        if name != manifest.format
+        name: f"{namespace}/{model_name}-{chosen.suffix}" for name, chosen in usable().items() if name != format_name
     }
-    with explained(api.endpoint, f"looking for the other formats of {manifest.model_name}"):
-        return {name: other for name, other in others.items() if api.repo_exists(other)}
+    with explained(api.endpoint, f"looking for the other formats of {model_name}"):
+        siblings = {name: other for name, other in others.items() if other in coming or api.repo_exists(other)}
+    return context.model_copy(update={"siblings": siblings})

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from quantpress.comparison.page import Place, compose_comparison
 from quantpress.comparison.report import read_manifests
 from quantpress.comparison.state import read_state
-from quantpress.errors import QuantpressError, Unreadable
-from quantpress.publish.commit import ATTEMPTS, Outrun, ensure_repo, publish
+from quantpress.errors import Unreadable
+from quantpress.publish.commit import ensure_repo, publish, until_first
 from quantpress.publish.gated import make_gated_like_source
 from quantpress.record.manifest import SourceRecord
 from quantpress.record.names import comparison_repo, model_name
@@ -59,19 +59,18 @@ def publish_comparison(
     Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses, or where others commit again and again.
     """
     repo_id = open_comparison(api, namespace, source, private)
-    for _ in range(ATTEMPTS):
+
+    def attempt() -> str | None:
         # Heads before manifests: a comparison that another press commits in between may be made of newer ones.
         heads = ensure_repo(api, repo_id, private)
         manifests = read_manifests(api, namespace, source.repo)
         held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}
         with tempfile.TemporaryDirectory(prefix="quantpress-comparison-") as folder:
             commit = compose_comparison(manifests, Place(namespace, api.endpoint), Path(folder), held)
-            try:
-                head = publish(api, repo_id, commit, heads, f"Compare what is made of {source.repo}")
-            except Outrun:
-                continue
+            head = publish(api, repo_id, commit, heads, f"Compare what is made of {source.repo}")
         return repo_id if head != heads.get("main") else None
-    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times")
+
+    return until_first(repo_id, attempt)
 
 
 def _collected_before(api: HfApi, repo_id: str) -> list[str]:

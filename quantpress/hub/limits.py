@@ -1,4 +1,4 @@
-"""What a Hub allows: commits an hour, files a commit."""
+"""What a Hub allows, and what it adds: commits an hour, files a commit, its own files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ COMMITS = 120
 HOUR = 3600.0
 #: Files that the Hub advises to stay below in one commit (https://huggingface.co/docs/hub/repositories-recommendations).
 FILES_A_COMMIT = 100
+#: Made by the Hub itself, and no press writes them: ``.gitattributes`` decides what is stored as LFS.
+HUB_FILES = frozenset({".gitattributes"})
 
 
 @dataclass

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from quantizers.protocol import Job
+from quantpress.card.context import CardContext
 from quantpress.catalog.schema import CalibrationLine, GateLine
 from quantpress.evaluation.base import BaseCache, Baseline, base_cache
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import EvaluationText
 from quantpress.machine.workspace import Workspace
 from quantpress.plan.steps import ModelPlan
-from quantpress.record.manifest import Alias
 from quantpress.record.measurement import Protocol
 from quantpress.settings import Settings
 from quantpress.source.source import Source
@@ -62,11 +62,10 @@ class Bench:
 @dataclass(frozen=True)
 class FormatBench:
     """What every variant of a format needs: the model's bench, the job that prepared the format, the unquantized
-    model as transformers and as the format's engine measured it, and what the cards say beside the variants."""
+    model as transformers and as the format's engine measured it, and what the cards say beside the manifest."""
 
     model: Bench
     job: Job
     reference: Baseline
     base: Baseline
-    siblings: Mapping[str, str] = field(default_factory=dict)
-    aliases: tuple[Alias, ...] = ()
+    context: CardContext

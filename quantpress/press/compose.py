@@ -8,13 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from quantizers import quantizer_of
+from quantizers.protocol import Layout
 from quantpress.card.context import CardContext
 from quantpress.card.render import render_card
 from quantpress.card.templates import templates_fingerprint
 from quantpress.evaluation.frontier import flags
+from quantpress.evaluation.plots.draw import draw_plots
 from quantpress.plan.decide import changed_files
 from quantpress.plan.steps import FormatPlan
-from quantpress.press.stages import describe
+from quantpress.press.bench import FormatBench
+from quantpress.press.shared_files import shared_files
+from quantpress.press.stages import Made, describe
 from quantpress.publish.commit import BranchCommit
 from quantpress.record.manifest import (
     MANIFEST_FILE,
@@ -27,7 +32,9 @@ from quantpress.record.manifest import (
     VerificationRecord,
 )
 from quantpress.record.measurement import Evaluation
+from quantpress.record.names import model_name
 from quantpress.record.recipe import Recipe
+from quantpress.record.report import VariantReport, report_entry
 from quantpress.record.sums import SUMS_FILE, sha256sums
 
 _Found = TypeVar("_Found", Entry, Alias)
@@ -53,6 +60,53 @@ class CommitContent:
     verified: Mapping[str, str] = field(default_factory=dict)
     faulty: Mapping[str, list[str]] = field(default_factory=dict)
     verification: VerificationRecord | None = None
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Everything that the commits of one format will hold."""
+
+    plan: FormatPlan
+    commits: list[BranchCommit]
+    rows: list[VariantReport]
+    plots: list[Path]
+
+
+def compose_format(
+    plan: FormatPlan, source: SourceRecord, content: CommitContent, context: CardContext, folder: Path
+) -> Composed:
+    """Manifest, cards, plots and sums of every branch that changes; plots are drawn into ``folder``."""
+    name = model_name(source.repo)
+    plots = draw_plots(compose_manifest(plan, name, source, content, []), folder)
+    manifest = compose_manifest(plan, name, source, content, plots)
+    commits = compose_commits(plan, manifest, content, plots, context)
+    rows = [report_entry(source.repo, plan.repo_id, entry) for entry in content.entries]
+    return Composed(plan, commits, rows, plots)
+
+
+def aliases_of(plan: FormatPlan, layout: Layout) -> list[Alias]:
+    """The variants whose files would be another's, byte for byte."""
+    recipes = {each.variant.name: each.recipe for each in plan.to_press}
+    return [
+        Alias(recipe=recipes[name], fingerprint=recipes[name].fingerprint, same_as=other)
+        for name, other in layout.aliases.items()
+    ]
+
+
+def content_of(
+    plan: FormatPlan, bench: FormatBench, entries: list[Entry], made: Mapping[str, Made], aliases: list[Alias]
+) -> CommitContent:
+    """What new entries bring along. A variant that was only measured again leaves its files where they are."""
+    chosen = quantizer_of(plan.variants[0].variant)
+    measured_again = {each.variant.name for each in plan.to_evaluate}
+    return CommitContent(
+        entries=entries,
+        aliases=aliases,
+        folders={entry.variant: made[entry.variant].files for entry in entries if entry.variant not in measured_again},
+        shared=shared_files(chosen, bench.job),
+        baselines=list(dict.fromkeys([bench.reference.evaluation, bench.base.evaluation])),
+        toolchain=chosen.tools(),
+    )
 
 
 def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
@@ -193,18 +247,24 @@ def _commit(
 ) -> BranchCommit:
     branch = context.branch
     uploads: dict[str, Path | bytes] = {path.name: path for path in shared}
-    listed = manifest.files(branch)
     for entry in manifest.published(branch):
         folder = content.folders.get(entry.variant)
         if folder is not None:
             uploads |= {file.path: folder / file.path for file in entry.artifact.files}
-    texts = {"README.md": render_card(manifest, context), MANIFEST_FILE: manifest.to_json()}
-    for path, text in texts.items():
-        data = text.encode()
-        uploads[path] = data
-        listed.append(File(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
-    uploads[SUMS_FILE] = sha256sums(listed).encode()
-    return BranchCommit(branch, uploads, manifest.gone(plan.shelf.manifests.get(branch), branch))
+    return branch_commit(manifest, context, uploads, plan.shelf.manifests.get(branch))
+
+
+def branch_commit(
+    manifest: Manifest, context: CardContext, uploads: Mapping[str, Path | bytes], before: Manifest | None
+) -> BranchCommit:
+    """The commit of a branch: ``uploads``, the card, the manifest and the sums; what only ``before`` lists goes."""
+    branch = context.branch
+    texts = {"README.md": render_card(manifest, context).encode(), MANIFEST_FILE: manifest.to_json().encode()}
+    listed = manifest.files(branch) + [
+        File(path=path, size=len(text), sha256=hashlib.sha256(text).hexdigest()) for path, text in texts.items()
+    ]
+    sums = {SUMS_FILE: sha256sums(listed).encode()}
+    return BranchCommit(branch, {**uploads, **texts, **sums}, manifest.gone(before, branch))
 
 
 def _tagged(commit: BranchCommit, plan: FormatPlan, source: SourceRecord) -> BranchCommit:

@@ -4,30 +4,32 @@ target Hub. What would be a repository becomes a folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from quantizers import quantizer, quantizer_of
+from quantizers import quantizer
 from quantizers.protocol import Layout
-from quantpress.card.context import CardContext
+from quantpress.card.context import CardContext, SourceFacts, card_context
 from quantpress.catalog.schema import Catalog, ModelLine
-from quantpress.errors import BadInput, ChildFailed, Refused
-from quantpress.evaluation.plots.draw import draw_plots
+from quantpress.errors import BadInput, Refused
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import find_texts
 from quantpress.evaluation.wikitext import fetch_if_reachable
 from quantpress.files import place, write_bytes
-from quantpress.gate.judge import require_agreement
 from quantpress.machine.workspace import alone, require_writable
 from quantpress.plan.make import Conditions, plan_format, recipe_calibration
-from quantpress.plan.steps import FormatPlan, ModelPlan, VariantPlan
-from quantpress.press import compose, stages
+from quantpress.plan.steps import FormatPlan, ModelPlan
 from quantpress.press.bench import Bench, FormatBench
-from quantpress.press.shared_files import shared_files
+from quantpress.press.compose import aliases_of, compose_format, content_of
+from quantpress.press.events import Event, Failed, Judged
+from quantpress.press.format import judged, prepared
+from quantpress.press.format_stages import PLAIN, FormatStages, check
+from quantpress.press.stages import check_weights, measure_base
+from quantpress.press.waves import layout, make_wave, refused
 from quantpress.publish.commit import BranchCommit
-from quantpress.record.manifest import Alias, Entry
+from quantpress.record.manifest import Entry
 from quantpress.record.names import model_name
 from quantpress.record.report import VariantReport, report_entry
 from quantpress.record.shelf import Shelf
@@ -39,6 +41,9 @@ from quantpress.toolchain.progress import plain_lines
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -80,19 +85,20 @@ def quantize(
     with alone(settings.home, source.record.repo, lambda: report("waiting for another press that works on this model")):
         model.workspace.require_disk(plan.disk_needed(settings.model_copy(update={"disk_budget": None})))
         _provide(order.model, model, hub, report)
-        bench = _prepare(format_plan, model, report)
-        layout = quantizer_of(format_plan.to_press[0].variant).layout(
-            bench.job, [each.variant for each in format_plan.to_press], [], None
-        )
-        entries, made, failures = _make(format_plan, bench, layout, report)
+        bench, layout, events = _make(format_plan, model, report)
+        variants = [event for event in events if isinstance(event, Judged)]
+        failures = [f"{event.variant}: {event.reason}" for event in events if isinstance(event, Failed)]
         failures += [step.reason for step in format_plan.blocked]
-        failures += [f"{name}: {reason}" for name, reason in layout.refused.items()]
-        if entries:
-            for commit in _compose(format_plan, bench, entries, made, layout):
+        if variants:
+            made = {each.planned.variant.name: each.made for each in variants}
+            entries, aliases = [each.entry for each in variants], aliases_of(format_plan, layout)
+            content = content_of(format_plan, bench, entries, made, aliases)
+            plots = model.workspace.work / format_plan.format / "plots"
+            for commit in compose_format(format_plan, source.record, content, bench.context, plots).commits:
                 _write(commit, order.out)
         if not failures:
             model.workspace.remove_work()
-    return Quantized([_row(source, format_plan, entry) for entry in entries], failures)
+    return Quantized([_row(source, format_plan, each.entry) for each in variants], failures)
 
 
 def _row(source: Source, plan: FormatPlan, entry: Entry) -> VariantReport:
@@ -150,86 +156,48 @@ def _provide(asked: str, model: Bench, hub: Callable[[], HfApi], report: Callabl
     fetch(hub(), model.source, model.workspace.source)
 
 
-def _prepare(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> FormatBench:
-    first = plan.to_press[0]
-    chosen = quantizer_of(first.variant)
-    if chosen.engine == "llama.cpp":
+def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tuple[FormatBench, Layout, list[Event]]:
+    """Makes, measures and judges every variant, by the stages of a press."""
+    if quantizer(plan.format).engine == "llama.cpp":
         install(plain_lines(report))
+    stages = _telling(report)
     report("looking at the source")
-    stages.check_weights(model)
-    stages.check(model, first.variant, first.recipe)
-    report("calibrating")
-    job = stages.prepare(model, first.variant, first.recipe, lambda job: None)
+    check_weights(model)
+    check(model, plan)
     report("measuring the unquantized model")
-    base = reference = stages.measure_base(model)
-    if chosen.engine == "llama.cpp":
-        base = stages.evaluate_unquantized(model, chosen.engine, chosen.unquantized(job), reference)
-        require_agreement(reference.evaluation, base.evaluation)
-    return FormatBench(model, job, reference, base)
-
-
-def _make(
-    plan: FormatPlan, bench: FormatBench, layout: Layout, report: Callable[[str], None]
-) -> tuple[list[Entry], dict[str, stages.Made], list[str]]:
-    """Wave by wave: entries, what was made by variant, and what failed."""
+    bench = prepared(plan, model, measure_base(model), (), stages)
+    order, quantized = layout(plan, bench.job, model, None, stages)
     planned = {each.variant.name: each for each in plan.to_press}
-    entries: list[Entry] = []
-    made: dict[str, stages.Made] = {}
-    failures: list[str] = []
-    for names in layout.waves:
-        report(f"quantizing {', '.join(names)}")
-        wave = [planned[name] for name in names]
-        try:
-            made |= _made_of(bench.model, wave)
-        except ChildFailed as error:
-            failures += [f"{name}: {error}" for name in names]
-            continue
-        for each in wave:
-            report(f"measuring {each.variant.name}")
-            try:
-                evaluation = stages.evaluate(bench.model, each, made[each.variant.name], bench.base)
-            except ChildFailed as error:
-                failures.append(f"{each.variant.name}: {error}")
-                continue
-            entries.append(stages.gate(bench.model, each, made[each.variant.name], evaluation, bench.base))
-    return entries, made, failures
+    wanted = [[planned[name] for name in names] for names in order.waves]
+    waves = quantized(wanted, model, lambda wave, bench: make_wave(wave, bench, stages))
+    return bench, order, [*judged(waves, bench.base, stages), *refused(plan, order)]
 
 
-def _made_of(model: Bench, wave: list[VariantPlan]) -> dict[str, stages.Made]:
-    found = stages.quantize_wave(model, wave) if len(wave) > 1 else [stages.quantize(model, wave[0])]
-    return {each.variant.name: made for each, made in zip(wave, found, strict=True)}
+def _telling(report: Callable[[str], None]) -> FormatStages:
+    """The stages, which say what they are at; no target Hub is asked for anything."""
 
+    def saying(what: Callable[P, str], stage: Callable[P, R]) -> Callable[P, R]:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            report(what(*args, **kwargs))
+            return stage(*args, **kwargs)
 
-def _compose(
-    plan: FormatPlan, bench: FormatBench, entries: list[Entry], made: dict[str, stages.Made], layout: Layout
-) -> list[BranchCommit]:
-    planned = {each.variant.name: each.recipe for each in plan.to_press}
-    chosen = quantizer_of(plan.to_press[0].variant)
-    content = compose.CommitContent(
-        entries=entries,
-        aliases=[
-            Alias(recipe=planned[name], fingerprint=planned[name].fingerprint, same_as=other)
-            for name, other in layout.aliases.items()
-        ],
-        folders={entry.variant: made[entry.variant].files for entry in entries},
-        shared=shared_files(chosen, bench.job),
-        baselines=list(dict.fromkeys([bench.reference.evaluation, bench.base.evaluation])),
-        toolchain=chosen.tools(),
+        return call
+
+    def context(bench: Bench, plan: FormatPlan, coming: Collection[str]) -> CardContext:
+        facts = SourceFacts(chat_template(bench.workspace.source), bench.source.weight_bytes)
+        alone = card_context(plan.repo_id, model_name(bench.source.record.repo), bench.settings, facts)
+        return alone.model_copy(update={"comparison": None})
+
+    return replace(
+        PLAIN,
+        calibrate=saying(lambda bench, plan: "calibrating", PLAIN.calibrate),
+        quantize=saying(lambda bench, planned: f"quantizing {planned.variant.name}", PLAIN.quantize),
+        quantize_wave=saying(
+            lambda bench, wave: f"quantizing {', '.join(each.variant.name for each in wave)}", PLAIN.quantize_wave
+        ),
+        evaluate=saying(lambda bench, planned, made, base: f"measuring {planned.variant.name}", PLAIN.evaluate),
+        context=context,
     )
-    source, settings = bench.model.source, bench.model.settings
-    record, name = source.record, model_name(source.record.repo)
-    without_plots = compose.compose_manifest(plan, name, record, content, [])
-    plots = draw_plots(without_plots, bench.model.workspace.work / plan.format / "plots")
-    manifest = compose.compose_manifest(plan, name, record, content, plots)
-    context = CardContext(
-        repo_id=plan.repo_id,
-        quantized_by=plan.repo_id.partition("/")[0],
-        chat_template=chat_template(bench.model.workspace.source),
-        target_endpoint=settings.target_endpoint,
-        source_endpoint=settings.source_endpoint,
-        source_bytes=source.weight_bytes,
-    )
-    return compose.compose_commits(plan, manifest, content, plots, context)
 
 
 def _write(commit: BranchCommit, out: Path) -> None:

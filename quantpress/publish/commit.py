@@ -7,15 +7,15 @@ longer the branch's head.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from quantpress.errors import QuantpressError
 from quantpress.hub.client import explained
-from quantpress.hub.limits import FILES_A_COMMIT
+from quantpress.hub.limits import FILES_A_COMMIT, HUB_FILES
 from quantpress.publish.gated import make_gated_like_source
 from quantpress.record.manifest import SourceRecord
 from quantpress.record.shelf import Shelf
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class Outrun(QuantpressError):
     """Another commit came first; nothing was published. Read the repo again and decide anew."""
@@ -33,8 +35,6 @@ class Outrun(QuantpressError):
 
 #: Times that a commit is composed anew because another one came in between.
 ATTEMPTS = 10
-#: Made by the Hub itself; decides what it stores as LFS.
-_HUB_OWN = {".gitattributes"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,20 @@ class BranchCommit:
     uploads: Mapping[str, Path | bytes]
     remove: frozenset[str] = frozenset()
     tag: str | None = None
+
+
+def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
+    """What ``attempt`` returns. It reads the repo, composes and commits; where another commit comes first, it does so
+    anew.
+
+    Raises :class:`QuantpressError` where others commit again and again.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return attempt()
+        except Outrun as error:
+            _log.warning("%s", error)
+    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")
 
 
 def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
@@ -95,7 +109,7 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
         there = set(api.list_repo_files(repo_id, revision=parent))
         # A branch begins with what the repo's first commit holds: of a squashed history, all that main held.
         begins = branch != "main" and branch not in heads
-        gone = there - set(commit.uploads) - _HUB_OWN if begins else there & commit.remove
+        gone = there - set(commit.uploads) - HUB_FILES if begins else there & commit.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(path, content) for path, content in commit.uploads.items()
         ]

@@ -7,15 +7,12 @@ between is finished by repeating it.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.card.context import CardContext, gather_context
-from quantpress.card.render import render_card
 from quantpress.card.templates import templates_fingerprint
 from quantpress.comparison.publish import publish_comparison
 from quantpress.errors import BadInput, QuantpressError
@@ -23,11 +20,11 @@ from quantpress.evaluation.frontier import flags
 from quantpress.evaluation.plots.draw import DIVERGENCE_PLOT, PERPLEXITY_PLOT, draw_plots
 from quantpress.hints import hint
 from quantpress.hub.hubs import Hubs
+from quantpress.press.compose import branch_commit
 from quantpress.press.stages import describe
-from quantpress.publish.commit import ATTEMPTS, BranchCommit, Outrun, publish
-from quantpress.record.manifest import MANIFEST_FILE, Entry, File, Manifest
+from quantpress.publish.commit import publish, until_first
+from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, SourceRecord
 from quantpress.record.shelf import Shelf, read_shelf
-from quantpress.record.sums import SUMS_FILE, sha256sums
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.text import one_line
@@ -59,23 +56,21 @@ def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Setti
     if not reason:
         raise BadInput("a retraction needs a reason: --reason TEXT; it goes to the card and the manifest")
     commits: dict[str, str] = {}
-    for _ in range(ATTEMPTS):
+
+    def attempt() -> tuple[SourceRecord, list[str]]:
         shelf = read_shelf(hubs.target, repo_id)
         pending = _pending(hubs.target.endpoint, shelf, variant)
         context, warning = gather_context(shelf.manifests["main"], repo_id, settings, hubs)
-        try:
-            for branch in pending:
-                commits[branch] = _commit(hubs.target, shelf, branch, variant, reason, context)
-        except Outrun:
-            continue
-        warnings = [warning] if warning else []
-        try:
-            source = shelf.manifests["main"].source
-            publish_comparison(hubs.target, repo_id.partition("/")[0], source, settings.private)
-        except QuantpressError as error:
-            warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
-        return Retraction(repo_id, variant, reason, commits, warnings)
-    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")
+        for branch in pending:
+            commits[branch] = _commit(hubs.target, shelf, branch, variant, reason, context)
+        return shelf.manifests["main"].source, [warning] if warning else []
+
+    source, warnings = until_first(repo_id, attempt)
+    try:
+        publish_comparison(hubs.target, repo_id.partition("/")[0], source, settings.private)
+    except QuantpressError as error:
+        warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
+    return Retraction(repo_id, variant, reason, commits, warnings)
 
 
 def _pending(endpoint: str, shelf: Shelf, variant: str) -> list[str]:
@@ -108,8 +103,8 @@ def _commit(api: HfApi, shelf: Shelf, branch: str, variant: str, reason: str, co
         manifest = withdrawn(before, variant, reason)
         plots = draw_plots(manifest, Path(folder)) if branch == "main" else []
         manifest = _with_plots(manifest, plots)
-        card = render_card(manifest, context.model_copy(update={"branch": branch}))
-        commit = _branch_commit(branch, manifest, card, plots, manifest.gone(before, branch))
+        uploads = {plot.name: plot for plot in plots}
+        commit = branch_commit(manifest, context.model_copy(update={"branch": branch}), uploads, before)
         return publish(api, shelf.repo_id, commit, shelf.heads, f"Retract {variant}: {reason}")
 
 
@@ -128,15 +123,3 @@ def withdrawn(manifest: Manifest, variant: str, reason: str) -> Manifest:
 def _with_plots(manifest: Manifest, plots: list[Path]) -> Manifest:
     others = [file for file in manifest.shared if file.path not in _PLOTS]
     return manifest.model_copy(update={"shared": [*others, *map(describe, plots)]})
-
-
-def _branch_commit(branch: str, manifest: Manifest, card: str, plots: list[Path], gone: frozenset[str]) -> BranchCommit:
-    texts = {"README.md": card.encode(), MANIFEST_FILE: manifest.to_json().encode()}
-    listed = manifest.files(branch)
-    listed += [File(path=path, size=len(text), sha256=hashlib.sha256(text).hexdigest()) for path, text in texts.items()]
-    uploads: Mapping[str, Path | bytes] = {
-        **{path.name: path for path in plots},
-        **texts,
-        SUMS_FILE: sha256sums(listed).encode(),
-    }
-    return BranchCommit(branch, uploads, gone)

@@ -16,6 +16,7 @@ from quantpress.errors import QuantpressError
 from quantpress.evaluation.sample import speaks
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained
+from quantpress.hub.limits import HUB_FILES
 from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import require_disk
 from quantpress.record.clients import Resolved, is_model, resolve_by_registry, resolve_by_rules
@@ -27,9 +28,6 @@ from quantpress.verify.loading import Loader, Model, load
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-#: Made by the Hub itself; no press writes it.
-_HUB_OWN = ".gitattributes"
 
 
 def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) -> Verification:
@@ -112,7 +110,7 @@ def _elsewhere(manifest: Manifest) -> str:
 def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[VerifiedFile]:
     """Everything that the manifest does not list: the card, the manifest, the sums, and what others have put there.
     ``sound`` are the hashes of those listed files that are what they should be."""
-    checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - {_HUB_OWN})}
+    checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - HUB_FILES)}
     sums = checked.setdefault(SUMS_FILE, VerifiedFile(SUMS_FILE, 0, "is missing in the repo"))
     if not sums.problem:
         texts = [path for path in ("README.md", MANIFEST_FILE) if path in checked and not checked[path].problem]

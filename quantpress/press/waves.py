@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 
-from prefect import get_run_logger
-
-from flows import format_stages
-from flows.stage import StageFailed
 from quantizers.protocol import Job, Layout
+from quantpress.errors import QuantpressError
 from quantpress.plan.steps import FormatPlan, VariantPlan
-from quantpress.press import stages
 from quantpress.press.bench import Bench
+from quantpress.press.events import Event, Failed, Noted, failed
+from quantpress.press.format_stages import FormatStages
+from quantpress.press.stages import Made, left_on_disk
 
 #: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
 #: both would only wait for each other.
@@ -25,24 +23,28 @@ _OVERLAP_THREADS = 4
 
 @dataclass(frozen=True)
 class Wave:
-    """Variants that lie on the disk together, what was made of them by name, and the bench to measure it on."""
+    """Variants that lie on the disk together, what was made of them by name, the bench to measure it on, and what there
+    is to tell of the making."""
 
     variants: list[VariantPlan]
-    made: dict[str, stages.Made]
+    made: dict[str, Made]
     bench: Bench
+    events: list[Event] = field(default_factory=list)
 
 
-#: Makes the variants of a wave on a bench: variant's name to what was made.
-Make = Callable[[list[VariantPlan], Bench], dict[str, stages.Made]]
+#: Makes the variants of a wave on a bench.
+Make = Callable[[list[VariantPlan], Bench], Wave]
 #: Makes wave after wave, as their files are measured and cleared.
 Quantized = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
 
 
-def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tuple[Layout, Quantized]:
+def layout(
+    plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages
+) -> tuple[Layout, Quantized]:
     """The waves, and how they are made. What a run that was killed left on the disk is a wave of its own and the first,
     made by itself: the others need its place."""
-    order, quantized = _cut(plan, job, bench, budget)
-    left = {each.variant.name for each in plan.to_press if stages.left_on_disk(bench, each)}
+    order, quantized = _cut(plan, job, bench, budget, stages)
+    left = {each.variant.name for each in plan.to_press if left_on_disk(bench, each)}
     first = [name for wave in order.waves for name in wave if name in left]
     if not first:
         return order, quantized
@@ -51,22 +53,24 @@ def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tupl
     return order.model_copy(update={"waves": waves}), partial(_quantized_after_the_first, quantized)
 
 
-def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None) -> tuple[Layout, Quantized]:
+def _cut(
+    plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages
+) -> tuple[Layout, Quantized]:
     """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
     variant needs more than half of it."""
     if not plan.to_press:
         return Layout(waves=[]), _quantized_in_turn
-    whole = format_stages.layout(plan, job, budget)
+    whole = stages.layout(plan, job, budget)
     if bench.threads < _OVERLAP_THREADS:
         return whole, _quantized_in_turn
-    halved = whole if budget is None else format_stages.layout(plan, job, budget // 2)
+    halved = whole if budget is None else stages.layout(plan, job, budget // 2)
     return (whole, _quantized_in_turn) if len(halved.refused) > len(whole.refused) else (halved, _quantized_ahead)
 
 
 def _quantized_in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """Each wave is quantized when the one before is published."""
     for wave in waves:
-        yield Wave(wave, make(wave, bench), bench)
+        yield make(wave, bench)
 
 
 def _quantized_after_the_first(
@@ -79,34 +83,40 @@ def _quantized_after_the_first(
 
 def _quantized_ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """Each wave is quantized while the one before is evaluated and published, on half of the threads each."""
+    if not waves:
+        return
     half = replace(bench, threads=bench.threads // 2)
     with ThreadPoolExecutor(max_workers=1) as executor:
-        made = make(waves[0], bench) if waves else {}
-        for wave, after in pairwise(waves):
+        made = make(waves[0], bench)
+        for wave in waves[1:]:
             # Prefect finds the flow run that a task belongs to in the context.
-            following = executor.submit(copy_context().run, make, after, half)
-            yield Wave(wave, made, half)
+            following = executor.submit(copy_context().run, make, wave, half)
+            yield replace(made, bench=half)
             made = following.result()
-        if waves:
-            yield Wave(waves[-1], made, bench)
+        yield replace(made, bench=bench)
 
 
-def make_wave(wave: list[VariantPlan], bench: Bench, failures: list[str]) -> dict[str, stages.Made]:
-    """The wave's variants by name; where making them together fails, each is made alone."""
-    log = get_run_logger()
+def make_wave(wave: list[VariantPlan], bench: Bench, stages: FormatStages) -> Wave:
+    """The wave, made; where making its variants together fails, each is made alone."""
+    events: list[Event] = []
     if len(wave) > 1:
-        log.info("%s: a wave of %s", wave[0].variant.format, ", ".join(each.variant.name for each in wave))
+        names = ", ".join(each.variant.name for each in wave)
         try:
-            return {
-                each.variant.name: made
-                for each, made in zip(wave, format_stages.quantize_wave(bench, wave), strict=True)
-            }
-        except StageFailed as error:
-            log.warning("making the wave at once failed, each variant is made alone: %s", error)
-    found = {}
+            found = stages.quantize_wave(bench, wave)
+        except QuantpressError as error:
+            events.append(Noted(f"making the wave of {names} at once failed, each variant is made alone: {error}"))
+        else:
+            return Wave(wave, {each.variant.name: made for each, made in zip(wave, found, strict=True)}, bench)
+    alone = {}
     for each in wave:
         try:
-            found[each.variant.name] = format_stages.quantize(bench, each)
-        except StageFailed as error:
-            failures.append(f"{each.recipe.source} {each.recipe.format} {each.variant.name}: {error}")
-    return found
+            alone[each.variant.name] = stages.quantize(bench, each)
+        except QuantpressError as error:
+            events.append(failed(each, error))
+    return Wave(wave, alone, bench, events)
+
+
+def refused(plan: FormatPlan, order: Layout) -> Iterator[Failed]:
+    """What is told of each variant that has no place in any wave."""
+    planned = {each.variant.name: each for each in plan.to_press}
+    return (failed(planned[name], reason) for name, reason in order.refused.items())

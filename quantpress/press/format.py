@@ -1,0 +1,199 @@
+"""One format of a model: calibrate once, quantize wave by wave, and of each wave evaluate, gate, publish and verify
+variant by variant.
+
+A variant that fails is left out and told; the others go on. What is on the Hub leaves the disk at once, so that no more
+than a wave's variants lie there; where there are cores enough, the next wave is quantized meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from quantpress.errors import QuantpressError
+from quantpress.evaluation.base import Baseline
+from quantpress.evaluation.plots.draw import PERPLEXITY_PLOT
+from quantpress.plan.steps import FormatPlan, VariantPlan
+from quantpress.press.bench import Bench, FormatBench
+from quantpress.press.compose import CommitContent, aliases_of, content_of
+from quantpress.press.events import Committed, CommittedBeside, Event, Failed, Judged, Noted, Outdated, Unmade, failed
+from quantpress.press.format_stages import FormatStages
+from quantpress.press.publisher import Publisher, Verifications, verify_variants
+from quantpress.press.refresh import Stale
+from quantpress.press.waves import Wave, layout, make_wave, refused
+from quantpress.record.manifest import Alias
+from quantpress.record.report import VariantReport
+from quantpress.record.shelf import Shelf
+from quantpress.settings import Settings
+from quantpress.source.source import Source
+
+
+@dataclass(frozen=True)
+class _Press:
+    """Publishes one format: on which bench, by whom, and the aliases that ``main`` lists."""
+
+    bench: FormatBench
+    publisher: Publisher
+    aliases: list[Alias]
+
+    @property
+    def stages(self) -> FormatStages:
+        return self.publisher.stages
+
+
+def prepared(
+    plan: FormatPlan, model: Bench, reference: Baseline, coming: Collection[str], stages: FormatStages
+) -> FormatBench:
+    """The format's bench: calibrated, the unquantized model measured with its engine, and what the cards will say.
+
+    ``coming`` are repos of other formats that the same press makes.
+    """
+    job = stages.calibrate(model, plan)
+    base = stages.baseline(model, plan, job, reference)
+    return FormatBench(model, job, reference, base, stages.context(model, plan, coming))
+
+
+def judged(waves: Iterable[Wave], base: Baseline, stages: FormatStages) -> Iterator[Event]:
+    """Evaluates and gates the variants of each wave: a :class:`Judged` or an :class:`Unmade` for every one."""
+    for wave in waves:
+        yield from wave.events
+        for planned in wave.variants:
+            made = wave.made.get(planned.variant.name)
+            if made is None:
+                yield Unmade(planned)
+                continue
+            try:
+                evaluation = stages.evaluate(wave.bench, planned, made, base)
+                entry = stages.gate(wave.bench, planned, made, evaluation, base)
+            except QuantpressError as error:
+                yield failed(planned, error)
+                yield Unmade(planned)
+            else:
+                yield Judged(planned, made, entry)
+
+
+def press_format(
+    plan: FormatPlan, model: Bench, reference: Baseline, coming: Collection[str], stages: FormatStages
+) -> Iterator[Event]:
+    """Presses what is to be made of one format; ``coming`` are repos of other formats that the same press makes.
+
+    What is published comes first, for that shows which variants must be quantized although the source's weights did not
+    change. Raises :class:`QuantpressError` for what stops the whole format.
+    """
+    bench = prepared(plan, model, reference, coming, stages)
+    press = _Press(bench, Publisher(model.source, model.settings, bench.context, stages), [])
+    on_the_shelf = judged(_on_the_shelf(plan, model, stages), bench.base, stages)
+    found, stale = yield from _bring_out(on_the_shelf, plan, press, Verifications())
+    if stale:
+        plan = plan.pressing(stale)
+        press = replace(press, bench=replace(bench, job=stages.calibrate(model, plan)))
+    order, quantized = layout(plan, press.bench.job, model, model.settings.disk_budget, stages)
+    yield from refused(plan, order)
+    press = replace(press, aliases=aliases_of(plan, order))
+    if press.aliases and not order.waves:
+        yield from _publish(plan, [], press, Verifications())
+    planned = {each.variant.name: each for each in plan.to_press}
+
+    def make(wave: list[VariantPlan], bench: Bench) -> Wave:
+        shelf = stages.read_again(plan, model.settings).shelf
+        rest = [each for each in wave if not _is_there(each, plan.shelf, shelf)]
+        return replace(make_wave(rest, bench, stages), variants=wave)
+
+    waves = quantized([[planned[name] for name in names] for names in order.waves], model, make)
+    found, _ = yield from _bring_out(judged(waves, bench.base, stages), plan, press, found)
+    press.publisher.commit_verifications(plan, found)
+
+
+def press_cards(plan: FormatPlan, source: Source, settings: Settings, stages: FormatStages) -> Iterator[Event]:
+    """A format of which nothing is to be made. Verifies what a press published and did not live to verify, or found
+    faulty; then renders all cards of the repo anew, under the source's record as it is now, and commits them if they
+    are outdated or something else was found."""
+    variants = [(each.variant.name, each.variant.branch) for each in plan.to_verify]
+    found, wrong = verify_variants(plan, variants, settings, stages)
+    yield from (Failed("", line) for line in wrong)
+    context, missing = stages.published_context(plan, source, settings)
+    if missing:
+        yield Noted(missing)
+    publisher = Publisher(source, settings, context, stages)
+    commit = publisher.commit_cards if plan.cards_outdated else publisher.commit_verifications
+    if commit(plan, found):
+        yield CommittedBeside(f"cards of {plan.repo_id}")
+
+
+def _on_the_shelf(plan: FormatPlan, model: Bench, stages: FormatStages) -> Iterator[Wave]:
+    """Each variant whose weights stay, fetched when it is its turn: those whose metadata is made anew, and those that
+    are only measured again."""
+    for each in [*plan.to_refresh, *plan.to_evaluate]:
+        try:
+            found = stages.fetch_again(model, plan, each)
+            made = stages.renew(model, plan, each, found) if each.step.action == "refresh" else found
+        except QuantpressError as error:
+            yield Wave([], {}, model, [failed(each, error)])
+        else:
+            if isinstance(made, Stale):
+                yield Wave([], {}, model, [Outdated(each, plan.repo_id, made.reason)])
+            else:
+                yield Wave([each], {each.variant.name: made}, model)
+
+
+def _bring_out(
+    events: Iterable[Event], plan: FormatPlan, press: _Press, found: Verifications
+) -> Generator[Event, None, tuple[Verifications, dict[str, str]]]:
+    """Publishes and verifies each variant that was judged, and clears its files away. Returns what was verified and is
+    not on record yet, as ``found`` was before; and why variants whose weights were to stay must be quantized."""
+    model = press.bench.model
+    stale: dict[str, str] = {}
+    for event in events:
+        match event:
+            case Judged(planned):
+                rows = yield from _publish(plan, [event], press, found)
+                model.workspace.remove_variant(planned.recipe)
+                if rows:  # else nothing was committed, and what was verified before is not on record yet
+                    new = [(row.variant, row.branch) for row in rows if row.status == "published"]
+                    found, wrong = verify_variants(plan, new, model.settings, press.stages)
+                    yield from (Failed("", line) for line in wrong)
+            case Unmade(planned):
+                model.workspace.remove_files(planned.recipe)
+            case Outdated(planned, _, reason):
+                stale[planned.variant.name] = reason
+                yield event
+            case _:
+                yield event
+    return found, stale
+
+
+def _is_there(planned: VariantPlan, when_planned: Shelf, shelf: Shelf) -> bool:
+    """Whether another press has published the variant since the plan was made."""
+    name, branch = planned.variant.name, planned.variant.branch
+    entry = shelf.entry(name, branch)
+    return (
+        entry is not None
+        and entry != when_planned.entry(name, branch)
+        and entry.fingerprint == planned.recipe.fingerprint
+    )
+
+
+def _publish(
+    plan: FormatPlan, variants: list[Judged], press: _Press, found: Verifications
+) -> Generator[Event, None, list[VariantReport]]:
+    """Commits what of the variants the repo does not hold yet; ``found`` is what was verified after the commit before.
+    Returns the rows of what was committed."""
+    record = press.publisher.source.record
+    made = {each.planned.variant.name: each.made for each in variants}
+
+    def content_now(now: FormatPlan) -> tuple[CommitContent, str] | None:
+        new = [each.entry for each in variants if not now.shelf.holds(each.entry)]
+        if variants and not new:
+            return None  # another press published them too
+        content = found.onto(content_of(plan, press.bench, new, made, press.aliases))
+        what = "Press" if content.folders else "Measure" if new else "Name aliases of"
+        names = ", ".join(entry.variant for entry in new) or "what is published"
+        return content, f"{what} {names} from {record.repo}@{record.sha[:8]}"
+
+    done = press.publisher.commit(plan, content_now)
+    if done is None:
+        return []
+    composed, heads = done
+    plotted = heads["main"] if any(plot.name == PERPLEXITY_PLOT for plot in composed.plots) else None
+    yield Committed(plan.repo_id, composed.rows, plotted)
+    return composed.rows

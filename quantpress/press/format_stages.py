@@ -1,0 +1,163 @@
+"""The stages of one format: plain functions, which a flow wraps as tasks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quantizers import quantizer, quantizer_of
+from quantizers.protocol import Job, Layout
+from quantpress.card.context import CardContext, SourceFacts, card_context, gather_context, with_siblings
+from quantpress.evaluation.base import Baseline
+from quantpress.gate.judge import require_agreement
+from quantpress.hub.hubs import hubs, target_hub
+from quantpress.plan.steps import FormatPlan, VariantPlan
+from quantpress.press import stages
+from quantpress.press.bench import Bench
+from quantpress.press.compose import CommitContent, Composed, compose_format
+from quantpress.press.refresh import Stale, fetch_published, keeps_costly, refresh, retrieve_costly
+from quantpress.press.stages import Made
+from quantpress.publish.commit import Outrun, publish_format
+from quantpress.record.manifest import Entry
+from quantpress.record.measurement import Evaluation
+from quantpress.record.names import model_name
+from quantpress.record.shelf import read_shelf
+from quantpress.record.verification import Verification
+from quantpress.settings import Settings
+from quantpress.source.source import Source, chat_template
+from quantpress.verify.loading import Loader
+from quantpress.verify.verify import verify as download_and_check
+
+
+@dataclass(frozen=True)
+class FormatStages:
+    """What :func:`quantpress.press.format.press_format` calls; :data:`PLAIN` has the functions of this module."""
+
+    calibrate: Callable[[Bench, FormatPlan], Job]
+    baseline: Callable[[Bench, FormatPlan, Job, Baseline], Baseline]
+    layout: Callable[[FormatPlan, Job, int | None], Layout]
+    quantize_wave: Callable[[Bench, list[VariantPlan]], list[Made]]
+    quantize: Callable[[Bench, VariantPlan], Made]
+    fetch_again: Callable[[Bench, FormatPlan, VariantPlan], Made]
+    renew: Callable[[Bench, FormatPlan, VariantPlan, Made], Made | Stale]
+    evaluate: Callable[[Bench, VariantPlan, Made, Baseline], Evaluation]
+    gate: Callable[[Bench, VariantPlan, Made, Evaluation, Baseline], Entry]
+    context: Callable[[Bench, FormatPlan, Collection[str]], CardContext]
+    published_context: Callable[[FormatPlan, Source, Settings], tuple[CardContext, str | None]]
+    read_again: Callable[[FormatPlan, Settings], FormatPlan]
+    card: Callable[[FormatPlan, Source, CommitContent, CardContext, Path], Composed]
+    publish: Callable[[Composed, Source, Settings, str], dict[str, str] | None]
+    verify: Callable[[str, str, list[str], Settings], Verification]
+
+
+def calibrate(bench: Bench, plan: FormatPlan) -> Job:
+    """Makes what all variants of the format share; what of it is published and costly is downloaded.
+
+    It is made for the first variant of the ladder, published or not: a run that goes on after some were published finds
+    what the run before it made.
+    """
+    shared = plan.to_make[0].recipe.preparation_fingerprint
+    first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
+    return stages.prepare(
+        bench,
+        first.variant,
+        first.recipe,
+        lambda job: retrieve_costly(target_hub(bench.settings), plan, job),
+        keeps_costly=keeps_costly(plan),
+    )
+
+
+def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
+    """Measures the unquantized model with the format's engine; it must agree with the reference."""
+    chosen = quantizer(plan.format)
+    if chosen.engine != "llama.cpp":
+        return reference  # every other engine loads the checkpoint folder that transformers measured
+    measured = stages.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
+    require_agreement(reference.evaluation, measured.evaluation)
+    return measured
+
+
+def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
+    """Divides the variants to be made into waves whose files take at most ``budget`` bytes (None: any)."""
+    variants = [planned.variant for planned in plan.to_press]
+    return quantizer_of(variants[0]).layout(job, variants, [each.variant for each in plan.standing], budget)
+
+
+def fetch_again(bench: Bench, plan: FormatPlan, planned: VariantPlan) -> Made:
+    """Downloads a published variant, to be measured again or given new metadata."""
+    return fetch_published(target_hub(bench.settings), bench, plan, planned)
+
+
+def renew(bench: Bench, plan: FormatPlan, planned: VariantPlan, published: Made) -> Made | Stale:
+    """Gives a published variant the source's metadata as it is now, unless the source holds other tensors now."""
+    entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
+    assert entry is not None
+    return refresh(bench, planned, published, entry.recipe.source_sha)
+
+
+def context(bench: Bench, plan: FormatPlan, coming: Collection[str]) -> CardContext:
+    """What the cards say beside the manifest, with the source on disk; ``coming`` are repos that this press makes."""
+    name = model_name(bench.source.record.repo)
+    facts = SourceFacts(chat_template(bench.workspace.source), bench.source.weight_bytes)
+    alone = card_context(plan.repo_id, name, bench.settings, facts)
+    return with_siblings(alone, name, plan.format, target_hub(bench.settings), coming)
+
+
+def published_context(plan: FormatPlan, source: Source, settings: Settings) -> tuple[CardContext, str | None]:
+    """What the cards of a repo say beside its manifest, where no source is on disk, and what is missing of it."""
+    manifest = plan.shelf.manifest
+    assert manifest is not None, f"{plan.repo_id} has no cards"
+    manifest = manifest.model_copy(update={"source": source.record})
+    return gather_context(manifest, plan.repo_id, settings, hubs(settings))
+
+
+def read_again(plan: FormatPlan, settings: Settings) -> FormatPlan:
+    """The plan with the target repo as it is at this moment."""
+    return replace(plan, shelf=read_shelf(target_hub(settings), plan.repo_id))
+
+
+def card(plan: FormatPlan, source: Source, content: CommitContent, context: CardContext, folder: Path) -> Composed:
+    """Writes manifest, cards, plots and sums; the plots go to ``folder``."""
+    return compose_format(plan, source.record, content, context, folder)
+
+
+def publish(composed: Composed, source: Source, settings: Settings, message: str) -> dict[str, str] | None:
+    """Commits each branch; returns branch to commit sha, or None where another press was faster."""
+    api, shelf = target_hub(settings), composed.plan.shelf
+    try:
+        return publish_format(api, shelf, composed.commits, source.record, settings.private, message)
+    except Outrun:
+        return None
+
+
+def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> Verification:
+    """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
+    loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
+    return download_and_check(target_hub(settings), repo_id, branch, loader, settings.home)
+
+
+def check(bench: Bench, plan: FormatPlan) -> None:
+    """Looks whether the format can be made of this source, before anything costly. Raises :class:`QuantpressError`."""
+    first = plan.to_make[0]
+    stages.check(bench, first.variant, first.recipe)
+
+
+#: Every stage as it is.
+PLAIN = FormatStages(
+    calibrate=calibrate,
+    baseline=baseline,
+    layout=layout,
+    quantize_wave=stages.quantize_wave,
+    quantize=stages.quantize,
+    fetch_again=fetch_again,
+    renew=renew,
+    evaluate=stages.evaluate,
+    gate=stages.gate,
+    context=context,
+    published_context=published_context,
+    read_again=read_again,
+    card=card,
+    publish=publish,
+    verify=verify,
+)

@@ -1,0 +1,69 @@
+"""The stages of one model beside those of its formats: plain functions, which a flow wraps as tasks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantpress.comparison.publish import make_comparison_gated, open_comparison, publish_comparison
+from quantpress.errors import Refused
+from quantpress.evaluation.base import Baseline
+from quantpress.hub.client import explained
+from quantpress.hub.hubs import source_hub, target_hub
+from quantpress.plan.steps import FormatPlan
+from quantpress.press.bench import Bench
+from quantpress.press.format_stages import FormatStages
+from quantpress.publish.collection import keep_collection
+from quantpress.settings import Settings
+from quantpress.source.source import Source
+from quantpress.source.source import fetch as download
+from quantpress.source.weights import WeightsReport
+
+
+@dataclass(frozen=True)
+class ModelStages:
+    """What :func:`quantpress.press.model.press_model` calls, and what it hands on to each format."""
+
+    fetch: Callable[[Bench, int], Path]
+    check: Callable[[Bench], WeightsReport]
+    baseline: Callable[[Bench], Baseline]
+    toolchain: Callable[[], str]
+    check_format: Callable[[Bench, FormatPlan], None]
+    make_gated: Callable[[Source, Settings], None]
+    collect: Callable[[Source, list[str], Settings], list[str]]
+    compare: Callable[[Source, list[str], Settings], str | None]
+    format: FormatStages
+
+
+def fetch(bench: Bench, needed: int) -> Path:
+    """Downloads the source, once there is room for what the whole press still needs: some may be there already."""
+    bench.workspace.require_disk(needed)
+    return download(source_hub(bench.settings), bench.source, bench.workspace.source)
+
+
+def make_gated(source: Source, settings: Settings) -> None:
+    """Gates the comparison of a source that was gated since."""
+    make_comparison_gated(target_hub(settings), settings.namespace, source.record)
+
+
+def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str]:
+    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too.
+
+    Returns them. A Hub without collections has nothing to be kept.
+    """
+    hub = target_hub(settings)
+    there = []
+    with suppress(Refused):  # the comparison's own stage says so
+        there.append(open_comparison(hub, settings.namespace, source.record, settings.private))
+    with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
+        there += [repo_id for repo_id in repo_ids if hub.repo_exists(repo_id)]
+    keep_collection(hub, settings.namespace, source.record.repo, there, settings.private)
+    return there
+
+
+def compare(source: Source, collected: list[str], settings: Settings) -> str | None:
+    """Publishes the comparison of all that is published of the model; returns its repository if that is a commit.
+    ``collected`` goes on record with it."""
+    return publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private, collected)
