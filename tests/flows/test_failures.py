@@ -88,11 +88,11 @@ def test_a_full_disk_is_found_before_the_download(operator: Operator, small_disk
 
 
 def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
-    """A wave whose child is killed is made one by one; the rung whose own child is killed too fails."""
-    operator.write_catalog(
-        [{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q4_K_M", "Q5_0"]}}],
-        calibration={"samples": 2, "length": 128},
-    )
+    """A wave whose child is killed is made one by one; the rung whose own child is killed too fails. A format that is
+    blocked has no repository, and no card links to one."""
+    variants = {"gguf": ["Q8_0", "Q4_K_M", "Q5_0"], "exl3": ["4.0bpw"]}
+    line = {"repo": MODEL, "formats": ["gguf", "exl3"], "variants": variants}
+    operator.write_catalog([line], calibration={"samples": 2, "length": 128})
     run = operator.start("run")
     assert _kill_child("wave-*", run, operator.folder)
     assert _kill_child("Q4_K_M-*", run, operator.folder)
@@ -105,7 +105,10 @@ def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
         "Tiny-Instruct-Q5_0.gguf",
         "Tiny-Instruct-Q8_0.gguf",
     ]
-    assert [step["variant"] for step in operator.plan() if step["action"] == "press"] == ["Q4_K_M"]
+    actions = {step["variant"]: step["action"] for step in operator.plan() if step["variant"]}
+    assert actions == {"Q8_0": "keep", "Q4_K_M": "press", "Q5_0": "keep", "4.0bpw": "block"}
+    card = operator.api.hf_hub_download("press/Tiny-Instruct-GGUF", "README.md", cache_dir=operator.folder / "look")
+    assert "exl3" not in Path(card).read_text()
 
 
 def _kill_child(job_folder: str, run: subprocess.Popen[str], folder: Path) -> bool:
@@ -126,6 +129,8 @@ def _kill_child(job_folder: str, run: subprocess.Popen[str], folder: Path) -> bo
 
 def test_nothing_but_finished_work_is_left(operator: Operator) -> None:
     """After a clean run the work folder is gone; the source stays for the next night."""
+    line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q4_K_M", "Q5_0"]}}
+    operator.write_catalog([line], calibration={"samples": 2, "length": 128})
     code, _, err = operator.call("run")
     assert code == 0, err
     assert not list((operator.folder / "home" / "work").glob("*"))
