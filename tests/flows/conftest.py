@@ -7,11 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from quantpress.localhub.server import running_hub
-from tests.support.operating import Operator
+from tests.support.operating import Operator, prefect_server
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server for all runs of this worker's tests."""
+    with prefect_server(tmp_path_factory.mktemp("prefect-server")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("operator")
     with running_hub(folder / "hub") as hub:
-        yield Operator(folder, hub, hub.create_token("press", "write"))
+        yield Operator(folder, hub, hub.create_token("press", "write"), prefect_api)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.line import Fault, Line, bad_line
 from tests.support.nights import night
-from tests.support.operating import Operator, prefect_server
+from tests.support.operating import Operator
 from tests.support.planned import Press
 
 pytestmark = pytest.mark.slow
@@ -33,8 +33,7 @@ def behind(operator: Operator, line: Line, tmp_path_factory: pytest.TempPathFact
     first = night(press, LINE, tmp_path_factory.mktemp("night"))
     first.press(first.entry("Q8_0", verified="a" * 40))
     operator.write_catalog([LINE])
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as api_url, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_API_URL", api_url)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUANTPRESS_WINDOWS", "64")
         patch.setenv("QUANTPRESS_PATIENCE", "0")
         yield replace(operator, hub=replace(operator.hub, endpoint=line.endpoint))

@@ -24,11 +24,16 @@ from quantpress.localhub.server import RunningHub
 
 @dataclass(frozen=True)
 class Operator:
-    """A folder with a catalog, an embedded Hub, and ``quantpress`` called as a program."""
+    """A folder with a catalog, an embedded Hub, and ``quantpress`` called as a program.
+
+    ``prefect`` is the address of a Prefect server that runs; without one, each run starts a temporary server of its
+    own, which takes longer than all else at its start.
+    """
 
     folder: Path
     hub: RunningHub
     token: str
+    prefect: str | None = None
 
     @property
     def api(self) -> HfApi:
@@ -55,6 +60,7 @@ class Operator:
             "HF_HOME": str(self.folder / "huggingface"),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "COLUMNS": "80",
+            **({"PREFECT_API_URL": self.prefect} if self.prefect else {}),
             **more,
         }
 
