@@ -8,15 +8,15 @@ from flows.stage import stage
 from quantpress.press import format_stages as plain
 from quantpress.press import stages
 from quantpress.press.format_stages import FormatStages
-from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
+from quantpress.toolchain.registry import install_on_demand
 
 
-@stage("toolchain: llama.cpp")
-def toolchain() -> str:
-    """Finds the llama.cpp tools, or builds them once, which takes minutes; returns their version."""
-    log = get_run_logger()
-    return install(plain_lines(log.info)).version
+@stage("toolchain: {name}")
+def toolchain(name: str) -> str | None:
+    """Finds a toolchain, or, where a press does so by itself, builds it once, which takes minutes; returns its
+    version."""
+    return install_on_demand(name, plain_lines(get_run_logger().info))
 
 
 check = stage("{plan.format}: check")(plain.check)

@@ -13,6 +13,7 @@ from quantizers.checkpoint.files import describe, make_plain, source_config, sto
 from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.traits import Traits
 from quantpress.source.safetensors import Storage
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class CompressedTensors(CheckpointFormat):
 
     format = "compressed-tensors"
     suffix = "compressed-tensors"
+    traits = Traits(core_seconds_per_weight=4.5e-6)
     packages = ("llmcompressor", "compressed-tensors", "torch", "transformers")
     extra = "compressed-tensors"
 

@@ -14,6 +14,7 @@ from quantizers.checkpoint.files import describe, source_config, stored_dtype
 from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.traits import Traits
 from quantpress.source.safetensors import Storage
 
 #: How torchao's safetensors name the scales and zero points of a weight (torchao.prototype.safetensors).
@@ -86,6 +87,7 @@ class TorchAO(CheckpointFormat):
 
     format = "torchao"
     suffix = "TorchAO"
+    traits = Traits(core_seconds_per_weight=4.4e-7)
     packages = ("torchao", "torch", "transformers")
     extra = "torchao"
 

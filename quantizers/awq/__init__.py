@@ -7,6 +7,7 @@ import re
 from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size, packed_bits
 from quantizers.gptqmodel.format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.traits import Traits
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
@@ -20,6 +21,7 @@ class AWQ(GPTQModelFormat):
 
     format = "awq"
     suffix = "AWQ"
+    traits = Traits(core_seconds_per_weight=5.1e-6)
 
     def ladders(self) -> dict[str, list[str]]:
         return {"default": [_AUTO]}

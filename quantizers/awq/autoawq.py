@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from quantizers.archived import ArchivedLibrary, make_checkpoint
@@ -9,6 +10,7 @@ from quantizers.awq import AWQ
 from quantizers.checkpoint.widths import check_divisible
 from quantizers.gptqmodel.format import check_known
 from quantizers.protocol import Job, Output, Parameters
+from quantpress.toolchain import archived_libraries
 
 #: ``AWQ_CAUSAL_LM_MODEL_MAP`` of awq/models/auto.py, version 0.2.9, in lower case.
 _KNOWN = frozenset({
@@ -29,6 +31,7 @@ class AutoAWQ(ArchivedLibrary, AWQ):
     """Implements :class:`quantizers.protocol.Quantizer`."""
 
     library = "autoawq"
+    traits = replace(AWQ.traits, toolchain=archived_libraries.NAME)
 
     def version(self) -> str:
         return f"{super().version()}, quantpress mend {_EDITION}"

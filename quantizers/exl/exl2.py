@@ -10,6 +10,7 @@ from pathlib import Path
 from quantizers.exl.files import MEASUREMENT
 from quantizers.exl.format import ExLlamaFormat
 from quantizers.protocol import Job, Output
+from quantizers.traits import Traits
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV2
 
@@ -21,6 +22,7 @@ class EXL2(ExLlamaFormat):
     suffix = "exl2"
     engine: Engine = "exllamav2"
     package = EXLLAMAV2
+    traits = Traits(toolchain=EXLLAMAV2.name)
     head_bits = (2, 3, 4, 5, 6, 8)
 
     def shared_files(self, job: Job) -> list[Path]:

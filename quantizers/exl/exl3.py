@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quantizers.exl.format import ExLlamaFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.traits import Traits
 from quantpress.errors import Refused
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV3
@@ -20,6 +21,7 @@ class EXL3(ExLlamaFormat):
     suffix = "exl3"
     engine: Engine = "exllamav3"
     package = EXLLAMAV3
+    traits = Traits(toolchain=EXLLAMAV3.name)
     head_bits = (1, 2, 3, 4, 5, 6, 7, 8, 16)
 
     def variant(self, name: str, config: Parameters) -> Variant:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from quantizers.gguf.ladder import DEFAULT, LADDERS, RUNGS, check_rung, unsuited
+from quantizers.gguf.limits import LIMITS
 from quantizers.gguf.unquantized import checked, made_from, storage_of, unquantized_file, unquantized_name
 from quantizers.protocol import Job, Layout, Output, Parameters, Variant
+from quantizers.traits import Traits
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import sha256_of, write_text
 
@@ -24,6 +26,9 @@ class GGUF:
     suffix = "GGUF"
     engine: Literal["llama.cpp", "transformers"] = "llama.cpp"
     continues = True
+    traits = Traits(
+        limits=LIMITS, core_seconds_per_weight=3.5e-7, toolchain="llama.cpp", is_one_file=True, renews_parts=False
+    )
 
     def ladders(self) -> dict[str, list[str]]:
         return {name: list(rungs) for name, rungs in LADDERS.items()}

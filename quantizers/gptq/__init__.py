@@ -15,6 +15,7 @@ from quantizers.checkpoint.widths import (
 )
 from quantizers.gptqmodel.format import GPTQModelFormat
 from quantizers.protocol import Job, Output, Parameters, Variant
+from quantizers.traits import Traits
 
 _NAME = re.compile(r"gptq-(?P<bits>3|4|8)bit-(?P<group>-1|128|64|32)g-actorder_(?P<order>True|False)")
 _AUTO = re.compile(r"gptq-(?P<bits>3|4|8)bit-auto")
@@ -39,6 +40,7 @@ class GPTQ(GPTQModelFormat):
 
     format = "gptq"
     suffix = "GPTQ"
+    traits = Traits(core_seconds_per_weight=3.8e-6)
 
     def ladders(self) -> dict[str, list[str]]:
         return {"default": ["gptq-4bit-auto"], "thebloke": list(_THEBLOKE)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from quantizers.archived import ArchivedLibrary, make_checkpoint
@@ -9,6 +10,7 @@ from quantizers.gptq import GPTQ
 from quantizers.gptqmodel.format import check_known
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.errors import Refused
+from quantpress.toolchain import archived_libraries
 
 #: ``SUPPORTED_MODELS`` of auto_gptq/modeling/_const.py, version 0.7.1, in lower case.
 _KNOWN = frozenset({
@@ -24,6 +26,7 @@ class AutoGPTQ(ArchivedLibrary, GPTQ):
     """Implements :class:`quantizers.protocol.Quantizer`. Quantizes on CUDA alone."""
 
     library = "auto-gptq"
+    traits = replace(GPTQ.traits, toolchain=archived_libraries.NAME)
     needs_cuda = True
 
     def parameters(self, bits: int, group_size: int, activation_order: bool) -> Parameters:

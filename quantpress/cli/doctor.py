@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers import formats, quantizer
+from quantizers.traits import traits_of
 from quantpress import __version__
 from quantpress.catalog.schema import Catalog
 from quantpress.errors import QuantpressError
@@ -61,10 +62,10 @@ class Wanted:
         return cls(found)
 
     @property
-    def served(self) -> set[str]:
-        """The engines that load these formats, and the backends that were chosen: what toolchains serve."""
+    def toolchains(self) -> set[str | None]:
+        """The toolchains that make these formats."""
         pairs = [(name, backend) for name, chosen in self.backends.items() for backend in chosen]
-        return {quantizer(*pair).engine for pair in pairs} | {backend for _, backend in pairs if backend}
+        return {traits_of(quantizer(*pair)).toolchain for pair in pairs}
 
 
 def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
@@ -107,7 +108,7 @@ def _toolchains(wanted: Wanted) -> Iterator[Finding]:
     from quantpress.toolchain.registry import TOOLCHAINS
 
     for each in TOOLCHAINS:
-        needed = not each.serves.isdisjoint(wanted.served)
+        needed = each.name in wanted.toolchains
         name = f"{each.name} (for {each.purpose})"
         try:
             there = each.find()

@@ -1,9 +1,6 @@
-"""How far from the unquantized model a rung may be: a limit on its mean KL divergence, per name.
+"""How far from the unquantized model a variant may be: its format's limit on the mean KL divergence, or the catalog's.
 
-The limits are 1.5 to 2.2 times what llama.cpp's scoreboard measured for Llama-3-8B (tools/perplexity/README.md of
-llama.cpp, revision f364eb6f; without an importance matrix where it lists that). A rung beyond them is farther
-from its source than its name lets people expect. Small models lose more per bit, models that were trained for few
-bits lose less: the catalog changes a limit per model, with a reason that goes to the manifest and the card.
+The formats' limits are data of their quantizers: GGUF's are in quantizers/gguf/limits.py.
 """
 
 from __future__ import annotations
@@ -11,28 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from quantizers.gguf.ladder import RUNGS
+from quantizers import quantizer_of
+from quantizers.protocol import Variant
+from quantizers.traits import traits_of
 from quantpress.catalog.schema import GateLine
-
-#: Mean KL divergence in nats per token, as (measured by the scoreboard, limit).
-LIMITS: dict[str, tuple[float, float]] = {
-    "Q8_0": (0.001355, 0.003),
-    "Q6_K": (0.005452, 0.01),
-    "Q5_1": (0.018045, 0.03),
-    "Q5_K_M": (0.010762, 0.02),
-    "Q5_K_S": (0.016595, 0.03),
-    "Q5_0": (0.022239, 0.04),
-    "Q4_1": (0.071683, 0.12),
-    "Q4_K_M": (0.031273, 0.05),
-    "IQ4_NL": (0.035742, 0.06),
-    "Q4_K_S": (0.043136, 0.07),
-    "Q4_0": (0.071940, 0.12),
-    "IQ4_XS": (0.036334, 0.06),
-    "Q3_K_L": (0.087176, 0.14),
-    "Q3_K_M": (0.101913, 0.15),
-}
-#: Rungs of 16 bits are not on the scoreboard as rungs; they may at least not be worse than Q8_0.
-_AS_Q8_0 = ("F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -43,22 +22,9 @@ class Limit:
     changed: str | None = None
 
 
-def default_limit(variant: str) -> float | None:
-    """The limit of a variant by its name; None for rungs below Q3_K_M, for MXFP4 and ternary rungs, and in other
-    formats: models differ too much there, or nobody published figures to go by.
-
-    A rung that keeps embeddings and output at 8 bits has the limit of the rung that it is made from.
-    """
-    if variant in _AS_Q8_0:
-        variant = "Q8_0"
-    rung = RUNGS.get(variant)
-    found = LIMITS.get(rung.type) if rung else None
-    return found[1] if found else None
-
-
-def limit_of(variant: str, changes: Mapping[str, GateLine]) -> Limit | None:
-    """The limit of a variant for one model, whose catalog line may change it."""
-    default, change = default_limit(variant), changes.get(variant)
+def limit_of(variant: Variant, changes: Mapping[str, GateLine]) -> Limit | None:
+    """The limit of a variant for one model, whose catalog line may change it; None where there is none."""
+    default, change = traits_of(quantizer_of(variant)).limits.get(variant.name), changes.get(variant.name)
     if change is None:
         return None if default is None else Limit(default)
     instead = "where there is none by default" if default is None else f"not {default:g}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from quantizers import quantizer
+from quantizers.traits import traits_of
 from quantpress.card.templates import templates_fingerprint
 from quantpress.evaluation.protocol import difference
 from quantpress.gate.judge import exceeds
@@ -78,7 +80,7 @@ def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]
         return Decision("keep", _why_absent(entry))
     if not changed:
         return Decision("card", f"{moved}; no file that is read changed")
-    if len(entry.artifact.files) > 1 and entry.recipe.format == "gguf":
+    if len(entry.artifact.files) > 1 and not traits_of(quantizer(entry.recipe.format)).renews_parts:
         return Decision("press", f"{moved}; changed: {', '.join(changed)}; a file in parts is made anew")
     return Decision("refresh", f"{moved}; weights did not change, metadata did: {', '.join(changed)}")
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
+from quantizers import quantizer_of
 from quantizers.protocol import Variant
+from quantizers.traits import traits_of
 from quantpress.record.base import Record
 from quantpress.source.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
 _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
-#: Core-seconds per weight of the source for quantizing and evaluating one variant: the time that both took on 2 cores
-#: for SmolLM2-135M, times 2 (docs/benchmarks.md, "Every variant that needs no GPU"); AWQ's beside other work.
-_CORE_SECONDS_PER_WEIGHT = {
-    "gguf": 3.5e-7,
-    "gptq": 3.8e-6,
-    "awq": 5.1e-6,
-    "compressed-tensors": 4.5e-6,
-    "torchao": 4.4e-7,
-    "bitsandbytes": 4.4e-7,
-    "reference": 4.4e-7,
-}
-#: Of a format that was not measured: a quantizer that calibrates a little.
-_UNMEASURED = 1.8e-6
 
 
 class Estimate(Record):
@@ -54,5 +43,5 @@ def estimate_variant(source: Source, variant: Variant) -> Estimate:
         upload=size,
         disk=int(max(2.0, _weight_bytes(source)) * weights),
         memory=4 * weights,
-        core_seconds=weights * _CORE_SECONDS_PER_WEIGHT.get(variant.format, _UNMEASURED),
+        core_seconds=weights * traits_of(quantizer_of(variant)).core_seconds_per_weight,
     )

@@ -232,7 +232,7 @@ def plan_format(
             parameters=variant.parameters,
             calibration=conditions.calibration,
         )
-        limit = limit_of(variant.name, conditions.gates)
+        limit = limit_of(variant, conditions.gates)
         action, reason = decide(recipe, variant.branch, source.record, shelf, limit, conditions.protocol)
         estimate = estimate_variant(source, variant)
         if action == "press" and budget is not None and estimate.upload > budget:

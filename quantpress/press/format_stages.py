@@ -71,9 +71,10 @@ def calibrate(bench: Bench, plan: FormatPlan) -> Job:
 def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
     """Measures the unquantized model with the format's engine; it must agree with the reference."""
     chosen = quantizer(plan.format)
-    if chosen.engine != "llama.cpp":
-        return reference  # every other engine loads the checkpoint folder that transformers measured
-    measured = stages.evaluate_unquantized(bench, chosen.engine, chosen.unquantized(job), reference)
+    unquantized = chosen.unquantized(job)
+    if unquantized == job.source:
+        return reference  # the engine loads the checkpoint folder that transformers measured
+    measured = stages.evaluate_unquantized(bench, chosen.engine, unquantized, reference)
     require_agreement(reference.evaluation, measured.evaluation)
     return measured
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from quantizers import quantizer
+from quantizers import quantizer, quantizer_of
 from quantizers.protocol import Layout
+from quantizers.traits import traits_of
 from quantpress.card.context import CardContext, SourceFacts, card_context
 from quantpress.catalog.schema import Catalog, ModelLine
 from quantpress.errors import BadInput, Refused
@@ -36,8 +37,8 @@ from quantpress.record.shelf import Shelf
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.source.source import Source, chat_template, fetch, link, local_source, look_up_source
-from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
+from quantpress.toolchain.registry import install_on_demand
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -158,8 +159,7 @@ def _provide(asked: str, model: Bench, hub: Callable[[], HfApi], report: Callabl
 
 def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tuple[FormatBench, Layout, list[Event]]:
     """Makes, measures and judges every variant, by the stages of a press."""
-    if quantizer(plan.format).engine == "llama.cpp":
-        install(plain_lines(report))
+    install_on_demand(traits_of(quantizer_of(plan.to_press[0].variant)).toolchain, plain_lines(report))
     stages = _telling(report)
     report("looking at the source")
     check_weights(model)

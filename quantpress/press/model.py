@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 
-from quantizers import quantizer
+from quantizers import quantizer_of
+from quantizers.traits import traits_of
 from quantpress.errors import QuantpressError
 from quantpress.machine.workspace import Workspace, remove_abandoned_work
 from quantpress.plan.steps import FormatPlan, ModelPlan
@@ -81,8 +82,8 @@ def _press_files(plan: ModelPlan, settings: Settings, stages: ModelStages) -> It
 def _obstacle(plan: FormatPlan, bench: Bench, stages: ModelStages) -> str | None:
     """Why the format's tools are not there, or it cannot be made of this source; None where nothing is in the way."""
     try:
-        if quantizer(plan.format).engine == "llama.cpp":
-            stages.toolchain()
+        if name := traits_of(quantizer_of(plan.to_make[0].variant)).toolchain:
+            stages.toolchain(name)
         stages.check_format(bench, plan)
     except QuantpressError as error:
         return str(error)

@@ -29,7 +29,7 @@ class ModelStages:
     fetch: Callable[[Bench, int], Path]
     check: Callable[[Bench], WeightsReport]
     baseline: Callable[[Bench], Baseline]
-    toolchain: Callable[[], str]
+    toolchain: Callable[[str], str | None]
     check_format: Callable[[Bench, FormatPlan], None]
     make_gated: Callable[[Source, Settings], None]
     collect: Callable[[Source, list[str], Settings], list[str]]

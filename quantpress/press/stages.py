@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quantizers import quantizer
+from quantizers import quantizer, quantizer_of
 from quantizers.protocol import CalibrationText, Job, Result, Variant
+from quantizers.traits import traits_of
 from quantizers.wave import WaveJob, WaveResult
 from quantpress.evaluation.base import BaseKey, Baseline
 from quantpress.evaluation.job import EvaluationJob
@@ -146,9 +147,12 @@ def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
     """Measures one variant: perplexity, and divergence from the unquantized model by the same engine."""
     assert made.result.output is not None
-    engine = quantizer(planned.variant.format).engine
-    model = made.files / made.result.output.files[0] if engine == "llama.cpp" else made.files
-    job, folder = _evaluation(bench, engine, model, baseline), bench.workspace.variant(planned.recipe) / "evaluation"
+    chosen = quantizer_of(planned.variant)
+    model = traits_of(chosen).model_path(made.files, made.result.output.files)
+    job, folder = (
+        _evaluation(bench, chosen.engine, model, baseline),
+        bench.workspace.variant(planned.recipe) / "evaluation",
+    )
     return finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
 
 
@@ -168,7 +172,7 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
     """Judges a variant's figures and writes its entry for the manifest."""
     output = made.result.output
     assert output is not None
-    verdict = judge(evaluation, baseline.evaluation, limit_of(planned.variant.name, bench.gates))
+    verdict = judge(evaluation, baseline.evaluation, limit_of(planned.variant, bench.gates))
     return Entry(
         recipe=planned.recipe,
         fingerprint=planned.recipe.fingerprint,

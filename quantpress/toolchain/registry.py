@@ -22,16 +22,15 @@ class Installed:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """``find`` looks for a toolchain and makes nothing; ``install`` makes it once, in the user's cache.
-
-    ``serves`` names the evaluation engine, or the backends of formats, that need it.
+    """``find`` looks for a toolchain and makes nothing; ``install`` makes it once, in the user's cache. A press
+    installs those that are made ``on_demand`` by itself; all others wait for an operator.
     """
 
     name: str
     purpose: str
-    serves: frozenset[str]
     find: Callable[[], Installed | None]
     install: Callable[[Progress], Installed]
+    on_demand: bool = False
 
 
 def toolchain(name: str) -> Toolchain:
@@ -40,6 +39,13 @@ def toolchain(name: str) -> Toolchain:
     if name not in found:
         raise BadInput(f"unknown toolchain {name!r}: {hint(name, found)}")
     return found[name]
+
+
+def install_on_demand(name: str | None, progress: Progress) -> str | None:
+    """Installs the toolchain of a format, if a press does so by itself; returns its version, or None."""
+    if name is None or not (found := toolchain(name)).on_demand:
+        return None
+    return found.install(progress).version
 
 
 def _find_llama_cpp() -> Installed | None:
@@ -73,15 +79,14 @@ def _exllama(package: exllama.ExLlama, purpose: str) -> Toolchain:
     def install(progress: Progress) -> Installed:
         return Installed(package.version, exllama.install(package, progress))
 
-    return Toolchain(package.name, purpose, frozenset({package.name}), find, install)
+    return Toolchain(package.name, purpose, find, install)
 
 
 TOOLCHAINS = (
-    Toolchain("llama.cpp", "the format gguf", frozenset({"llama.cpp"}), _find_llama_cpp, _install_llama_cpp),
+    Toolchain("llama.cpp", "the format gguf", _find_llama_cpp, _install_llama_cpp, on_demand=True),
     Toolchain(
         archived_libraries.NAME,
         "the backends auto-gptq and autoawq",
-        frozenset({"auto-gptq", "autoawq"}),
         _find_archived_libraries,
         _install_archived_libraries,
     ),

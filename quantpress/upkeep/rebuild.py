@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import CalibrationText, Job, Quantizer, Result, Variant
+from quantizers.traits import traits_of
 from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.evaluation.text import PYDOC, WIKITEXT_TRAIN, EvaluationText, calibration_text
 from quantpress.evaluation.wikitext import archive_in, fetch_wikitext
@@ -34,8 +35,8 @@ from quantpress.record.recipe import Calibration, Recipe
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.source.source import Source, fetch, look_up_source
-from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import plain_lines
+from quantpress.toolchain.registry import install_on_demand
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -106,8 +107,7 @@ def rebuild(
     made = _variant(chosen, entry, sources[0], settings)
     disk = sum(each.weight_bytes + estimate_variant(each, made).disk + 2 * entry.artifact.size for each in sources)
     require_disk(settings.home, disk)
-    if chosen.engine == "llama.cpp":
-        install(plain_lines(report))
+    install_on_demand(traits_of(chosen).toolchain, plain_lines(report))
     with (
         # A press removes downloads of a source at other commits than it works on.
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),

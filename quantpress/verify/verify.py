@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantizers import quantizer
+from quantizers.traits import traits_of
 from quantpress.errors import QuantpressError
 from quantpress.evaluation.sample import speaks
 from quantpress.files import sha256_of
@@ -121,25 +122,24 @@ def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, 
 
 
 def _by_rules(entries: list[Entry], paths: list[str]) -> list[Resolved]:
-    files = {entry.variant: entry.artifact.files[0].path for entry in entries if _is_gguf(entry)}
+    files = {entry.variant: entry.artifact.files[0].path for entry in entries if _is_one_file(entry)}
     return resolve_by_rules(files, sorted(paths)) if files else []
 
 
 def _by_registry(api: HfApi, repo_id: str, entries: list[Entry]) -> list[Resolved]:
     """What the Hub answers for variants in one file: Ollama loads no others."""
-    files = {entry.variant: entry.artifact.files for entry in entries if _is_gguf(entry)}
+    files = {entry.variant: entry.artifact.files for entry in entries if _is_one_file(entry)}
     return resolve_by_registry(api, repo_id, {name: own[0].sha256 for name, own in files.items() if len(own) == 1})
 
 
-def _is_gguf(entry: Entry) -> bool:
-    return quantizer(entry.recipe.format).engine == "llama.cpp"
+def _is_one_file(entry: Entry) -> bool:
+    return traits_of(quantizer(entry.recipe.format)).is_one_file
 
 
 def _model_of(entry: Entry, copy: FreshCopy) -> Model:
-    engine = quantizer(entry.recipe.format).engine
-    first, folder = copy.get(entry.artifact.files[0].path), copy.get(MANIFEST_FILE).parent
-    path = first if engine == "llama.cpp" else folder
-    return Model(entry.variant, engine, path, spoke=speaks(entry.evaluation.sample))
+    chosen = quantizer(entry.recipe.format)
+    path = traits_of(chosen).model_path(copy.get(MANIFEST_FILE).parent, [file.path for file in entry.artifact.files])
+    return Model(entry.variant, chosen.engine, path, spoke=speaks(entry.evaluation.sample))
 
 
 def _check_foreign(copy: FreshCopy, home: Path) -> tuple[Verification, list[Model]]:

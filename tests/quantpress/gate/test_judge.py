@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantizers.gguf.limits import LIMITS, SCOREBOARD
+from quantizers.protocol import Variant
 from quantpress.catalog.reader import parse_catalog
 from quantpress.catalog.schema import GateLine
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.evaluation.sample import speaks
 from quantpress.gate.judge import judge, require_agreement
-from quantpress.gate.limits import LIMITS, Limit, default_limit, limit_of
+from quantpress.gate.limits import Limit, limit_of
 from quantpress.record.measurement import Evaluation, Protocol
 from tests.support import samples
 
@@ -25,6 +27,10 @@ def measured(mean: float, error: float = 0.0001, **changes: object) -> Evaluatio
     assert evaluation.divergence is not None
     divergence = evaluation.divergence.model_copy(update={"mean_error": error})
     return evaluation.model_copy(update={"divergence": divergence, **changes})
+
+
+def variant(name: str, format_name: str = "gguf") -> Variant:
+    return Variant(format=format_name, name=name, parameters={}, nominal_bits=4.0)
 
 
 @pytest.mark.parametrize(
@@ -41,22 +47,26 @@ def measured(mean: float, error: float = 0.0001, **changes: object) -> Evaluatio
         ("IQ3_M", None),
         ("Q2_K_L", None),
         ("MXFP4", None),
-        ("gptq-4bit-64g-actorder_True", None),
     ],
 )
 def test_default_limits(rung: str, limit: float | None) -> None:
-    assert default_limit(rung) == limit
+    assert LIMITS.get(rung) == limit
+    assert limit_of(variant(rung), {}) == (None if limit is None else Limit(limit))
+
+
+def test_other_formats_have_no_limits_by_default() -> None:
+    assert limit_of(variant("gptq-4bit-64g-actorder_True", "gptq"), {}) is None
 
 
 def test_the_model_of_the_scoreboard_passes_all_limits_and_twice_and_a_half_its_figures_pass_none() -> None:
-    for rung, (scoreboard, _) in LIMITS.items():
-        limit = limit_of(rung, {})
+    for rung, (scoreboard, _) in SCOREBOARD.items():
+        limit = limit_of(variant(rung), {})
         assert judge(measured(scoreboard), BASELINE, limit).passed, rung
         assert not judge(measured(2.5 * scoreboard, 0.0), BASELINE, limit).passed, rung
 
 
 def test_what_diverges_too_far_is_withheld_with_its_figures() -> None:
-    verdict = judge(measured(0.0612, 0.001), BASELINE, limit_of("Q4_K_M", {}))
+    verdict = judge(measured(0.0612, 0.001), BASELINE, limit_of(variant("Q4_K_M"), {}))
     assert verdict.reasons == ["mean KLD 0.0612 ± 0.0010 is above the limit of 0.05"]
     assert (verdict.passed, verdict.max_divergence, verdict.notes) == (False, 0.05, [])
 
@@ -69,17 +79,17 @@ def test_two_standard_errors_are_no_difference() -> None:
 
 def test_the_catalog_changes_a_limit_and_the_verdict_says_why() -> None:
     changes = {"Q8_0": GateLine(max_divergence=0.006, reason="a small model")}
-    verdict = judge(measured(0.0042), BASELINE, limit_of("Q8_0", changes))
+    verdict = judge(measured(0.0042), BASELINE, limit_of(variant("Q8_0"), changes))
     assert verdict.passed
     assert verdict.notes == ["the limit of its mean KLD is 0.006 for this model, not 0.003: a small model"]
-    assert not judge(measured(0.0042), BASELINE, limit_of("Q8_0", {})).passed
+    assert not judge(measured(0.0042), BASELINE, limit_of(variant("Q8_0"), {})).passed
 
 
 def test_the_catalog_sets_a_limit_where_there_is_none() -> None:
     changes = {"awq-4bit-64g": GateLine(max_divergence=0.1, reason="ours")}
-    verdict = judge(measured(0.2), BASELINE, limit_of("awq-4bit-64g", changes))
+    verdict = judge(measured(0.2), BASELINE, limit_of(variant("awq-4bit-64g", "awq"), changes))
     assert verdict.reasons == ["mean KLD 0.2000 ± 0.0001 is above the limit of 0.1"]
-    assert judge(measured(0.2), BASELINE, limit_of("awq-4bit-64g", {})).passed
+    assert judge(measured(0.2), BASELINE, limit_of(variant("awq-4bit-64g", "awq"), {})).passed
 
 
 @pytest.mark.parametrize(
@@ -137,7 +147,7 @@ def test_what_is_not_finite_is_withheld_with_its_count() -> None:
     nan = math.nan
     all_broken = measured(nan, nan, perplexity=nan, perplexity_error=nan, non_finite=10200)
     read_back = Evaluation.model_validate_json(all_broken.model_dump_json())
-    assert judge(read_back, BASELINE, limit_of("Q8_0", {})).reasons == [
+    assert judge(read_back, BASELINE, limit_of(variant("Q8_0"), {})).reasons == [
         "10200 of 10200 scored positions are not finite numbers"
     ]
     for uncounted in (measured(0.01, perplexity=nan), measured(0.01, perplexity=math.inf), measured(nan)):
