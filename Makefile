@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: setup demo test chaos lint bench schema clean
+.PHONY: setup demo test chaos draws lint bench schema clean
 
 setup: .venv/complete
 
@@ -23,6 +23,10 @@ test: setup
 chaos: setup
 	$(RUN) -m quantpress toolchain install llama.cpp
 	$(RUN) -m pytest -s -m chaos tests/faults
+
+# Property tests on new draws; what they find becomes an example of the test.
+draws: setup
+	HYPOTHESIS_PROFILE=new $(RUN) -m pytest -n 2 -m hypothesis
 
 lint: setup
 	$(RUN) -m ruff check .

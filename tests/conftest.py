@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from quantpress.cli.demo_model import demo_model as make_demo_model
 from quantpress.cli.demo_model import tiny_model as make_tiny_model
@@ -16,6 +17,11 @@ from quantpress.toolchain.progress import plain_lines
 
 # Writers to the embedded Hub need it, and huggingface_hub reads it when it is first imported.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
+
+# A property test draws the same examples in every `make test`; `make draws` draws new ones.
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("new", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")
