@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from quantpress.card.templates import templates_fingerprint
+from quantpress.card.templates import (
+    TEMPLATES,
+    fingerprint,
+    markdown_environment,
+    template_path,
+    templates_fingerprint,
+)
 
-__all__ = ["templates_fingerprint"]
+__all__ = ["TEMPLATES", "fingerprint", "markdown_environment", "template_path", "templates_fingerprint"]

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from quantizers.gguf.unquantized import Storage
+from quantizers.gguf.unquantized import UnquantizedType
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
@@ -22,7 +22,7 @@ _UNKNOWN_PRE_TOKENIZER = re.compile(r"\*\* chkhsh: +([0-9a-f]{64})")
 _REMEDY = "take a newer llama.cpp (QUANTPRESS_LLAMA_CPP) or leave gguf out of the model's formats"
 
 
-def convert(tools: LlamaCpp, source: Path, model_name: str, storage: Storage, file: Path) -> None:
+def convert(tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, file: Path) -> None:
     """Writes ``file``: the language model of ``source``, its matrices in ``storage``, its vectors in float32.
 
     Raises :class:`Refused` as :func:`convert_vocabulary` does, and ``ChildFailed`` when the converter fails on

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.convert import convert_vocabulary
-from quantizers.gguf.unquantized import Storage
+from quantizers.gguf.unquantized import UnquantizedType
 from quantpress.errors import Refused
 from quantpress.machine.memory import available_memory
 from quantpress.source.weights import WeightsReport, check_weights
@@ -30,7 +30,7 @@ _ADDING = ("llama", "bert")
 
 
 def check_source(
-    tools: LlamaCpp, source: Path, model_name: str, storage: Storage, device: Literal["cpu", "cuda"]
+    tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, device: Literal["cpu", "cuda"]
 ) -> None:
     """Raises :class:`Refused`, in one line that says what to do, for a source of which no GGUF ladder can be made.
 

@@ -11,7 +11,7 @@ from quantpress.errors import QuantpressError, Refused
 from quantpress.source.weights import matrix_weights
 
 #: The types that a converted model's matrices have; the names are ggml's and the safetensors format's.
-Storage = Literal["F16", "BF16", "F32"]
+UnquantizedType = Literal["F16", "BF16", "F32"]
 #: The recipe's word for: in the type in which the source stores its weights.
 AS_STORED = "stored"
 
@@ -31,7 +31,7 @@ def made_from(config: Parameters) -> str:
     return AS_STORED
 
 
-def storage_of(source: Path, recipe_from: str) -> Storage:
+def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
     """The type of the unquantized GGUF's matrices, so that converting loses nothing that quantizing would still see.
 
     It is the type of most of the matrices' weights, F16 where none is a 16- or 32-bit float (as in the converter's
@@ -41,18 +41,22 @@ def storage_of(source: Path, recipe_from: str) -> Storage:
     if recipe_from != AS_STORED:
         return "F16"
     stored = matrix_weights(source)
-    weights: dict[Storage, int] = {"F16": stored["F16"], "BF16": stored["BF16"], "F32": stored["F32"] + stored["F64"]}
-    return max(get_args(Storage), key=lambda storage: weights[storage])
+    weights: dict[UnquantizedType, int] = {
+        "F16": stored["F16"],
+        "BF16": stored["BF16"],
+        "F32": stored["F32"] + stored["F64"],
+    }
+    return max(get_args(UnquantizedType), key=lambda storage: weights[storage])
 
 
-def unquantized_name(model_name: str, storage: Storage) -> str:
+def unquantized_name(model_name: str, storage: UnquantizedType) -> str:
     """Raises :class:`Refused` for a model's name that is no file name."""
     return f"{checked(model_name)}-{storage}.gguf"
 
 
 def unquantized_file(prepared: Path, model_name: str) -> Path:
     """The unquantized GGUF in the folder that ``prepare`` filled. Raises :class:`QuantpressError` where none is."""
-    files = [prepared.resolve() / unquantized_name(model_name, storage) for storage in get_args(Storage)]
+    files = [prepared.resolve() / unquantized_name(model_name, storage) for storage in get_args(UnquantizedType)]
     for file in files:
         if file.exists():
             return file

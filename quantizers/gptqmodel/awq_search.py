@@ -6,7 +6,8 @@ a CPU they took 80 s of wall time per layer of SmolLM2-135M (elementwise product
 at a sample of the calibration windows; it also tries no scaling at all; and the clipping error, which is
 quadratic in the weights' error, is computed from the inputs' Gram matrix over all calibration tokens.
 
-Only the quantizer's child process imports this module. What changes the bytes raises the edition in quantizers/awq.py.
+Only the quantizer's child process imports this module. What changes the bytes raises the edition in
+quantizers/awq/__init__.py.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _EVERYDAY_STEP = 1
 _FALLBACK_TYPES = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
 #: Variants of K- and IQ-types, which come in blocks of 256; IQ4_NL has blocks of 32.
 _BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
-#: Below this share of the weights stand-ins are not worth a word: some mixes put single tensors into Q8_0.
+#: Below this share of the weights fallbacks are not worth a word: some mixes put single tensors into Q8_0.
 _FALLBACKS_FROM = 0.05
 
 

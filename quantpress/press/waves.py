@@ -35,12 +35,10 @@ class Wave:
 #: Makes the variants of a wave on a bench.
 Make = Callable[[list[VariantPlan], Bench], Wave]
 #: Makes wave after wave, as their files are measured and cleared.
-Quantized = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
+Maker = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
 
 
-def layout(
-    plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages
-) -> tuple[Layout, Quantized]:
+def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
     """The waves, and how they are made. What a run that was killed left on the disk is a wave of its own and the first,
     made by itself: the others need its place."""
     order, quantized = _cut(plan, job, bench, budget, stages)
@@ -53,9 +51,7 @@ def layout(
     return order.model_copy(update={"waves": waves}), partial(_quantized_after_the_first, quantized)
 
 
-def _cut(
-    plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages
-) -> tuple[Layout, Quantized]:
+def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
     """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
     variant needs more than half of it."""
     if not plan.to_press:
@@ -74,7 +70,7 @@ def _quantized_in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make)
 
 
 def _quantized_after_the_first(
-    quantized: Quantized, waves: list[list[VariantPlan]], bench: Bench, make: Make
+    quantized: Maker, waves: list[list[VariantPlan]], bench: Bench, make: Make
 ) -> Iterator[Wave]:
     """The first wave alone, then the others."""
     yield from _quantized_in_turn(waves[:1], bench, make)

@@ -32,8 +32,8 @@ THIRTY_FOUR = {
     "Q4_1": 5.10, "Q4_K_L": 5.15, "Q5_0": 5.54, "Q5_K_S": 5.55, "Q5_K_M": 5.68, "Q5_1": 6.0, "Q5_K_L": 5.95,
     "Q6_K": 6.56, "Q6_K_L": 6.75, "Q8_0": 8.50, "Q8_K_L": 8.7, "BF16": 16.0, "F16": 16.0,
 }  # fmt: skip
-#: Histogram of a rung with stand-ins: SmolLM2-135M's Q4_K_M in kind.
-STAND_INS = {"Q4_K": 0, "Q5_0": 92_340_224, "Q8_0": 42_140_000, "F32": 34_784}
+#: Histogram of a rung with fallbacks: SmolLM2-135M's Q4_K_M in kind.
+FALLBACKS = {"Q4_K": 0, "Q5_0": 92_340_224, "Q8_0": 42_140_000, "F32": 34_784}
 
 
 def source(**changes: object) -> SourceRecord:
@@ -139,7 +139,7 @@ def gguf(ladder: dict[str, float] = FOURTEEN, *, weights: int = WEIGHTS, **chang
                 bits=bits,
                 divergence=divergence,
                 weights=weights,
-                types=STAND_INS if stands_in else None,
+                types=FALLBACKS if stands_in else None,
             )
         )
     values: dict[str, object] = {
