@@ -17,7 +17,7 @@ demo: setup
 test: setup
 	$(RUN) -m quantpress toolchain install llama.cpp
 	$(RUN) -m quantpress toolchain install archived-libraries
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 # Kills a press 50 times, and now and then the Hub; see docs/chaos.md.
 chaos: setup
