@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: setup demo test chaos draws lint bench schema clean
+.PHONY: setup demo test test-fast chaos draws lint bench schema clean
 
 setup: .venv/complete
 
@@ -18,6 +18,10 @@ test: setup
 	$(RUN) -m quantpress toolchain install llama.cpp
 	$(RUN) -m quantpress toolchain install archived-libraries
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
+
+# For the inner loop: decisions, texts and formulas, without tools, models and Hubs.
+test-fast: setup
+	$(RUN) -m pytest -n 2 --fast
 
 # Kills a press 50 times, and now and then the Hub; see docs/chaos.md.
 chaos: setup

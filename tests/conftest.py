@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,25 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"
 settings.register_profile("same", derandomize=True, database=None)
 settings.register_profile("new", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+#: What a test module names that starts a Hub, a tool, a process or a model: `make test-fast` leaves it out.
+_STARTS = re.compile(
+    r"\b(torch|transformers|gguf import|safetensors|llama_cpp|tiny_model|demo_model|subprocess|run_child|running_hub"
+    r"|running_press|passed_checks|prefect_server|bad_line|dataset_hub|bare_hub"
+    r"|Line|LiveHub|Operator|Press|HandPress|ServedRepo)\b"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only modules that start no Hub, tool, process or model")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--fast``, what would start something is not even imported."""
+    if config.getoption("--fast") and collection_path.name.startswith("test_"):
+        return bool(_STARTS.search(collection_path.read_text())) or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
