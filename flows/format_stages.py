@@ -5,9 +5,14 @@ from __future__ import annotations
 from prefect import get_run_logger
 
 from flows.stage import stage
+from quantpress.plan.steps import VariantPlan
 from quantpress.press import format_stages as plain
 from quantpress.press import stages
+from quantpress.press.bench import Bench
+from quantpress.press.compose import Composed
 from quantpress.press.format_stages import FormatStages
+from quantpress.settings import Settings
+from quantpress.source.source import Source
 from quantpress.toolchain.progress import plain_lines
 from quantpress.toolchain.registry import install_on_demand
 
@@ -19,6 +24,19 @@ def toolchain(name: str) -> str | None:
     return install_on_demand(name, plain_lines(get_run_logger().info))
 
 
+def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[stages.Made]:
+    names = ", ".join(each.variant.name for each in wave)
+    get_run_logger().info("%s: a wave of %s", wave[0].variant.format, names)
+    return stages.quantize_wave(bench, wave)
+
+
+def publish(composed: Composed, source: Source, settings: Settings, message: str) -> dict[str, str] | None:
+    heads = plain.publish(composed, source, settings, message)
+    if heads is None:
+        get_run_logger().warning("%s: another commit came first; it is read, and composed anew", composed.plan.repo_id)
+    return heads
+
+
 check = stage("{plan.format}: check")(plain.check)
 
 #: Every stage as a task.
@@ -26,7 +44,7 @@ TASKS = FormatStages(
     calibrate=stage("{plan.format}: calibrate")(plain.calibrate),
     baseline=stage("{plan.format}: baseline")(plain.baseline),
     layout=stage("{plan.format}: layout")(plain.layout),
-    quantize_wave=stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")(stages.quantize_wave),
+    quantize_wave=stage("{wave[0].variant.format}: quantize wave of {wave[0].variant.name}")(quantize_wave),
     quantize=stage("{planned.variant.format}: quantize {planned.variant.name}")(stages.quantize),
     fetch_again=stage("{planned.variant.format}: fetch {planned.variant.name}")(plain.fetch_again),
     renew=stage("{planned.variant.format}: refresh {planned.variant.name}")(plain.renew),
@@ -36,6 +54,6 @@ TASKS = FormatStages(
     published_context=stage("{plan.format}: card context")(plain.published_context),
     read_again=stage("{plan.format}: read {plan.repo_id}")(plain.read_again),
     card=stage("{plan.format}: card")(plain.card),
-    publish=stage("{composed.plan.format}: publish {composed.plan.repo_id}")(plain.publish),
+    publish=stage("{composed.plan.format}: publish {composed.plan.repo_id}")(publish),
     verify=stage("{repo_id}: verify {branch}")(plain.verify),
 )

@@ -71,6 +71,7 @@ def _pressed(repo: str, catalog: str, formats: list[str] | None, settings: Setti
         for event in pressed(plan_one(repo, catalog, formats, settings), settings, _STAGES):
             match event:
                 case events.Failed():
+                    log.error("%s", event.line)
                     failures.append(event.line)
                 case events.Noted(line):
                     log.warning("%s", line)

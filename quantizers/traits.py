@@ -35,5 +35,6 @@ class Traits:
 
 
 def traits_of(chosen: Quantizer) -> Traits:
-    """A quantizer's traits; the defaults for one that was written before there were any."""
-    return cast(Traits, getattr(chosen, "traits", Traits()))
+    """A quantizer's traits. Of one that was written before there were any, its engine says what must be known."""
+    unsaid = Traits(toolchain="llama.cpp", is_one_file=True) if chosen.engine == "llama.cpp" else Traits()
+    return cast(Traits, getattr(chosen, "traits", unsaid))

@@ -72,7 +72,7 @@ def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> B
     """Measures the unquantized model with the format's engine; it must agree with the reference."""
     chosen = quantizer(plan.format)
     unquantized = chosen.unquantized(job)
-    if unquantized == job.source:
+    if chosen.engine == "transformers" or unquantized == job.source:
         return reference  # the engine loads the checkpoint folder that transformers measured
     measured = stages.evaluate_unquantized(bench, chosen.engine, unquantized, reference)
     require_agreement(reference.evaluation, measured.evaluation)

@@ -24,11 +24,11 @@ from quantpress.plan.make import Conditions, plan_format, recipe_calibration
 from quantpress.plan.steps import FormatPlan, ModelPlan
 from quantpress.press.bench import Bench, FormatBench
 from quantpress.press.compose import aliases_of, compose_format, content_of
-from quantpress.press.events import Event, Failed, Judged
+from quantpress.press.events import Event, Failed, Judged, Noted
 from quantpress.press.format import judged, prepared
 from quantpress.press.format_stages import PLAIN, FormatStages, check
 from quantpress.press.stages import check_weights, measure_base
-from quantpress.press.waves import layout, make_wave, refused
+from quantpress.press.waves import in_turn, layout, make_wave, refused
 from quantpress.publish.commit import BranchCommit
 from quantpress.record.manifest import Entry
 from quantpress.record.names import model_name
@@ -88,6 +88,8 @@ def quantize(
         _provide(order.model, model, hub, report)
         bench, layout, events = _make(format_plan, model, report)
         variants = [event for event in events if isinstance(event, Judged)]
+        for noted in (event for event in events if isinstance(event, Noted)):
+            report(noted.line)
         failures = [f"{event.variant}: {event.reason}" for event in events if isinstance(event, Failed)]
         failures += [step.reason for step in format_plan.blocked]
         if variants:
@@ -166,10 +168,11 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
     check(model, plan)
     report("measuring the unquantized model")
     bench = prepared(plan, model, measure_base(model), (), stages)
-    order, quantized = layout(plan, bench.job, model, None, stages)
+    order, _ = layout(plan, bench.job, model, None, stages)
     planned = {each.variant.name: each for each in plan.to_press}
     wanted = [[planned[name] for name in names] for names in order.waves]
-    waves = quantized(wanted, model, lambda wave, bench: make_wave(wave, bench, stages))
+    # Never ahead: a figure of one variant is not taken beside another that is made, and Ctrl-C ends the child at work.
+    waves = in_turn(wanted, model, lambda wave, bench: make_wave(wave, bench, stages))
     return bench, order, [*judged(waves, bench.base, stages), *refused(plan, order)]
 
 

@@ -48,36 +48,34 @@ def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages:
         return order, quantized
     rest = [[name for name in wave if name not in left] for wave in order.waves]
     waves = [first, *filter(None, rest)]
-    return order.model_copy(update={"waves": waves}), partial(_quantized_after_the_first, quantized)
+    return order.model_copy(update={"waves": waves}), partial(_after_the_first, quantized)
 
 
 def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
     """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
     variant needs more than half of it."""
     if not plan.to_press:
-        return Layout(waves=[]), _quantized_in_turn
+        return Layout(waves=[]), in_turn
     whole = stages.layout(plan, job, budget)
     if bench.threads < _OVERLAP_THREADS:
-        return whole, _quantized_in_turn
+        return whole, in_turn
     halved = whole if budget is None else stages.layout(plan, job, budget // 2)
-    return (whole, _quantized_in_turn) if len(halved.refused) > len(whole.refused) else (halved, _quantized_ahead)
+    return (whole, in_turn) if len(halved.refused) > len(whole.refused) else (halved, _ahead)
 
 
-def _quantized_in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
+def in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """Each wave is quantized when the one before is published."""
     for wave in waves:
         yield make(wave, bench)
 
 
-def _quantized_after_the_first(
-    quantized: Maker, waves: list[list[VariantPlan]], bench: Bench, make: Make
-) -> Iterator[Wave]:
+def _after_the_first(quantized: Maker, waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """The first wave alone, then the others."""
-    yield from _quantized_in_turn(waves[:1], bench, make)
+    yield from in_turn(waves[:1], bench, make)
     yield from quantized(waves[1:], bench, make)
 
 
-def _quantized_ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
+def _ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
     """Each wave is quantized while the one before is evaluated and published, on half of the threads each."""
     if not waves:
         return

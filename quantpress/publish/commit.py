@@ -58,7 +58,7 @@ def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except Outrun as error:
-            _log.warning("%s", error)
+            _log.info("%s", error)
     raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")
 
 
