@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -74,10 +72,7 @@ def test_a_killed_press_is_resumed(operator: Operator) -> None:
     while run.poll() is None and len(operator.commits(REPO)) < 2:
         time.sleep(0.05)
     assert run.poll() is None
-    run.kill()
-    run.wait()
-    # Prefect's embedded server is in the press's session.
-    os.killpg(run.pid, signal.SIGKILL)
+    operator.kill(run)
     before = manifest_at(operator, "main")
     assert before is not None and 0 < len(before.entries) < len(LADDER)
     with occupied(operator) as most:
