@@ -17,8 +17,8 @@ class Traits:
     ``limits`` are the largest mean KL divergences with which variants are published, in nats per token, by name.
     ``core_seconds_per_weight`` is the time for quantizing and evaluating one variant, per weight of the source: what
     both took on 2 cores for SmolLM2-135M, times 2 (docs/benchmarks.md, "Every variant that needs no GPU"); the default
-    is that of a quantizer that calibrates a little. ``toolchain`` is what ``quantpress
-    toolchain install`` makes for it, None where Python packages do. ``is_one_file``: its engine loads the variant's
+    is that of a quantizer that calibrates a little. ``toolchain`` is what ``quantpress toolchain install`` makes for
+    it, None where Python packages do. ``is_one_file``: its engine loads the variant's
     first file, which clients find by the variant's name; else the folder. ``renews_parts``: also a variant in several
     files can have new metadata on the same weights.
     """

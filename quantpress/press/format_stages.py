@@ -97,12 +97,16 @@ def renew(bench: Bench, plan: FormatPlan, planned: VariantPlan, published: Made)
     return refresh(bench, planned, published, entry.recipe.source_sha)
 
 
+def own_context(bench: Bench, plan: FormatPlan) -> CardContext:
+    """What the cards say beside the manifest, with the source on disk, as far as no Hub is asked."""
+    facts = SourceFacts(chat_template(bench.workspace.source), bench.source.weight_bytes)
+    return card_context(plan.repo_id, model_name(bench.source.record.repo), bench.settings, facts)
+
+
 def context(bench: Bench, plan: FormatPlan, coming: Collection[str]) -> CardContext:
     """What the cards say beside the manifest, with the source on disk; ``coming`` are repos that this press makes."""
-    name = model_name(bench.source.record.repo)
-    facts = SourceFacts(chat_template(bench.workspace.source), bench.source.weight_bytes)
-    alone = card_context(plan.repo_id, name, bench.settings, facts)
-    return with_siblings(alone, name, plan.format, target_hub(bench.settings), coming)
+    name, api = model_name(bench.source.record.repo), target_hub(bench.settings)
+    return with_siblings(own_context(bench, plan), name, plan.format, api, coming)
 
 
 def published_context(plan: FormatPlan, source: Source, settings: Settings) -> tuple[CardContext, str | None]:

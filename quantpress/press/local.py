@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from quantizers import quantizer, quantizer_of
 from quantizers.protocol import Layout
 from quantizers.traits import traits_of
-from quantpress.card.context import CardContext, SourceFacts, card_context
+from quantpress.card.context import CardContext
 from quantpress.catalog.schema import Catalog, ModelLine
 from quantpress.errors import BadInput, Refused
 from quantpress.evaluation.protocol import current_protocol
@@ -26,7 +26,7 @@ from quantpress.press.bench import Bench, FormatBench
 from quantpress.press.compose import aliases_of, compose_format, content_of
 from quantpress.press.events import Event, Failed, Judged, Noted
 from quantpress.press.format import judged, prepared
-from quantpress.press.format_stages import PLAIN, FormatStages, check
+from quantpress.press.format_stages import PLAIN, FormatStages, check, own_context
 from quantpress.press.stages import check_weights, measure_base
 from quantpress.press.waves import in_turn, layout, make_wave, refused
 from quantpress.publish.commit import BranchCommit
@@ -36,7 +36,7 @@ from quantpress.record.report import VariantReport, report_entry
 from quantpress.record.shelf import Shelf
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
-from quantpress.source.source import Source, chat_template, fetch, link, local_source, look_up_source
+from quantpress.source.source import Source, fetch, link, local_source, look_up_source
 from quantpress.toolchain.progress import plain_lines
 from quantpress.toolchain.registry import install_on_demand
 
@@ -88,8 +88,6 @@ def quantize(
         _provide(order.model, model, hub, report)
         bench, layout, events = _make(format_plan, model, report)
         variants = [event for event in events if isinstance(event, Judged)]
-        for noted in (event for event in events if isinstance(event, Noted)):
-            report(noted.line)
         failures = [f"{event.variant}: {event.reason}" for event in events if isinstance(event, Failed)]
         failures += [step.reason for step in format_plan.blocked]
         if variants:
@@ -173,7 +171,12 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
     wanted = [[planned[name] for name in names] for names in order.waves]
     # Never ahead: a figure of one variant is not taken beside another that is made, and Ctrl-C ends the child at work.
     waves = in_turn(wanted, model, lambda wave, bench: make_wave(wave, bench, stages))
-    return bench, order, [*judged(waves, bench.base, stages), *refused(plan, order)]
+    events: list[Event] = []
+    for event in judged(waves, bench.base, stages):
+        if isinstance(event, Noted):
+            report(event.line)
+        events.append(event)
+    return bench, order, [*events, *refused(plan, order)]
 
 
 def _telling(report: Callable[[str], None]) -> FormatStages:
@@ -187,9 +190,7 @@ def _telling(report: Callable[[str], None]) -> FormatStages:
         return call
 
     def context(bench: Bench, plan: FormatPlan, coming: Collection[str]) -> CardContext:
-        facts = SourceFacts(chat_template(bench.workspace.source), bench.source.weight_bytes)
-        alone = card_context(plan.repo_id, model_name(bench.source.record.repo), bench.settings, facts)
-        return alone.model_copy(update={"comparison": None})
+        return own_context(bench, plan).model_copy(update={"comparison": None})
 
     return replace(
         PLAIN,
