@@ -7,6 +7,7 @@ than a wave's variants lie there; where there are cores enough, the next wave is
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -94,13 +95,24 @@ def press_format(
         yield from _publish(plan, [], press, Verifications())
     planned = {each.variant.name: each for each in plan.to_press}
 
+    stopped = threading.Event()
+
     def make(wave: list[VariantPlan], bench: Bench) -> Wave:
+        if stopped.is_set():
+            return Wave([], {}, bench)
         shelf = stages.read_again(plan, model.settings).shelf
         rest = [each for each in wave if not _is_there(each, plan.shelf, shelf)]
         return replace(make_wave(rest, bench, stages), variants=wave)
 
     waves = quantized([[planned[name] for name in names] for names in order.waves], model, make)
-    found, _ = yield from _bring_out(judged(waves, bench.base, stages), plan, press, found)
+    try:
+        found, _ = yield from _bring_out(judged(waves, bench.base, stages), plan, press, found)
+    except QuantpressError:
+        # The wave that is made meanwhile has something to tell, too; no other is begun.
+        stopped.set()
+        for wave in waves:
+            yield from wave.events
+        raise
     press.publisher.commit_verifications(plan, found)
 
 
