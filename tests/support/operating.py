@@ -20,6 +20,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from quantpress.localhub.server import RunningHub
+from quantpress.machine.child import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call; tests that are killed leave no server
     )
     url = f"http://127.0.0.1:{port}/api"
     try:
