@@ -1,10 +1,10 @@
 """The base: the unquantized model's log-probabilities, from which every engine measures divergence.
 
-There is one per model and protocol, whatever the formats: transformers in float32 makes it. Measured once it is kept
-in a cache of limited size; what was not used for longest leaves first.
+There is one base per model and protocol, for all formats. Transformers makes it in float32. It is measured once and
+kept in a cache of limited size. The cache removes the least recently used base first.
 
-A user of a base gets hard links of its files. When the cache gives a base up, only its own names go, and the bytes stay
-until the last user's folder is removed: nothing that is in use can vanish.
+A user of a base gets hard links to its files. When the cache removes a base, it removes only its own names. The bytes
+stay until the last user's folder is removed, so nothing that is in use can vanish.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOGITS, _EVALUATION, _KEY = "logits.bin", "evaluation.json", "key.json"
 
 
 class BaseKey(Record):
-    """What decides a base: the model's sha (a commit, or the hash of a folder's files), protocol, engine, device."""
+    """What a base depends on: the model's sha (a commit, or the hash of a folder's files), protocol, engine, device."""
 
     sha: str
     protocol: Protocol
@@ -42,7 +42,7 @@ class BaseKey(Record):
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unquantized model's figures by one engine, and the base: its log-probabilities by transformers."""
+    """The unquantized model's figures by one engine, and the base, which is its log-probabilities by transformers."""
 
     evaluation: Evaluation
     logits: Path
@@ -50,15 +50,17 @@ class Baseline:
 
 @dataclass(frozen=True)
 class BaseCache:
-    """Bases under ``folder``, of at most ``capacity`` bytes together once nothing is being made."""
+    """Bases under ``folder``. While none is being made, they take at most ``capacity`` bytes together."""
 
     folder: Path
     capacity: int
 
     def take(self, key: BaseKey, out: Path, measure: Callable[[Path], Evaluation]) -> Baseline:
-        """The base of ``key``, linked into ``out``; ``measure`` writes the log-probabilities where it is told to and
-        is called only if neither ``out`` nor the cache has them. Processes that ask at the same time wait for the
-        first."""
+        """Returns the base of ``key``, linked into ``out``.
+
+        ``measure`` writes the log-probabilities to the path that it is given. It is called only if neither ``out`` nor
+        the cache has them. Processes that ask at the same time wait for the first.
+        """
         if not (out / _EVALUATION).exists():
             kept = self.folder / key.name
 
@@ -73,7 +75,10 @@ class BaseCache:
         return Baseline(Evaluation.model_validate_json((out / _EVALUATION).read_bytes()), out / _LOGITS)
 
     def _link(self, kept: Path, out: Path) -> bool:
-        """Links a base's files into ``out``, the figures last: where they are, all is. Marks it as just used."""
+        """Links a base's files into ``out`` and marks the base as just used; False if the cache does not have it.
+
+        The figures are linked last: if they are there, everything is.
+        """
         out.mkdir(parents=True, exist_ok=True)
         try:
             for name in (_LOGITS, _EVALUATION):
@@ -85,20 +90,20 @@ class BaseCache:
         return True
 
     def _make_room(self) -> None:
-        """Removes the bases that were not used for longest until the rest is within the capacity."""
+        """Removes the least recently used bases until the rest is within the capacity."""
         found = sorted((path for path in self.folder.glob("[0-9a-f]*") if path.is_dir()), key=_last_used, reverse=True)
         total = 0
         for base in found:
             total += sum(file.stat().st_size for file in base.iterdir())
             if total > self.capacity:
-                # Under another name first: nobody finds half a base.
+                # It is renamed first, so that nobody finds half a base.
                 leaving = base.with_name(f".{base.name}.leaving")
                 base.rename(leaving)
                 shutil.rmtree(leaving, ignore_errors=True)
 
 
 def base_cache(settings: Settings) -> BaseCache:
-    """The cache in the home folder, of the size that the settings allow."""
+    """Returns the cache in the home folder, with the size that the settings allow."""
     return BaseCache(settings.home / "bases", settings.logits_cache)
 
 

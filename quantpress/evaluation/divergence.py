@@ -16,10 +16,10 @@ _FLOOR = -16.0
 
 
 def token_divergences(logits: Logits, base: Logits) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Per row: divergence from ``base`` in nats, and whether both find the same token most likely.
+    """Returns per row the divergence from ``base`` in nats, and whether both find the same token most likely.
 
-    ``logits`` are the quantized model's, ``base`` the unquantized model's log-probabilities, both float32
-    ``[rows, n_vocab]``. A row without finite numbers gives NaN and False.
+    ``logits`` are the quantized model's logits, ``base`` the unquantized model's log-probabilities, both float32
+    ``[rows, n_vocab]``. A row with non-finite numbers gives NaN and False.
     """
     log_sum = log_normalizer(logits).astype(np.float32)
     kept = base > np.float32(_FLOOR)
@@ -33,7 +33,7 @@ def token_divergences(logits: Logits, base: Logits) -> tuple[Floats, npt.NDArray
 
 
 def summary(values: Floats, same_top: npt.NDArray[np.bool_]) -> Divergence:
-    """The record of all scored positions; non-finite ones are left out (the evaluation counts them)."""
+    """Returns the record of all scored positions. Non-finite ones are left out; the evaluation counts them."""
     finite = np.isfinite(values)
     kept = values[finite]
     if kept.size == 0:

@@ -1,8 +1,8 @@
 """Which of a manifest's figures may stand side by side, and which variants are worth having.
 
-Figures are compared only within one protocol. A variant is *dominated* where another one is no larger and
-measures no farther from the unquantized model, and is better in one of the two: nobody should take it. What
-is left is the efficient frontier.
+Figures are compared only within one protocol. A variant is *dominated* if another one is no larger and no
+farther from the unquantized model, and is better in one of the two. Nobody should take a dominated variant.
+The others are the efficient frontier.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from quantpress.record.manifest import Entry, Manifest
 from quantpress.record.measurement import Evaluation, Protocol
 
-#: Standard errors by which figures must differ before a difference is taken for more than chance.
+#: A difference between figures counts as more than chance if it exceeds this many standard errors.
 SURE = 2.0
 
 #: How far a variant is from the unquantized model, on some scale; smaller is better.
@@ -26,9 +26,12 @@ Cost = Callable[[Entry], int]
 
 @dataclass(frozen=True)
 class Comparison:
-    """``entries`` are the published variants measured under ``protocol``, largest first; ``others`` were measured
-    under another one. ``reference`` is the unquantized model under the same protocol, by the same engine if
-    it was measured by it."""
+    """Published variants whose figures may be compared.
+
+    ``entries`` are the published variants measured under ``protocol``, largest first. ``others`` are the published
+    variants measured under other protocols. ``reference`` is the unquantized model under the same protocol, measured
+    by the engine that measured most of the variants if it has such a figure, else by another engine.
+    """
 
     protocol: Protocol | None
     reference: Evaluation | None
@@ -37,12 +40,12 @@ class Comparison:
 
     @property
     def has_divergence(self) -> bool:
-        """Whether every comparable variant has its divergence measured (and there is at least one)."""
+        """Whether there is a comparable variant, and the divergence of all of them was measured."""
         return bool(self.entries) and all(entry.evaluation.divergence for entry in self.entries)
 
     @property
     def distance(self) -> Distance:
-        """Mean divergence where every variant has it, else perplexity."""
+        """Mean divergence if every variant has it, else perplexity."""
         return mean_divergence if self.has_divergence else perplexity
 
 
@@ -51,23 +54,23 @@ def perplexity(entry: Entry) -> float:
 
 
 def mean_divergence(entry: Entry) -> float:
-    """Mean KL divergence in nats per token; infinite where it was not measured."""
+    """Returns the mean KL divergence in nats per token; infinite if it was not measured."""
     divergence = entry.evaluation.divergence
     return divergence.mean if divergence else float("inf")
 
 
 def size(entry: Entry) -> int:
-    """Bytes of its files."""
+    """Returns the bytes of the variant's files."""
     return entry.artifact.size
 
 
 def memory(entry: Entry) -> int:
-    """Peak bytes of memory while it was measured."""
+    """Returns the peak bytes of memory while the variant was measured."""
     return entry.evaluation.memory_bytes
 
 
 def compare(manifest: Manifest) -> Comparison:
-    """The published variants under the protocol that most of them share."""
+    """Compares the published variants under the protocol that most of them share."""
     published = sorted(manifest.published(), key=lambda entry: (-entry.artifact.size, entry.variant))
     if not published:
         return Comparison(protocol=None, reference=None, entries=[], others=[])
@@ -84,7 +87,10 @@ def compare(manifest: Manifest) -> Comparison:
 
 
 def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> Entry | None:
-    """The variant to take instead of this one: no larger and no farther, better in one; the nearest of these."""
+    """Returns the variant to take instead of this one, if any: no larger, no farther, and better in one of the two.
+
+    If there are several, it is the one nearest to the unquantized model.
+    """
     better = [
         other
         for other in entries
@@ -96,9 +102,12 @@ def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance, cost:
 
 
 def worse_with_more_bits(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
-    """The closest of the variants that have fewer bits per weight than this one and a smaller mean divergence, by
-    more than the measurement errors of both. They are taken for independent; read from the same positions, the
-    difference is surer than that."""
+    """Returns a variant with fewer bits per weight than this one and a mean divergence that is surely smaller, if any.
+
+    The difference must exceed the measurement errors of both variants. If there are several, it is the one nearest to
+    the unquantized model. The errors are treated as independent. Both variants are measured at the same positions, so
+    the difference is more certain than that.
+    """
     own = entry.evaluation.divergence
     if own is None:
         return None
@@ -114,7 +123,7 @@ def worse_with_more_bits(entry: Entry, entries: Sequence[Entry]) -> Entry | None
 
 
 def flags(manifest: Manifest) -> dict[str, str]:
-    """What the figures of a manifest's published variants show when they stand side by side, per variant."""
+    """Returns what the figures of a manifest's published variants show when they are compared, by variant."""
     entries, found = compare(manifest).entries, {}
     for entry in entries:
         other = worse_with_more_bits(entry, entries)
@@ -124,18 +133,20 @@ def flags(manifest: Manifest) -> dict[str, str]:
 
 
 def worse_text(other: Entry) -> str:
-    """What is said of a variant that ``other``, which has fewer bits, surpasses."""
+    """Returns the text for a variant that is worse than ``other``, which has fewer bits."""
     return f"worse than {other.variant}, which has fewer bits, beyond the measurement error"
 
 
 def runner(entry: Entry) -> tuple[str, str | None]:
-    """Engine and runner: memory is compared within these alone. PyTorch's allocations on a GPU, llama.cpp's buffers and
-    all that a process took are different things."""
+    """Returns engine and runner. Memory is compared only between variants that share both.
+
+    PyTorch's allocations on a GPU, llama.cpp's buffers and the whole memory of a process are different things.
+    """
     return entry.evaluation.engine, entry.evaluation.runner
 
 
 def memory_frontiers(entries: Sequence[Entry], distance: Distance) -> list[list[Entry]]:
-    """The frontier by memory of each engine on each runner, in the order in which they come."""
+    """Returns the frontier by memory of each engine on each runner, in the order of their first entries."""
     by_runner: dict[tuple[str, str | None], list[Entry]] = {}
     for entry in entries:
         by_runner.setdefault(runner(entry), []).append(entry)
@@ -143,6 +154,6 @@ def memory_frontiers(entries: Sequence[Entry], distance: Distance) -> list[list[
 
 
 def frontier(entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> list[Entry]:
-    """The variants that none dominates, cheapest first."""
+    """Returns the variants that no other one dominates, cheapest first."""
     kept = [entry for entry in entries if dominating(entry, entries, distance, cost) is None]
     return sorted(kept, key=lambda entry: (cost(entry), distance(entry), entry.variant))

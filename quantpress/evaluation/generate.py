@@ -1,4 +1,4 @@
-"""Does a model speak? ``python -m quantpress.evaluation.generate JOB.json RESULT.json``."""
+"""Lets a model continue a prompt: ``python -m quantpress.evaluation.generate JOB.json RESULT.json``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from quantpress.record.measurement import Engine
 
 
 class GenerationJob(Record):
-    """Continue ``prompt`` greedily by at most ``tokens`` tokens; with ``chat`` as the model's user would say it.
+    """Asks to continue ``prompt`` greedily by at most ``tokens`` tokens.
 
-    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp). Transformers alone takes ``chat``.
+    With ``chat`` the prompt is a user's message in the model's chat template; only transformers takes ``chat``.
+    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp).
     """
 
     engine: Engine = "transformers"
@@ -29,13 +30,13 @@ class GenerationJob(Record):
 
 
 class Generation(Record):
-    """What the model added; the prompt and special tokens left out."""
+    """What the model added, without the prompt and without special tokens."""
 
     text: str
 
 
 def generate(job: GenerationJob) -> Generation:
-    """Loads the folder as a user of transformers would and generates; safetensors only, no remote code."""
+    """Loads the folder as a user of transformers would, and generates. Reads safetensors only; runs no remote code."""
     from quantpress.evaluation.engines.torch_runtime import continued
     from quantpress.evaluation.engines.transformers import load_model, load_tokenizer
 
@@ -50,7 +51,7 @@ def generate(job: GenerationJob) -> Generation:
 
 
 def generate_by_llama_cpp(job: GenerationJob) -> Generation:
-    """As :func:`generate`, from a GGUF file by llama-completion."""
+    """Generates as :func:`generate` does, from a GGUF file by llama-completion."""
     from quantpress.evaluation.engines.llama_cpp import generate as continued
     from quantpress.toolchain.llama_cpp import install
 
@@ -58,7 +59,7 @@ def generate_by_llama_cpp(job: GenerationJob) -> Generation:
 
 
 def generate_by_exllama(job: GenerationJob) -> Generation:
-    """As :func:`generate`, from an EXL3 or EXL2 checkpoint by its own package."""
+    """Generates as :func:`generate` does, from an EXL3 or EXL2 checkpoint by the format's own package."""
     from quantpress.evaluation.engines.exllama import require_cuda, sampled
 
     require_cuda(job.device)

@@ -12,7 +12,7 @@ from quantpress.machine.child import explained_exit
 from quantpress.record.base import Record
 from quantpress.record.measurement import Engine, Evaluation, Protocol
 
-#: Engine to module; each has ``evaluate(job: EvaluationJob) -> Evaluation``.
+#: Engine to module. Each module has ``evaluate(job: EvaluationJob) -> Evaluation``.
 _ENGINES = {
     "transformers": "quantpress.evaluation.engines.transformers",
     "llama.cpp": "quantpress.evaluation.engines.llama_cpp",
@@ -24,10 +24,9 @@ _ENGINES = {
 class EvaluationJob(Record):
     """What to measure.
 
-    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp). With ``save_logits`` the
-    log-probabilities are written there in llama-perplexity's ``_logits_`` file format; with ``base_logits`` (such
-    a file of the unquantized model, of the same tokens) the divergence from it is measured. At most one of the two is
-    given.
+    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp). At most one of these two is given: ``save_logits`` is
+    where the log-probabilities are written, in llama-perplexity's ``_logits_`` file format; ``base_logits`` is such a
+    file of the unquantized model and of the same tokens, and the divergence from it is measured.
     """
 
     engine: Engine

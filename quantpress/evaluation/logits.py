@@ -1,12 +1,12 @@
-"""llama-perplexity's file of log-probabilities: read and written, so that every engine can be compared.
+"""Reads and writes llama-perplexity's file of log-probabilities, so that every engine can be compared.
 
 The layout (llama.cpp, ``tools/perplexity/perplexity.cpp``), all little-endian:
 
 - 8 bytes ``_logits_``, then int32 ``n_ctx``, ``n_vocab`` and the number of windows;
-- int32 token ids ``[windows * n_ctx]``, as the tokenizer gave them (before BOS replaces a window's first);
+- int32 token ids ``[windows * n_ctx]``, as the tokenizer gave them (before BOS replaces a window's first token);
 - per window, one row for each of its ``n_ctx - 1 - n_ctx // 2`` scored positions: float32 ``scale``, float32
   ``min_log_prob``, then ``n_vocab`` uint16 (padded to an even number) that stand for
-  ``scale * value + min_log_prob``. What is more than 16 nats below a row's top is stored at that floor.
+  ``scale * value + min_log_prob``. Values more than 16 nats below a row's top are stored as 16 nats below it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LogProbs = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class LogitsHeader:
-    """What stands before the rows. ``tokens`` is int32 ``[windows, n_ctx]``."""
+    """The part of the file before the rows. ``tokens`` is int32 ``[windows, n_ctx]``."""
 
     n_ctx: int
     n_vocab: int
@@ -49,7 +49,7 @@ class LogitsHeader:
 
     @property
     def rows_per_window(self) -> int:
-        """Scored positions per window: from ``n_ctx // 2`` to the last but one."""
+        """Scored positions per window: from ``n_ctx // 2`` to the second to last."""
         return scored_positions(self.n_ctx)
 
     @property
@@ -71,19 +71,19 @@ class LogitsHeader:
 
 
 def scored_positions(n_ctx: int) -> int:
-    """How many positions of a window of ``n_ctx`` tokens are scored."""
+    """Returns how many positions of a window of ``n_ctx`` tokens are scored."""
     return n_ctx - 1 - n_ctx // 2
 
 
 def token_sha256(tokens: npt.ArrayLike) -> str:
-    """Hex SHA-256 of token ids as little-endian int32, in reading order."""
+    """Returns the hex SHA-256 of token ids as little-endian int32, in reading order."""
     return hashlib.sha256(np.ascontiguousarray(tokens, dtype="<i4").tobytes()).hexdigest()
 
 
 def parse_header(stream: BinaryIO, name: str) -> LogitsHeader:
-    """Reads the header from a stream's start; what follows are the rows.
+    """Reads the header from a stream's start. The rows follow it.
 
-    Raises :class:`BadInput`, with ``name``, when it is no such header or ends early.
+    Raises :class:`BadInput`, with ``name``, if the stream begins with another header or ends early.
     """
     prefix = _read_exactly(stream, _PREFIX.size)
     if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
@@ -98,7 +98,10 @@ def parse_header(stream: BinaryIO, name: str) -> LogitsHeader:
 
 
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    """Up to ``size`` bytes, fewer only at the end; in pieces, for a header may promise more than memory holds."""
+    """Returns ``size`` bytes, or fewer at the stream's end.
+
+    Reads in pieces, because a header may promise more than memory holds.
+    """
     pieces = []
     while size > 0 and (piece := stream.read(min(size, 1 << 24))):
         pieces.append(piece)
@@ -109,7 +112,7 @@ def _read_exactly(stream: BinaryIO, size: int) -> bytes:
 def read_header(path: Path) -> LogitsHeader:
     """Reads and checks a file's header.
 
-    Raises :class:`BadInput` when the file is no such file, or its size is not what its header promises.
+    Raises :class:`BadInput` if it is not a file of log-probabilities, or its size is not what its header promises.
     """
     with path.open("rb") as stream:
         header = parse_header(stream, str(path))
@@ -120,9 +123,9 @@ def read_header(path: Path) -> LogitsHeader:
 
 
 def raw_windows(stream: BinaryIO, header: LogitsHeader, name: str) -> Iterator[npt.NDArray[np.uint16]]:
-    """Yields each window's rows as stored, uint16 ``[rows_per_window, row_values]``, from after the header.
+    """Yields each window's rows as stored, uint16 ``[rows_per_window, row_values]``. ``stream`` is after the header.
 
-    Raises :class:`BadInput`, with ``name``, when the stream ends within the windows.
+    Raises :class:`BadInput`, with ``name``, if the stream ends within the windows.
     """
     for window in range(header.windows):
         data = _read_exactly(stream, header.window_bytes)
@@ -132,7 +135,7 @@ def raw_windows(stream: BinaryIO, header: LogitsHeader, name: str) -> Iterator[n
 
 
 def scales_of(rows: npt.NDArray[np.uint16]) -> tuple[LogProbs, LogProbs]:
-    """Each row's ``scale`` and ``min_log_prob``, float32 ``[rows, 1]``; not finite where the prediction is not."""
+    """Returns each row's ``scale`` and ``min_log_prob``, float32 ``[rows, 1]``; not finite if the prediction is not."""
     pairs = np.ascontiguousarray(rows[:, :4]).view("<f4")
     return pairs[:, :1].astype(np.float32), pairs[:, 1:].astype(np.float32)
 
@@ -152,7 +155,7 @@ def read_windows(path: Path) -> Iterator[LogProbs]:
 
 
 class LogitsWriter:
-    """Appends windows to a file that :func:`write_logits` opened."""
+    """Appends windows to the file that :func:`write_logits` opens."""
 
     def __init__(self, stream: BinaryIO, header: LogitsHeader) -> None:
         self._stream = stream
@@ -160,7 +163,7 @@ class LogitsWriter:
         self.written = 0
 
     def write_window(self, logits: LogProbs) -> None:
-        """Writes one window: float32 ``[rows_per_window, n_vocab]``, logits or log-probabilities alike.
+        """Writes one window: float32 ``[rows_per_window, n_vocab]``, either logits or log-probabilities.
 
         Raises ``ValueError`` for another shape or one window too many.
         """
@@ -174,20 +177,20 @@ class LogitsWriter:
 
 
 def encode_rows(logits: LogProbs) -> npt.NDArray[np.uint16]:
-    """Rows as they are stored: uint16 ``[rows, row_values]`` from float32 logits ``[rows, n_vocab]``."""
+    """Returns rows as they are stored: uint16 ``[rows, row_values]`` from float32 logits ``[rows, n_vocab]``."""
     rows, n_vocab = logits.shape
     logits = logits.astype(np.float32, copy=False)
     top = logits.max(axis=1, keepdims=True)
     bottom = np.maximum(logits.min(axis=1, keepdims=True), top - np.float32(_RANGE))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        # The sum is in double and its logarithm rounded to float, as in perplexity.cpp.
+        # The sum is computed in double and its logarithm rounded to float, as in perplexity.cpp.
         log_sum = np.log(np.exp(logits - top).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
         floor = bottom - top - log_sum
         scale = (top - bottom) / np.float32(_STEPS)
         steps = np.rint((logits - bottom) * (np.float32(1) / scale))
     stored = np.zeros((rows, 2 * ((n_vocab + 1) // 2) + 4), dtype="<u2")
     stored[:, :4] = np.concatenate([scale, floor], axis=1).astype("<f4").view("<u2")
-    # A row without a finite scale, or with none at all (all logits equal), keeps zeros.
+    # A row without a finite scale, or with a scale of zero (all logits equal), keeps zeros.
     sound = np.isfinite(steps) & (logits > bottom)
     stored[:, 4 : 4 + n_vocab] = np.where(sound, steps, 0).clip(0, _STEPS).astype(np.uint16)
     return stored
@@ -195,9 +198,9 @@ def encode_rows(logits: LogProbs) -> npt.NDArray[np.uint16]:
 
 @contextmanager
 def write_logits(path: Path, tokens: Tokens, n_vocab: int) -> Iterator[LogitsWriter]:
-    """Opens a file for the windows of ``tokens`` (int32 ``[windows, n_ctx]``); it appears only when whole.
+    """Opens a file for the windows of ``tokens`` (int32 ``[windows, n_ctx]``). The file appears only when it is whole.
 
-    Raises ``ValueError`` when the block ends before all windows are written.
+    Raises ``ValueError`` if the block ends before all windows are written.
     """
     windows, n_ctx = tokens.shape
     header = LogitsHeader(n_ctx, n_vocab, tokens.astype(np.int32, copy=False))

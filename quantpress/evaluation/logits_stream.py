@@ -1,4 +1,4 @@
-"""What a stream of log-probabilities tells about its run: token ids, positions that are not finite, perplexity."""
+"""Figures of a run from its stream of log-probabilities: token ids, positions that are not finite, perplexity."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from quantpress.evaluation.logits import parse_header, raw_windows, scales_of, t
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """``perplexity`` and its standard error are over the finite positions. They come from the stored values,
-    in which no loss is more than 16 nats above that of the top token, so the tool's own figures are better."""
+    """Figures from the stored values.
+
+    ``perplexity`` and its standard error are over the finite positions. In the stored values no loss is more than
+    16 nats above the loss of the top token, so the tool's own figures are better.
+    """
 
     token_sha256: str
     non_finite: int
@@ -33,7 +36,7 @@ def figures_of(path: Path) -> StreamFigures:
 def figures_of_pipe(path: Path) -> StreamFigures:
     """Reads a named pipe to its end, even after an error: its writer must never wait for a reader that is gone.
 
-    Raises ``BadInput`` when the stream is cut short, :class:`QuantpressError` when no position is finite.
+    Raises ``BadInput`` if the stream is cut short, :class:`QuantpressError` if fewer than two positions are finite.
     """
     with path.open("rb") as stream:
         try:

@@ -1,4 +1,4 @@
-"""Measures a model on this machine, of any format, without publishing anything."""
+"""Measures a model of any format on this machine, and publishes nothing."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from quantpress.settings import Settings
 
 
 def measure(target: Target, text: EvaluationText, settings: Settings, base: Target | None = None) -> Evaluation:
-    """Perplexity on ``text`` under the protocol, in a child process; with ``base``, the unquantized model as a
-    checkpoint, also the divergence from it. Its log-probabilities are taken from the cache that the press uses, or go
-    there.
+    """Measures perplexity on ``text`` under the protocol, in a child process.
 
-    Raises :class:`BadInput` for a base that is no checkpoint.
+    With ``base``, the unquantized model as a checkpoint, also measures the divergence from it. The log-probabilities
+    of ``base`` are taken from the cache that the press uses; if they are not there, they are measured and put there.
+
+    Raises :class:`BadInput` for a base that is not a checkpoint for transformers.
     """
     if base is not None and base.engine != "transformers":
         raise BadInput(f"{base.model}: the base must be a checkpoint that transformers loads, unquantized")
-    # As the press measures: its windows are as many as log-probabilities of the unquantized model have room for.
+    # As in a press: as many windows as the unquantized model's log-probabilities have room for.
     windows = windows_of_vocabulary((base or target).vocabulary(), settings.windows, settings.logits_budget)
     protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
     work = settings.home.resolve() / "work"
     work.mkdir(parents=True, exist_ok=True)
-    # In the home folder, not in the system's: the base is a hard link.
+    # In the home folder, not in the system's folder for temporary files, because the base is a hard link.
     with tempfile.TemporaryDirectory(prefix="evaluate-", dir=work) as scratch:
 
         def run(model: Target, name: str, **logits: Path) -> Evaluation:

@@ -17,7 +17,7 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Perplexity:
-    """``error`` is one standard error; ``non_finite`` of ``scored`` positions are left out of both figures."""
+    """A perplexity; ``error`` is one standard error. Both leave out ``non_finite`` of the ``scored`` positions."""
 
     value: float
     error: float
@@ -26,14 +26,14 @@ class Perplexity:
 
 
 def first_scored(n_ctx: int) -> int:
-    """The first position of a window whose prediction is scored; the last one is ``n_ctx - 2``."""
+    """Returns the first position of a window whose prediction is scored. The last one is ``n_ctx - 2``."""
     return n_ctx // 2
 
 
 def cut_windows(tokens: npt.ArrayLike, n_ctx: int, windows: int) -> Tokens:
-    """The first ``windows`` non-overlapping windows, int32 ``[windows, n_ctx]``.
+    """Returns the first ``windows`` non-overlapping windows, int32 ``[windows, n_ctx]``.
 
-    Raises :class:`BadInput` when the text is too short.
+    Raises :class:`BadInput` if the text is too short.
     """
     ids = np.asarray(tokens, dtype=np.int32)
     available = ids.size // n_ctx
@@ -46,9 +46,9 @@ def cut_windows(tokens: npt.ArrayLike, n_ctx: int, windows: int) -> Tokens:
 
 
 def log_normalizer(logits: Logits) -> Floats:
-    """Logarithm of the sum of exponentials over the vocabulary: float64 ``[rows, 1]`` from ``[rows, n_vocab]``.
+    """Returns the logarithm of the sum of exponentials over the vocabulary.
 
-    NaN for a row that holds a NaN or a positive infinity.
+    Float64 ``[rows, 1]`` from ``[rows, n_vocab]``. NaN for a row that holds a NaN or a positive infinity.
     """
     top = logits.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -58,14 +58,14 @@ def log_normalizer(logits: Logits) -> Floats:
 
 
 def token_losses(logits: Logits, targets: Tokens) -> Floats:
-    """Negative log-likelihood in nats of ``targets`` ``[rows]`` under ``logits`` ``[rows, n_vocab]``."""
+    """Returns the negative log-likelihood in nats of ``targets`` ``[rows]`` under ``logits`` ``[rows, n_vocab]``."""
     chosen = logits[np.arange(len(targets)), targets].astype(np.float64)
     loss: Floats = log_normalizer(logits)[:, 0] - chosen
     return loss
 
 
 def perplexity(losses: Floats) -> Perplexity:
-    """The exponential of the mean loss, with its standard error; NaN where no loss is finite."""
+    """Returns the exponential of the mean loss, with its standard error; NaN if no loss is finite."""
     finite = losses[np.isfinite(losses)]
     non_finite = int(losses.size - finite.size)
     if finite.size == 0:
@@ -75,7 +75,7 @@ def perplexity(losses: Floats) -> Perplexity:
 
 
 def standard_error(values: Floats) -> float:
-    """Of the mean: ``sqrt((mean(x²) - mean(x)²) / (n - 1))``; 0 for a single value."""
+    """Returns the standard error of the mean: ``sqrt((mean(x²) - mean(x)²) / (n - 1))``; 0 for a single value."""
     if values.size < 2:
         return 0.0
     return math.sqrt(max(float(values.var()), 0.0) / (values.size - 1))

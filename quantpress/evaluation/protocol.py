@@ -1,4 +1,4 @@
-"""The protocol under which a model is measured now, by the settings."""
+"""The protocol that the current settings give for a model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from quantpress.source.source import Source
 
 
 def current_protocol(source: Source, settings: Settings, text: EvaluationText) -> Protocol:
-    """The protocol of a source's variants: as many windows of ``text`` as the budget for log-probabilities allows."""
+    """Returns the protocol of a source's variants: ``text``, with as many of the settings' windows as the budget for
+    log-probabilities allows."""
     windows = windows_within(source, settings.windows, settings.logits_budget)
     return Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
 
 
 def difference(before: Protocol, now: Protocol) -> str:
-    """What changed between two protocols, in words; empty where nothing did."""
+    """Returns what changed between two protocols, in words; empty if nothing did."""
     changes = []
     if before.version != now.version:
         changes.append(f"protocol changed: version {before.version} to {now.version}")

@@ -1,4 +1,4 @@
-"""The yardstick for quantizers that calibrate: rounding each weight to the nearest of its group's levels."""
+"""Rounds each weight to the nearest level of its group: the yardstick for quantizers that calibrate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_round_to_nearest(job: EvaluationJob, *, bits: int, group_size: int, symmetric: bool) -> Evaluation:
-    """Measures ``job.model`` with the linears of its layers rounded in memory; nothing is written.
+    """Measures ``job.model`` with the linears of its layers rounded in memory. No weights are written.
 
     ``group_size`` is the number of neighbouring input weights that share a scale; -1 is a whole row.
     """
@@ -24,7 +24,7 @@ def evaluate_round_to_nearest(job: EvaluationJob, *, bits: int, group_size: int,
 
 
 def round_linears(model: Any, *, bits: int, group_size: int, symmetric: bool) -> None:
-    """Rounds, in place, every linear of a causal language model but its output head."""
+    """Rounds every linear of a causal language model in place, except its output head."""
     import torch
 
     head = model.get_output_embeddings()
@@ -37,7 +37,7 @@ def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool
     """Rounds ``weight`` ``[out, in]`` to ``2**bits`` levels per group; returns the same shape and dtype.
 
     Symmetric: the levels lie around zero, ``2 * max|w| / (2**bits - 1)`` apart, as in GPTQ's checkpoints.
-    Asymmetric: they span the group's smallest to its largest weight, zero included, with an integer zero point.
+    Asymmetric: the levels span the group's smallest to its largest weight and zero, with an integer zero point.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The machine on which something was measured, by name: speed and memory mean nothing without it."""
+"""The name of the machine that measured: speed and memory mean nothing without it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quantpress.toolchain.machine import processor
 
 
 def runner_name(device: Literal["cpu", "cuda"], threads: int) -> str:
-    """The GPU's name, or the processor's and how many threads were used: ``AMD EPYC 7763, 2 threads``."""
+    """Returns the GPU's name, or the processor's name and the number of threads: ``AMD EPYC 7763, 2 threads``."""
     if device == "cuda":
         return _gpu_name() or "a GPU"
     model = " ".join(processor().model.split()) or "a processor"
@@ -17,5 +17,5 @@ def runner_name(device: Literal["cpu", "cuda"], threads: int) -> str:
 
 
 def _gpu_name() -> str:
-    """The first GPU that this process may use, as the driver names it; empty where the driver's tool is missing."""
+    """Returns the driver's name of the first GPU that this process may use; empty if the driver's tool is missing."""
     return next(iter(ask_nvidia_smi("name")), "")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-#: Broken off within a sentence, so that every language model has something to go on with.
+#: It breaks off within a sentence, so that every language model can go on.
 PROMPT = "Once upon a time, in a small village by the sea, there lived"
-#: Enough to see whether a model speaks.
+#: Tokens to generate: enough to see whether a model writes text.
 TOKENS = 16
-#: A healthy model may repeat a word two or three times; all of the sample's words being one is no text.
+#: A healthy model may repeat a word two or three times. From this number on, a sample of one repeated word is no text.
 _FEWEST_WORDS = 4
 
 
 def speaks(sample: str | None) -> bool:
-    """Whether a sample is more than nothing, one character or one word over and over; so is one that was not taken.
+    """Whether a sample is text: neither empty, nor one character or one word over and over.
 
-    It is a test for ruined weights, not for quality: whatever holds two different words passes.
+    True also if no sample was taken (None). This tests for ruined weights, not for quality: two different words pass.
     """
     if sample is None:
         return True

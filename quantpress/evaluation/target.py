@@ -1,6 +1,6 @@
-"""What ``quantpress evaluate`` is given: a path, or a repository on a Hub, of any format; and what it loads of it.
+"""Finds the model that ``quantpress evaluate`` is given: a path, or a repository on a Hub, of any format.
 
-Of a repository only files at its root are downloaded, by the Hub's client into its own cache, all of one commit.
+The Hub's client downloads a repository's files into its own cache: only files at the root, all of one commit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from quantpress.repo_id import check_repo_id
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 #: ``namespace/name``, ``namespace/name@branch``, ``namespace/name:Q4_K_M``.
 _REPO = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^:@]+))?(?::(?P<tag>[^:@]+))?")
-#: Files of a checkpoint: configurations, tokenizer, weights. Code and pickles are not among them.
+#: Files of a checkpoint: configurations, tokenizer, weights. Code and pickles are left out.
 _OF_CHECKPOINT = re.compile(r"[^/]+\.(?:json|safetensors|model|jinja|txt)")
 _PART_OF_MODEL = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
@@ -32,7 +32,8 @@ _PART_OF_MODEL = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 class Target:
     """A model on this disk: the engine that loads it, and the GGUF file (its first part) or the checkpoint folder.
 
-    ``sha`` stands for its content: the commit it was downloaded at; empty for a path.
+    ``sha`` identifies the content: the commit that was downloaded, with the file's name for a GGUF file. It is empty
+    for a path.
     """
 
     engine: Engine
@@ -40,7 +41,7 @@ class Target:
     sha: str = ""
 
     def content(self) -> str:
-        """A hash that changes when the model does: the commit's, or that of the files, which are read for it."""
+        """Returns a hash that changes with the model: ``sha``, or else a hash of the files, which are all read."""
         if self.sha:
             return self.sha
         files = [self.model] if self.model.is_file() else sorted(_checkpoint_files(self.model))
@@ -48,9 +49,10 @@ class Target:
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def vocabulary(self) -> int:
-        """Tokens of the vocabulary, as config.json or the GGUF file's metadata says; else the largest in use.
+        """Returns the number of tokens in the vocabulary, as config.json or the GGUF file's metadata says.
 
-        Raises :class:`BadInput` for a file that is no GGUF.
+        If they do not say, it is that of the largest vocabulary in use. Raises :class:`BadInput` for a file that is
+        not a GGUF file.
         """
         if self.engine != "llama.cpp":
             return vocabulary(json.loads((self.model / "config.json").read_bytes()))
@@ -65,10 +67,11 @@ class Target:
 
 
 def find_target(what: str, hubs: Hubs) -> Target:
-    """The model that ``what`` names: a path that exists, or a repository, sought where we publish and then upstream.
+    """Returns the model that ``what`` names: a path that exists, or a repository.
 
-    Raises :class:`BadInput` for what is neither, or holds no model or more than one;
-    :class:`~quantpress.errors.QuantpressError` when a Hub cannot be reached.
+    A repository is looked up on the target Hub first, then on the source Hub. Raises :class:`BadInput` if ``what`` is
+    neither, or holds no model or more than one; :class:`~quantpress.errors.QuantpressError` if a Hub cannot be
+    reached.
     """
     if Path(what).exists():
         return local_target(Path(what))
@@ -82,7 +85,7 @@ def find_target(what: str, hubs: Hubs) -> Target:
 
 
 def local_target(path: Path) -> Target:
-    """The model at a path: a GGUF file, a checkpoint folder, or a folder with one GGUF model in it.
+    """Returns the model at a path: a GGUF file, a checkpoint folder, or a folder with one GGUF model in it.
 
     Raises :class:`BadInput` for anything else.
     """
@@ -122,7 +125,7 @@ def _downloaded(repo: str, revision: str, tag: str | None, hubs: Hubs) -> Target
 
 
 def _wanted(repo: str, names: list[str], tag: str | None) -> list[str]:
-    """The files to download: a GGUF model with all its parts, or a whole checkpoint."""
+    """Returns the files to download: a GGUF model with all its parts, or a whole checkpoint."""
     models = [name for name in names if _is_first(name)]
     if tag is None and "config.json" in names:
         return sorted(name for name in names if _OF_CHECKPOINT.fullmatch(name))
@@ -137,7 +140,7 @@ def _wanted(repo: str, names: list[str], tag: str | None) -> list[str]:
 
 
 def _is_first(name: str) -> bool:
-    """Whether a file holds a GGUF model or the first part of one; an imatrix and a projector go with a model."""
+    """Whether a file holds a GGUF model or the first part of one. An imatrix or a projector is not a model."""
     part = _PART_OF_MODEL.search(name)
     beside = "imatrix" in name.lower() or "mmproj" in name.lower()
     return name.endswith(".gguf") and not beside and (part is None or int(part[1]) == 1)

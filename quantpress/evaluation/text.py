@@ -1,12 +1,13 @@
 """The texts that models are calibrated and measured on.
 
-Where no setting gives one, they are those of WikiText-2 (quantpress.evaluation.wikitext): models are calibrated on its
-training split and measured on its test split. Both are the same on every machine. Where the source Hub has no
-WikiText-2, they are the halves of the offline text, the standard library's own documentation (``pydoc_data.topics``,
-some 700 kB of English), which changes with Python's patch version. A text's hash is part of every protocol and recipe.
+If no setting names a text, WikiText-2 is used (quantpress.evaluation.wikitext): models are calibrated on its training
+split and measured on its test split. Both are the same on every machine. If the source Hub has no WikiText-2, the two
+halves of the offline text are used. The offline text is the standard library's own documentation
+(``pydoc_data.topics``, some 700 kB of English). It changes with Python's patch version. A text's hash is part of every
+protocol and recipe.
 
-GPTQ of SmolLM2 calibrated on the offline text had a mean KLD of 0.33 on WikiText-2 and of 0.35 on news; it had
-0.22 and 0.21 calibrated on Wikipedia's prose (docs/benchmarks.md, "What to calibrate on").
+GPTQ of SmolLM2 calibrated on the offline text had a mean KLD of 0.33 on WikiText-2 and of 0.35 on news. Calibrated on
+Wikipedia's prose it had 0.22 and 0.21 (docs/benchmarks.md, "What to calibrate on").
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from quantpress.settings import Settings
 
 WIKITEXT = "wikitext-2-raw-test"
 WIKITEXT_TRAIN = "wikitext-2-raw-train"
-#: The offline text's name in records; as a setting it asks for that text where WikiText-2 would be to be had.
+#: The offline text's name in records. As a setting it asks for that text even if WikiText-2 is available.
 PYDOC = "pydoc-topics"
-#: Characters of a passage of the training split, some two windows of 512 tokens, and how many of them are taken: a
-#: thousand windows, of which the default calibration reads 64.
+#: Characters of a passage of the training split, and how many passages are taken. A passage is some two windows of 512
+#: tokens. All passages are some thousand windows; the default calibration reads 64 of them.
 _PASSAGE, _PASSAGES = 4000, 512
 _GOLDEN_SECTION = 0.6180339887
 
 
 @dataclass(frozen=True)
 class EvaluationText:
-    """A UTF-8 text file: its protocol name, where it lies, and the hash of its bytes."""
+    """A UTF-8 text file: its name in protocols and recipes, its path, and the SHA-256 of its bytes."""
 
     name: str
     path: Path
@@ -42,17 +43,17 @@ class EvaluationText:
 
 @dataclass(frozen=True)
 class Texts:
-    """What a model is calibrated on, and what it is measured on."""
+    """The text that a model is calibrated on, and the text that it is measured on."""
 
     calibration: EvaluationText
     evaluation: EvaluationText
 
 
 def find_texts(calibration: str | None, settings: Settings, fetch: Callable[[], Path | None]) -> Texts:
-    """Both texts by the catalog's setting for ``calibration`` and that for evaluation. ``fetch`` gives the archive of
-    WikiText-2, or none, and is called only where one of the two is not set.
+    """Returns both texts, by the catalog's setting ``calibration`` and the setting for the evaluation text.
 
-    Raises :class:`BadInput` as :func:`calibration_text` and :func:`evaluation_text` do, and where both are the same.
+    ``fetch`` returns the archive of WikiText-2, or None. It is called only if one of the two settings is missing.
+    Raises :class:`BadInput` as :func:`calibration_text` and :func:`evaluation_text` do, and if both texts are the same.
     """
     evaluation, named = settings.evaluation_text, Path(calibration) if calibration else None
     archive = fetch() if named is None or evaluation is None else None
@@ -64,9 +65,10 @@ def find_texts(calibration: str | None, settings: Settings, fetch: Callable[[], 
 
 
 def evaluation_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
-    """The text to measure on; ``archive`` is that of WikiText-2, where there is one. Our own are put into ``folder``.
+    """Returns the text to measure on. ``archive`` is the archive of WikiText-2, if there is one.
 
-    Raises :class:`BadInput` when ``setting`` names no readable UTF-8 text.
+    WikiText-2 and the offline text are written into ``folder``. Raises :class:`BadInput` if ``setting`` names no
+    readable UTF-8 text.
     """
     if setting is None and archive is not None:
         return _written(folder, WIKITEXT, "evaluation", read_split(archive, "test"))
@@ -78,9 +80,10 @@ def evaluation_text(setting: Path | None, folder: Path, archive: Path | None = N
 
 
 def calibration_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
-    """The text to calibrate on, as :func:`evaluation_text` finds it.
+    """Returns the text to calibrate on. The arguments are those of :func:`evaluation_text`.
 
-    Raises :class:`BadInput` as that does, and for a text of our own that models are measured on.
+    Raises :class:`BadInput` as :func:`evaluation_text` does, and if ``setting`` names WikiText-2's test split or the
+    second half of the offline text, because models are measured on them.
     """
     if setting is None and archive is not None:
         return _written(folder, WIKITEXT_TRAIN, "calibration", spread(read_split(archive, "train")))
@@ -96,7 +99,7 @@ def calibration_text(setting: Path | None, folder: Path, archive: Path | None = 
 
 
 def pydoc_halves() -> tuple[str, str]:
-    """The documentation's topics in the order of their keys, cut at the line end after the middle."""
+    """Returns the documentation's topics in the order of their keys, cut at the line end after the middle."""
     from pydoc_data.topics import topics
 
     whole = "\n\n".join(topics[key] for key in sorted(topics))
@@ -105,10 +108,11 @@ def pydoc_halves() -> tuple[str, str]:
 
 
 def spread(text: str) -> str:
-    """Passages of a long text, of which every beginning is spread evenly over it.
+    """Returns passages of a long text in such an order that the first n are spread evenly over the text, for every n.
 
-    llama-imatrix reads from the start, and only as far as it is told: the first articles would be all it sees. Steps of
-    the golden section leave the most even gaps (Knuth, The Art of Computer Programming, volume 3, 6.4, theorem S).
+    llama-imatrix reads from the start, and only as far as it is told. Without this it would see only the first
+    articles. Steps of the golden section leave the most even gaps (Knuth, The Art of Computer Programming, volume 3,
+    6.4, theorem S).
     """
     passages = _passages(text)
     step_to = sorted(range(len(passages)), key=lambda step: step * _GOLDEN_SECTION % 1)
@@ -117,7 +121,7 @@ def spread(text: str) -> str:
 
 
 def _passages(text: str) -> list[str]:
-    """The text in pieces that end with the first line end after ``_PASSAGE`` characters."""
+    """Cuts the text into pieces. Each ends with the first line end after ``_PASSAGE`` characters."""
     passages, start = [], 0
     while start < len(text):
         end = text.find("\n", start + _PASSAGE) + 1 or len(text)

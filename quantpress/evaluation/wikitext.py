@@ -1,8 +1,8 @@
 """WikiText-2, fetched once from the source Hub into the home folder: models are calibrated on its training split and
 measured on its test split.
 
-It is never part of the project: its authors are Wikipedia's, its licences CC BY-SA 3.0 and GFDL. It comes from the
-dataset that llama.cpp's own script takes it from (scripts/get-wikitext-2.sh), and is known by its hash.
+The project does not carry the text: its authors are Wikipedia's, its licences CC BY-SA 3.0 and GFDL. It comes from the
+dataset that llama.cpp's own script uses (scripts/get-wikitext-2.sh), and is recognized by its hash.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 DATASET = "ggml-org/ci"
 ARCHIVE = "wikitext-2-raw-v1.zip"
-#: SHA-256 of the archive of 4 721 645 bytes: in the list of checksums of the Hub's own script for the dataset
-#: ``wikitext`` (dataset_infos.json, wikitext-2-raw-v1), and the same wherever llama.cpp's figures are reproduced.
+#: SHA-256 of the archive of 4 721 645 bytes. It stands in the list of checksums of the Hub's own script for the dataset
+#: ``wikitext`` (dataset_infos.json, wikitext-2-raw-v1), and is the same wherever llama.cpp's figures are reproduced.
 ARCHIVE_SHA256 = "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11"
 #: SHA-256 of its ``wiki.test.raw`` (1 290 590 bytes), the file that llama.cpp's perplexity figures are made with.
 TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"
@@ -34,10 +34,10 @@ _REMEDY = "name texts of your own, or pydoc-topics, as QUANTPRESS_EVALUATION_TEX
 
 
 def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
-    """The archive in the home folder's ``texts``: as it lies there, or downloaded and checked.
+    """Returns the archive in the home folder's ``texts``. If it is not there yet, it is downloaded and checked.
 
-    None where the Hub says that it has no such dataset, or no such file in it. Raises :class:`QuantpressError` where it
-    does not answer, says anything else, or gives another file: no other text is used for that.
+    Returns None if the Hub says that it has no such dataset, or no such file in it. Raises :class:`QuantpressError` if
+    the Hub does not answer, answers anything else, or sends another file: these are no reasons to use another text.
     """
     folder = home / "texts"
     archive = archive_in(folder)
@@ -56,8 +56,10 @@ def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
 
 
 def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Path | None:
-    """As :func:`fetch_wikitext`, for work that can do without a Hub: it is asked once, and ``report`` is told why the
-    offline text stands in."""
+    """Does what :func:`fetch_wikitext` does, for work that needs no Hub.
+
+    The Hub is asked once. If the archive cannot be had, ``report`` is told why the offline text is used instead.
+    """
     from quantpress.hub.patience import Patience, be_patient
 
     hub = hub_client(settings.source_endpoint)
@@ -73,19 +75,19 @@ def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Pat
 
 
 def archive_in(folder: Path) -> Path | None:
-    """The archive in ``folder``, if it lies there undamaged."""
+    """Returns the archive in ``folder`` if it is there and undamaged."""
     archive = folder / ARCHIVE
     return archive if archive.is_file() and sha256_of(archive) == ARCHIVE_SHA256 else None
 
 
 def read_split(archive: Path, split: Literal["train", "test"]) -> str:
-    """A split's text, as it is, of an archive that was checked."""
+    """Returns a split's text, unchanged, from an archive that was checked."""
     with zipfile.ZipFile(archive) as opened:
         return opened.read(f"wikitext-2-raw/wiki.{split}.raw").decode("utf-8")
 
 
 def _is_there(hub: HfApi) -> bool:
-    """Whether the Hub has the archive. The client's own ``file_exists`` takes a token that is refused (401) for no."""
+    """Whether the Hub has the archive. The client's own ``file_exists`` says no if the token is refused (401)."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 

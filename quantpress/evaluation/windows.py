@@ -8,30 +8,33 @@ from typing import Any
 from quantpress.source.config import values_of
 from quantpress.source.source import Source
 
-#: Tokens of the largest vocabulary in use (Gemma 3's), taken where a config.json does not say.
+#: Tokens of the largest vocabulary in use (Gemma 3's). It is assumed if a config.json does not say.
 _LARGEST_VOCABULARY = 262_144
 
 
 def logits_bytes(source: Source, windows: int) -> int:
-    """Bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
+    """Returns the bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
     return windows * 255 * 2 * vocabulary(source.config)
 
 
 def windows_within(source: Source, windows: int, budget: int) -> int:
-    """As many of ``windows`` as log-probabilities of ``budget`` bytes have room for; two at least, which
-    llama-perplexity asks for."""
+    """Returns ``windows``, or fewer if their log-probabilities would take more than ``budget`` bytes.
+
+    The budget never reduces them below two, because llama-perplexity needs two.
+    """
     return windows_of_vocabulary(vocabulary(source.config), windows, budget)
 
 
 def windows_of_vocabulary(tokens: int, windows: int, budget: int) -> int:
-    """:func:`windows_within` for a model of which only the size of its vocabulary is known."""
+    """Returns what :func:`windows_within` does, for a vocabulary of ``tokens`` tokens."""
     return min(windows, max(2, budget // (255 * 2 * tokens)))
 
 
 def vocabulary(config: Mapping[str, Any]) -> int:
-    """Tokens of the vocabulary; a multimodal model's config has them in its text part, or in several parts.
+    """Returns the number of tokens in the vocabulary.
 
-    Where none says, the largest in use: too few windows make a figure less certain, too many fill the disk.
+    A multimodal model's config has it in its text part, or in several parts. If no part says, the largest vocabulary
+    in use is assumed: too few windows make a figure less certain, too many fill the disk.
     """
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):

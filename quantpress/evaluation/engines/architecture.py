@@ -1,4 +1,4 @@
-"""Which of transformers' classes loads a checkpoint, where it may read more than text."""
+"""Chooses transformers' class for a checkpoint, which may be multimodal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from quantpress.errors import Refused
 
 
 def auto_class(model: Path) -> Any:
-    """The class whose ``from_pretrained`` loads the checkpoint in the folder ``model``.
+    """Returns the class whose ``from_pretrained`` loads the checkpoint in the folder ``model``.
 
-    A checkpoint of a multimodal model is loaded as what it is: its language model's class alone would look for
-    weights under other names, and go on with random ones. Fed with token ids it is the language model.
-    Raises :class:`Refused` for a model that writes no text token by token, and for one that transformers does not know.
+    A multimodal checkpoint is loaded by its multimodal class. The class of its language model alone would look for
+    weights under other names, and go on with random ones. If the multimodal model gets only token ids, it computes
+    what the language model does.
+    Raises :class:`Refused` for a model that does not write text token by token, and for one that transformers does not
+    know.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM
     from transformers.models.auto import modeling_auto

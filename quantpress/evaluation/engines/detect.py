@@ -1,4 +1,4 @@
-"""Which engine loads a model that lies on this machine."""
+"""Finds the engine that loads a model on this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 from quantpress.errors import BadInput
 from quantpress.record.measurement import Engine
 
-#: quant_method in config.json to the engine that loads it; transformers loads all others.
+#: Maps quant_method in config.json to the engine that loads it. Transformers loads all others.
 _ENGINES: dict[str, Engine] = {"exl3": "exllamav3", "exl2": "exllamav2"}
 
 
 def engine_for(path: Path) -> Engine:
-    """The engine that loads ``path``. Raises :class:`BadInput` for anything but a GGUF file or a checkpoint folder."""
+    """Returns the engine that loads ``path``: a GGUF file or a checkpoint folder.
+
+    Raises :class:`BadInput` for anything else.
+    """
     if path.is_file() and path.suffix == ".gguf":
         return "llama.cpp"
     if (path / "config.json").is_file():

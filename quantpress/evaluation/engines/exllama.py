@@ -1,7 +1,7 @@
-"""What measuring with ExLlamaV3 and with ExLlamaV2 have in common.
+"""The common part of measuring with ExLlamaV3 and with ExLlamaV2.
 
-The tokens, windows and figures are those of the transformers engine, whose procedure is given a model that calls
-ExLlama: so nothing but the forward pass is another.
+The transformers engine's procedure runs with a model that calls ExLlama. So tokens, windows and figures are the same,
+and only the forward pass differs.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.record.measurement import Engine, Evaluation
 from quantpress.source.safetensors import contents
 
-#: Ids int64 ``[batch, length]`` on the CPU, and how many of the last positions are wanted, to logits
+#: From ids, int64 ``[batch, length]`` on the CPU, and the number of last positions that are wanted, computes logits
 #: ``[batch, positions, n_vocab]`` on a GPU, float16 or float32.
 Forward = Callable[[Any, int], Any]
 
 
 @dataclass(frozen=True)
 class ExLlamaModel:
-    """A loaded model, with as much of transformers' interface as measuring and generating use."""
+    """A loaded model, with the part of transformers' interface that measuring and generating use."""
 
     forward_pass: Forward
 
     @property
     def device(self) -> Any:
-        """Where ids are wanted: ExLlama keeps the embeddings in the memory of the processor."""
+        """The device that ids must be on: ExLlama keeps the embeddings in CPU memory."""
         import torch
 
         return torch.device("cpu")
 
     @property
     def dtype(self) -> str:
-        """Of the activations and of what is not quantized; fixed in both packages."""
+        """The type of the activations and of unquantized weights; fixed in both packages."""
         return "float16"
 
     def forward(self, ids: Any, *, logits_to_keep: int, use_cache: bool = False) -> SimpleNamespace:
-        """``logits`` of the last ``logits_to_keep`` positions. Nothing is cached."""
+        """Returns ``logits`` of the last ``logits_to_keep`` positions. Nothing is cached."""
         return SimpleNamespace(logits=self.forward_pass(ids, logits_to_keep))
 
     __call__ = forward
 
     def parameters(self) -> Iterator[Any]:
-        """None: what is held is what the files hold, and they are counted instead."""
+        """Returns nothing: the weights in memory are those of the files, so the files are counted instead."""
         return iter(())
 
     def buffers(self) -> Iterator[Any]:
@@ -59,7 +59,10 @@ class ExLlamaModel:
     def generate(
         self, input_ids: Any, *, max_new_tokens: int, do_sample: bool, streamer: Any, attention_mask: Any = None
     ) -> Any:
-        """Greedy, each token by a pass over all tokens before it: the recorded speed is that of no cache."""
+        """Generates greedily without a cache: each token takes a pass over all tokens before it.
+
+        The recorded speed is therefore the speed without a cache.
+        """
         import torch
 
         streamer.put(input_ids)
@@ -72,7 +75,7 @@ class ExLlamaModel:
 
 
 def require_cuda(device: str) -> None:
-    """Raises :class:`Refused` where a job is for a CPU."""
+    """Raises :class:`Refused` if a job is for a CPU."""
     if device != "cuda":
         raise Refused("ExLlama's formats run on CUDA alone: needs a CUDA runner")
 
@@ -94,6 +97,6 @@ def measured(job: EvaluationJob, model: ExLlamaModel, engine: Engine, version: s
 
 
 def sampled(folder: Path, model: ExLlamaModel, prompt: str, tokens: int) -> Continuation:
-    """What a loaded model adds to a prompt."""
+    """Returns what a loaded model adds to a prompt."""
     tokenizer = transformers.load_tokenizer(folder)
     return continued(model, tokenizer, tokenizer(prompt, return_tensors="pt"), tokens)

@@ -13,13 +13,16 @@ from quantpress.toolchain.exllama import EXLLAMAV2, activate
 
 
 def evaluate(job: EvaluationJob) -> Evaluation:
-    """Raises :class:`Refused` on a CPU or where ExLlamaV2 is not built, else as the transformers engine does."""
+    """Measures ``job.model`` as ``job.protocol`` says.
+
+    Raises :class:`Refused` on a CPU or if ExLlamaV2 is not built; otherwise raises what the transformers engine does.
+    """
     require_cuda(job.device)
     return measured(job, load(job.model), "exllamav2", f"{EXLLAMAV2.wheel.version}, torch {version('torch')}")
 
 
 def load(folder: Path) -> ExLlamaModel:
-    """The checkpoint on the first GPU."""
+    """Loads the checkpoint on the first GPU."""
     activate(EXLLAMAV2)
     import torch
     from exllamav2 import ExLlamaV2, ExLlamaV2Config
@@ -28,7 +31,7 @@ def load(folder: Path) -> ExLlamaModel:
     model.load()
 
     def forward(ids: Any, kept: int) -> Any:
-        # Its buffers are made for one sequence at a time.
+        # ExLlamaV2's buffers are made for one sequence at a time.
         rows = [model.forward(row[None])[:, -kept:, : model.config.vocab_size].clone() for row in ids]
         return torch.cat(rows)
 

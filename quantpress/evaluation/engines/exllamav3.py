@@ -13,13 +13,16 @@ from quantpress.toolchain.exllama import EXLLAMAV3, activate
 
 
 def evaluate(job: EvaluationJob) -> Evaluation:
-    """Raises :class:`Refused` on a CPU or where ExLlamaV3 is not built, else as the transformers engine does."""
+    """Measures ``job.model`` as ``job.protocol`` says.
+
+    Raises :class:`Refused` on a CPU or if ExLlamaV3 is not built; otherwise raises what the transformers engine does.
+    """
     require_cuda(job.device)
     return measured(job, load(job.model), "exllamav3", f"{EXLLAMAV3.wheel.version}, torch {version('torch')}")
 
 
 def load(folder: Path) -> ExLlamaModel:
-    """The checkpoint on the first GPU."""
+    """Loads the checkpoint on the first GPU."""
     activate(EXLLAMAV3)
     from exllamav3 import Config, Model
 
@@ -28,7 +31,7 @@ def load(folder: Path) -> ExLlamaModel:
     model.load(device="cuda:0")
 
     def forward(ids: Any, kept: int) -> Any:
-        # "flash_attn_nc" is the package's name for attention without a cache, whatever kernel then computes it.
+        # "flash_attn_nc" is the package's name for attention without a cache. Other kernels may compute it.
         logits = model.forward(ids, {"attn_mode": "flash_attn_nc", "last_tokens_only": kept})
         # The head is padded to a multiple of 128 columns.
         return logits[..., : config.vocab_size]

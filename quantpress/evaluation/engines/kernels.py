@@ -1,4 +1,4 @@
-"""Which kernels compute a GPTQ or AWQ checkpoint that transformers loads."""
+"""Chooses the kernels for a GPTQ or AWQ checkpoint that transformers loads."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-#: For each format, transformers' class of its settings and GPTQModel's name of the kernel in PyTorch.
+#: For each format: the transformers class of its settings, and GPTQModel's name for the kernel in PyTorch.
 PLAIN_KERNELS = {"gptq": ("GPTQConfig", "gptq_torch"), "awq": ("AwqConfig", "torch_awq")}
 
 
 def plain_kernels(model: Path) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` that make GPTQModel compute with PyTorch alone; none for other formats.
+    """Returns arguments of ``from_pretrained`` that make GPTQModel compute with PyTorch alone; none for other formats.
 
-    Left to itself it takes the fastest kernels of the GPU. On an H200 and an H100 (gptqmodel 7.6.0) it compiled Marlin
-    for two minutes within an evaluation, asked the network for the sources of Machete, and failed where 128 does not
-    divide a linear's outputs.
+    By default GPTQModel chooses the fastest kernels of the GPU. On an H200 and an H100 (gptqmodel 7.6.0) it compiled
+    Marlin for two minutes within an evaluation, requested the sources of Machete from the network, and failed when the
+    number of a linear's outputs was not a multiple of 128.
     """
     import transformers
 

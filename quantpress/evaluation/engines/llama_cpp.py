@@ -1,12 +1,12 @@
 """Measures a GGUF file with llama-perplexity.
 
-The tool is run once. Its log-probabilities always leave through a file or a named pipe, for they alone hold the
-token ids and show which positions are not finite. A divergence run reads the base's file instead; only when its
-figures are not finite is the model run again to count how many positions are not.
+The tool runs once. It writes its log-probabilities to a file or a named pipe, because only they hold the token ids and
+show which positions are not finite. A divergence run reads the base's file instead. If the figures of a divergence run
+are not finite, the model runs again to count the positions that are not.
 
-The tool exits 0 on most failures, so its exit code proves nothing: what it prints is parsed, and a figure that
-is not there is an error. On a busy machine the end of what llama.cpp's tools print can be lost, for the thread that
-prints is not waited for (common/log.cpp: ``common_log_main`` never ends its log): what ended early is run again.
+The tool exits 0 on most failures, so its exit code proves nothing. Its output is parsed, and a missing figure is an
+error. On a busy machine the end of the output of llama.cpp's tools can be lost, because they do not wait for the thread
+that prints (common/log.cpp: ``common_log_main`` never ends its log). A run whose output ends early is repeated.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _UBATCH = 512
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, n_ctx=(\d+)")
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
-#: The last words of a run against a base, of one without, and of llama-completion's log.
+#: The last words of a run against a base, of a run without a base, and of llama-completion's log.
 _LAST_STATISTIC, _LAST_ESTIMATE, _LAST_OF_COMPLETION = "Same top p:", "Final estimate:", "total time ="
-#: Runs of a tool until its output is whole. At load 5 on 2 cores one in some hundred is cut.
+#: Runs of a tool until its output is whole. At load 5 on 2 cores about one run in a hundred is cut.
 _TRIES = 5
 
 _R = TypeVar("_R")
@@ -66,13 +66,13 @@ _R = TypeVar("_R")
 def evaluate(job: EvaluationJob) -> Evaluation:
     """Measures ``job.model`` as ``job.protocol`` says.
 
-    Raises :class:`BadInput` when the text has too few tokens for the windows or the base file is of another
-    protocol, :class:`ChildFailed` when the tool fails or does not print what it should.
+    Raises :class:`BadInput` if the text has too few tokens for the windows, or the base file is of another protocol or
+    of other token ids; :class:`ChildFailed` if the tool fails or does not print what it should.
     """
     tools = install()
     measured = _measured(tools, job)
     sample = generate(tools, job.model, PROMPT, TOKENS, job.threads, job.device)
-    # Tools that were built for the processor alone run there, whatever they are asked for.
+    # Tools that were built only for the CPU run on the CPU, even if a GPU is asked for.
     device = job.device if sample.run.device_bytes else "cpu"
     return measured.model_copy(
         update={
@@ -106,7 +106,7 @@ def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
 
 @dataclass(frozen=True)
 class Generated:
-    """What a model added to a prompt, and what the run took."""
+    """What a model added to a prompt, and the speed and memory of the run."""
 
     text: str
     run: RunFigures
@@ -115,9 +115,9 @@ class Generated:
 def generate(
     tools: LlamaCpp, model: Path, prompt: str, tokens: int, threads: int, device: Literal["cpu", "cuda"] = "cpu"
 ) -> Generated:
-    """The greedy continuation of ``prompt`` by up to ``tokens`` tokens, without a chat template; prompt left out.
+    """Continues ``prompt`` greedily by up to ``tokens`` tokens, without a chat template. The result omits the prompt.
 
-    The context has room for 2048 tokens: it counts among the buffers on a GPU.
+    The context has room for 2048 tokens. It counts among the buffers on a GPU.
     """
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "prompt.txt").write_text(prompt, encoding="utf-8")
@@ -136,7 +136,10 @@ def generate(
 
 
 def _to_the_end(run: Callable[[], _R], said: Callable[[_R], str], last: str) -> _R:
-    """What ``run`` gives, run again where what the tool ``said`` lacks its ``last`` words; its last try as it is."""
+    """Returns the result of ``run``, which is repeated while the tool's output (``said``) lacks its ``last`` words.
+
+    The result of the last try is returned even if they are missing.
+    """
     for _ in range(_TRIES - 1):
         done = run()
         if last in said(done):
@@ -166,7 +169,7 @@ def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
 
 
 class _Run:
-    """One run of llama-perplexity, watched: it is ended as soon as it says that it cannot do what was asked."""
+    """One run of llama-perplexity. It is watched, and ended as soon as it prints that it cannot do what was asked."""
 
     def __init__(self, tools: LlamaCpp, job: EvaluationJob) -> None:
         self.tools = tools
@@ -176,11 +179,11 @@ class _Run:
         self._scoring_began: float | None = None
 
     def go(self, options: list[str]) -> None:
-        """Runs the tool over the protocol's windows; ``said`` is all it printed."""
+        """Runs the tool over the protocol's windows. ``said`` is then its whole output."""
         protocol = self.job.protocol
         command: list[str | Path] = [self.tools.perplexity, "--model", self.job.model.resolve(), *options]
         command += ["--chunks", str(protocol.windows), "--ctx-size", str(protocol.n_ctx)]
-        # One window per batch: the memory for logits stays that of one window.
+        # One window per batch, so that logits take the memory of one window.
         command += ["--batch-size", str(protocol.n_ctx), "--ubatch-size", str(min(protocol.n_ctx, _UBATCH))]
         command += processor_options(self.job.threads, self.job.device)
         environment = {"OMP_NUM_THREADS": str(self.job.threads)}
@@ -191,11 +194,12 @@ class _Run:
             raise ChildFailed(f"llama-perplexity began no evaluation{tail(self.said)}")
 
     def go_streaming(self) -> StreamFigures:
-        """Runs the tool over the text with its log-probabilities read from a pipe, so that none reach the disk."""
+        """Runs the tool over the text and reads its log-probabilities from a pipe, so that none reach the disk."""
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
             pipe = Path(scratch) / "logits"
             os.mkfifo(pipe)
-            # Held open for writing here, the reader's open does not wait, and its end comes when this closes.
+            # The pipe is held open for writing here: the reader's open does not wait, and the stream ends when this
+            # is closed.
             held = os.open(pipe, os.O_RDWR)
             figures = reader.submit(figures_of_pipe, pipe)
             try:
@@ -205,8 +209,10 @@ class _Run:
             return figures.result()
 
     def own_tokens(self) -> Tokens:
-        """The token ids that the model's own tokenizer gives, int32 ``[windows, n_ctx]``: the tool is ended as soon as
-        it has told them."""
+        """Returns the token ids that the model's own tokenizer gives, int32 ``[windows, n_ctx]``.
+
+        The tool is ended as soon as it has written them.
+        """
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
             pipe = Path(scratch) / "logits"
             os.mkfifo(pipe)
@@ -221,7 +227,7 @@ class _Run:
                     return parse_header(stream, "the pipe of log-probabilities").tokens
 
             header = reader.submit(tokens)
-            # With nobody left to read the pipe the tool's next write kills it.
+            # When nobody reads the pipe any more, the tool's next write kills it.
             header.add_done_callback(let_go)
             try:
                 self.go(["--file", str(self.job.text), "--save-all-logits", str(pipe)])
@@ -246,7 +252,7 @@ class _Run:
     def evaluation(
         self, perplexity: float, error: float, figures: StreamFigures, divergence: Divergence | None = None
     ) -> Evaluation:
-        """The record of this run."""
+        """Returns the record of this run."""
         protocol = self.job.protocol
         scoring = self._ended - (self._scoring_began or self._began)
         return Evaluation(

@@ -1,4 +1,4 @@
-"""What must be so of a text, a base and a model's own tokens before llama-perplexity's figures mean anything."""
+"""Checks a text, a base and a model's own tokens: if one is wrong, llama-perplexity's figures mean nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FEWEST_VALUES = 100
 
 
 def check_tokens(tokens: int, n_ctx: int, windows: int) -> None:
-    """Raises :class:`BadInput` unless ``tokens`` suffice for ``windows`` (and for two: the tool asks that)."""
+    """Raises :class:`BadInput` unless ``tokens`` suffice for ``windows``, and for two windows, which the tool needs."""
     needed = n_ctx * max(windows, 2)
     if tokens < needed:
         remedy = f"ask for {tokens // n_ctx} windows" if tokens >= 2 * n_ctx else "give a longer text"
@@ -36,9 +36,10 @@ def check_base(header: LogitsHeader, n_ctx: int, windows: int) -> None:
 
 
 def check_own_tokens(own: Tokens, base: LogitsHeader, name: str) -> None:
-    """Raises :class:`BadInput` unless the model's own tokenizer gives the token ids of which the base was made.
+    """Raises :class:`BadInput` unless the model's own tokenizer gives the token ids of the base.
 
-    Against a base, the tool reads them from there and never asks the model. ``own`` is int32 ``[windows, n_ctx]``.
+    Against a base, the tool reads the token ids from the base's file and never runs the model's tokenizer. ``own`` is
+    int32 ``[windows, n_ctx]``.
     """
     different = np.flatnonzero((own != base.tokens).any(axis=1)) if own.shape == base.tokens.shape else [0]
     if len(different):

@@ -1,4 +1,4 @@
-"""What llama.cpp's tools print: figures, speed and memory. A figure that is not there is an error, never a default."""
+"""Parses the output of llama.cpp's tools: figures, speed and memory. A missing figure is an error, never a default."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from quantpress.record.measurement import Divergence
 
 _NUMBER = r"(-?(?:\d+(?:\.\d+)?|nan|inf))"
 _ESTIMATE = re.compile(rf"Final estimate: PPL = {_NUMBER} \+/- {_NUMBER}")
-#: Buffers that a model and its context lie in, as ``load_tensors:   CPU_Mapped model buffer size =    90.00 MiB``.
-#: The model's metadata, text from strangers, is printed on lines that begin otherwise.
+#: Buffers that hold a model and its context, as ``load_tensors:   CPU_Mapped model buffer size =    90.00 MiB``.
+#: The model's metadata is text from strangers; lines that print it begin with ``llama_model_loader:``.
 _BUFFER = re.compile(r"^(?!llama_model_loader:)\w+:\s+(\w+)\s+(\w+) buffer size =\s+(\d+\.\d+) MiB$", re.MULTILINE)
-#: All tokens but the first, whose time is the prompt's.
+#: Counts all tokens except the first, whose time belongs to the prompt.
 _GENERATION = re.compile(r"^common_perf_print:\s+eval time =\s+(\d+\.\d+) ms /\s+(\d+) runs", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class RunFigures:
-    """Speed and memory of a run that generated: tokens per second (None where it wrote fewer than two), bytes of the
-    weights wherever they lie, and bytes of all buffers on GPUs (None where there are none)."""
+    """Speed and memory of a run that generated.
+
+    Tokens per second (None if it wrote fewer than two), bytes of the weights in any memory, and bytes of all buffers on
+    GPUs (None if there are none).
+    """
 
     tokens_per_second: float | None
     weights_bytes: int
@@ -28,7 +31,7 @@ class RunFigures:
 
 
 def parse_estimate(said: str) -> tuple[float, float]:
-    """Perplexity and its standard error from a plain run. Raises :class:`ChildFailed` where they are absent."""
+    """Returns perplexity and its standard error from a plain run. Raises :class:`ChildFailed` if they are missing."""
     found = _ESTIMATE.findall(said)
     if len(found) != 1:
         raise ChildFailed(f"llama-perplexity printed {len(found)} final estimates, not one{tail(said)}")
@@ -36,9 +39,9 @@ def parse_estimate(said: str) -> tuple[float, float]:
 
 
 def parse_divergence(said: str) -> tuple[float, float, Divergence]:
-    """Perplexity, its error and the divergence from a run against a base.
+    """Returns perplexity, its error and the divergence from a run against a base.
 
-    Raises :class:`ChildFailed` where one of the figures is absent.
+    Raises :class:`ChildFailed` if one of the figures is missing.
     """
 
     def figure(label: str, after: str = "") -> tuple[float, ...]:
@@ -65,9 +68,9 @@ def parse_divergence(said: str) -> tuple[float, float, Divergence]:
 
 
 def parse_run(said: str) -> RunFigures:
-    """Speed and memory from the log of llama-completion at verbosity 4.
+    """Returns speed and memory from the log of llama-completion at verbosity 4.
 
-    Raises :class:`ChildFailed` where no buffer of weights is named.
+    Raises :class:`ChildFailed` if the log names no buffer of weights.
     """
     buffers = [(place, kind, int(float(size) * (1 << 20))) for place, kind, size in _BUFFER.findall(said)]
     weights = sum(size for _, kind, size in buffers if kind == "model")
@@ -81,6 +84,6 @@ def parse_run(said: str) -> RunFigures:
 
 
 def tail(said: str) -> str:
-    """The last lines of an output, as an error quotes them."""
+    """Returns the last lines of an output, as an error quotes them."""
     lines = [line.strip() for line in said.splitlines() if line.strip()][-4:]
     return "".join(f"\n  | {line[-300:]}" for line in lines)

@@ -1,4 +1,4 @@
-"""What a model loaded with PyTorch takes and how fast it writes."""
+"""Memory and speed of a model that PyTorch loaded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model added to a prompt. ``tokens_per_second`` counts from its first token to its last; None where it
-    added fewer than two."""
+    """What a model added to a prompt.
+
+    ``tokens_per_second`` counts from the first added token to the last; None if there are fewer than two.
+    """
 
     text: str
     tokens_per_second: float | None
@@ -18,7 +20,7 @@ class Continuation:
 
 @dataclass
 class _Stopwatch:
-    """A streamer of ``generate``: it is given the prompt's ids, then each new token once it is known."""
+    """A streamer for ``generate``, which gives it the prompt's ids, then each new token once it is known."""
 
     times: list[float] = field(default_factory=list)
 
@@ -26,7 +28,7 @@ class _Stopwatch:
         self.times.append(time.monotonic())
 
     def end(self) -> None:
-        """Nothing is left to be written."""
+        """Does nothing: no text is buffered."""
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -37,10 +39,11 @@ class _Stopwatch:
 
 
 def continued(model: Any, tokenizer: Any, inputs: Any, tokens: int) -> Continuation:
-    """The greedy continuation of one tokenized prompt by up to ``tokens`` tokens; prompt and special tokens left out.
+    """Continues one tokenized prompt greedily by up to ``tokens`` tokens. The text omits prompt and special tokens.
 
-    By one thread on CPU: a token at a time is many small steps, and threads that wait for each other on busy cores
-    took 30 s for what one does in 1 s (16 tokens of SmolLM2-135M, 2 cores at load 6).
+    It runs with one thread on CPU, because generating one token at a time takes many small steps. On busy cores,
+    threads that wait for each other took 30 s for what one thread does in 1 s (16 tokens of SmolLM2-135M, 2 cores at
+    load 6).
     """
     import torch
 
@@ -57,13 +60,16 @@ def continued(model: Any, tokenizer: Any, inputs: Any, tokens: int) -> Continuat
 
 
 def weights_bytes(model: Any) -> int:
-    """Bytes of a model's parameters and buffers as they are held; tied ones count once."""
+    """Returns the bytes of a model's parameters and buffers as they are in memory. Tied ones count once."""
     return sum(_held_bytes(tensor) for tensor in [*model.parameters(), *model.buffers()])
 
 
 def _held_bytes(tensor: Any) -> int:
-    """Quantized tensors may be made of others: torchao's are subclasses that name theirs, and bitsandbytes' 4-bit
-    parameters carry their scales beside them."""
+    """Returns the bytes of a tensor, and of the tensors that it is made of if it is quantized.
+
+    torchao's tensors are subclasses that name their parts. bitsandbytes' 4-bit parameters carry their scales in
+    ``quant_state``.
+    """
     import torch
 
     if hasattr(tensor, "__tensor_flatten__"):
@@ -75,7 +81,7 @@ def _held_bytes(tensor: Any) -> int:
 
 
 def peak_device_bytes() -> int | None:
-    """The most that was allocated on the GPUs since the process started; None where none was used."""
+    """Returns the peak bytes allocated on the GPUs since the process started; None if no GPU was used."""
     import torch
 
     return sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count())) or None

@@ -1,8 +1,8 @@
 """Measures a checkpoint folder with transformers, by llama-perplexity's procedure.
 
-The whole text is tokenized once, without reading special tokens out of it; each window is a sequence of its
-own whose first token is replaced by BOS where the tokenizer adds one; the predictions of positions
-``n_ctx // 2`` to ``n_ctx - 2`` are scored.
+The whole text is tokenized once; special tokens in it are read as plain text. Each window is a separate sequence. If
+the tokenizer adds BOS, it replaces the first token of each window. The predictions of positions ``n_ctx // 2`` to
+``n_ctx - 2`` are scored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.machine.peak_memory import own_peak_bytes
 from quantpress.record.measurement import Evaluation
 
-#: Windows in one forward pass: a quantized linear unpacks its weights once per pass, whatever its size.
+#: Windows in one forward pass. A quantized linear unpacks its weights once per pass, however many windows it has.
 _WINDOWS_PER_PASS = 4
 
 Device = Literal["cpu", "cuda"]
@@ -45,7 +45,8 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """``windows`` is int32 ``[windows, n_ctx]`` as tokenized; ``bos`` replaces the first token of each, if any."""
+    """A text cut into windows. ``windows`` is int32 ``[windows, n_ctx]`` as tokenized; ``bos``, if not None, replaces
+    the first token of each."""
 
     windows: Tokens
     bos: int | None
@@ -54,8 +55,8 @@ class TokenizedText:
 def evaluate(job: EvaluationJob) -> Evaluation:
     """Measures ``job.model`` as ``job.protocol`` says.
 
-    Raises :class:`BadInput` when the text has too few tokens for the windows, or ``job.base_logits`` was made
-    of other tokens.
+    Raises :class:`BadInput` if the text has too few tokens for the windows, or ``job.base_logits`` was made of other
+    tokens.
     """
     text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
     model = load_model(job.model, job.device, job.threads, _dtype(job))
@@ -69,7 +70,7 @@ def evaluate(job: EvaluationJob) -> Evaluation:
 def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText:
     """Tokenizes a text as llama.cpp does: BOS in front if the tokenizer adds one, special tokens as plain text.
 
-    Raises :class:`BadInput` when the text is too short.
+    Raises :class:`BadInput` if the text is too short.
     """
     tokenizer = load_tokenizer(model)
     bos = added_bos(tokenizer)
@@ -80,7 +81,7 @@ def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText
 
 
 def added_bos(tokenizer: Any) -> int | None:
-    """The id that the tokenizer puts before every text, if it does."""
+    """Returns the id of the BOS token that the tokenizer puts before every text; None if it puts none."""
     plain, whole = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
     return int(whole[0]) if whole[0] == tokenizer.bos_token_id and whole[:1] != plain[:1] else None
 
@@ -92,7 +93,8 @@ def load_tokenizer(model: Path) -> Any:
 
 
 def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto", "float32"] | None = None) -> Any:
-    """The checkpoint, ready for inference; by default float32 on CPU, as stored on CUDA. Reads safetensors only."""
+    """Loads the checkpoint for inference, from safetensors only. The default dtype is float32 on CPU, and the stored
+    dtype on CUDA."""
     import torch
 
     torch.set_num_threads(threads)
@@ -112,8 +114,11 @@ def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto",
 
 
 def _widen_torchao(model: Any) -> None:
-    """Lets weights of torchao take float32 inputs: they keep the type that they were saved with, whatever type the
-    model is loaded in, and a linear's inputs must have the same."""
+    """Converts torchao's weights to float32, so that they take float32 inputs.
+
+    They keep the dtype that they were saved with, even if the model is loaded in another. A linear's inputs must have
+    the dtype of its weights.
+    """
     import torch
 
     if "torchao" not in str(getattr(model.config, "quantization_config", None)):
@@ -126,8 +131,11 @@ def _widen_torchao(model: Any) -> None:
 
 
 def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
-    """float32 on CPU, as stored on CUDA; but the base of all divergences is float32 there too, where the GPU has room
-    for weights of 16 bits widened to 32 and a tenth of its memory beside them."""
+    """Returns the dtype to load: float32 on CPU, the stored one on CUDA.
+
+    The base of all divergences is float32 on CUDA too, if the GPU has room: for 16-bit weights widened to 32 bits, and
+    for a tenth of its memory besides.
+    """
     import torch
 
     if job.device == "cpu":
@@ -140,7 +148,7 @@ def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
 
 
 def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
-    """Measures a loaded model on a tokenized text; ``job`` says what to compare with and what to write."""
+    """Measures a loaded model on a tokenized text. ``job`` says which base to compare with and what to write."""
     started = time.monotonic()
     losses, divergences, same_tops = [], [], []
     clock = _Clock()
@@ -181,7 +189,7 @@ def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
 
 @dataclass
 class _Clock:
-    """Seconds spent in the model alone."""
+    """Seconds spent in the model itself."""
 
     seconds: float = 0.0
 
