@@ -1,8 +1,8 @@
-"""Every variant of the demo's model that needs no GPU, pressed, published and measured on one yardstick.
+"""Presses, publishes and measures every variant of the demo's model that needs no GPU, all under one protocol.
 
-Run as ``python -m benchmarks.formats``: presses ``benchmarks/formats.catalog.yaml`` to an embedded Hub in ``--home``,
-goes on there when it is run again, measures rounding to the nearest beside it, and writes the table to
-docs/benchmarks.md.
+Run it as ``python -m benchmarks.formats``. It presses ``benchmarks/formats.catalog.yaml`` to an embedded Hub in
+``--home``, measures rounding to the nearest for comparison, and writes the table to docs/benchmarks.md. If it is run
+again, it continues in ``--home``.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ from quantpress.toolchain.progress import plain_lines
 
 CATALOG = Path("benchmarks/formats.catalog.yaml")
 HEADING = "Every variant that needs no GPU"
-#: Bits, weights to a scale, symmetric: what the calibrated variants are to beat.
+#: Bits, weights per scale, symmetric: the roundings that the calibrated variants should beat.
 ROUNDED = [(4, 64, True), (4, 64, False), (4, 32, True), (4, 32, False), (3, 64, True), (3, 64, False)]
 
 
 def main() -> int:
-    """Returns the exit code of ``quantpress run``."""
+    """Runs the benchmark. Returns the exit code of ``quantpress run``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, default=Path(".quantpress/formats"), help="of the press and its Hub")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".quantpress/formats"), help="folder of the press and its Hub"
+    )
     home: Path = parser.parse_args().home
     install(plain_lines(print))
     model = demo_model(plain_lines(print))
@@ -60,7 +62,7 @@ def main() -> int:
 
 
 def _rounded(comparison: ModelComparison, model: Path, home: Path) -> dict[str, Evaluation]:
-    """Figures of rounding to the nearest on the windows of the comparison, by name."""
+    """Returns the figures of rounding to the nearest on the windows of the comparison, by name."""
     from quantpress.evaluation.engines.transformers import evaluate
 
     assert comparison.protocol is not None
@@ -115,7 +117,7 @@ def _lines(comparison: ModelComparison, rounded: dict[str, Evaluation]) -> Itera
 
 
 def _left_out(manifests: Iterable[Manifest]) -> Iterator[str]:
-    """What has no row: withheld by the gate, or the same bytes as another."""
+    """Yields lines about variants without a row: withheld by the gate, or the same bytes as another variant."""
     for manifest in manifests:
         for entry in manifest.entries:
             if entry.status == "withheld":

@@ -1,9 +1,9 @@
-"""Formats on one GPU: each variant is made and measured by the press's own child processes, and a table is printed.
+"""Makes and measures formats on one GPU, by the press's own child processes, and prints a table.
 
 ``python -m benchmarks.gpu MODEL --out DIR --variants gptq:gptq-4bit-auto,exl3:4.0bpw``; ``gptq@auto-gptq:NAME`` names a
-backend. With ``--at-once`` all variants are made at the same time, each by a process of its own. All of them take the
-first GPU: for two, start this twice, each with a ``CUDA_VISIBLE_DEVICES`` and an ``--out`` of its own. ``--random``
-makes a model of 1.07 B random weights in MODEL first, with the tokenizer of the folder given there.
+backend. With ``--at-once`` all variants are made at the same time, each in its own process. All of them use the first
+GPU. To use two GPUs, start this twice, with another ``CUDA_VISIBLE_DEVICES`` and ``--out`` each. ``--random FOLDER``
+first makes a model of 1.07 B random weights in MODEL, with the tokenizer of FOLDER.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RANDOM = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A model, the texts, and where the work is done."""
+    """A model, the texts, and the folder, device and threads of the work."""
 
     model: Path
     out: Path
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _press(bench: Trial, format_name: str, name: str, logits: Path, started: float) -> None:
-    """Makes and measures a variant and shows its row; one that fails is a line, for the others to go on."""
+    """Makes and measures a variant and prints its row. If it fails, prints one line, so that the others go on."""
     folder = bench.out / f"{format_name}-{name}"
     begun = time.monotonic() - started
     named, _, backend = format_name.partition("@")
@@ -136,7 +136,7 @@ def _show(
     found: Evaluation,
     times: dict[str, float] | None = None,
 ) -> None:
-    """A row of the table, and the whole of it in ``rows.jsonl``."""
+    """Prints a row of the table, and appends all its figures to ``rows.jsonl``."""
     with (bench.out / "rows.jsonl").open("a") as rows:
         row = {"what": what, "times": times, "evaluation": found.model_dump(mode="json")}
         rows.write(json.dumps(row | {"result": result.model_dump(mode="json") if result else None}) + "\n")
@@ -161,7 +161,10 @@ def _gib(size: int | None) -> str:
 
 
 def make_random(folder: Path, tokenizer: Path, shape: dict[str, Any]) -> None:
-    """A Llama of random weights, float16, in ``shape`` as config.json says it, with the tokenizer of another folder."""
+    """Makes a Llama of random float16 weights in ``folder``, unless it is there.
+
+    ``shape`` holds values of config.json; ``tokenizer`` is a folder whose tokenizer is copied.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,8 +1,9 @@
-"""The one-pass engine against a loop of llama-quantize: same rungs, same threads, same machine, in turns.
+"""Compares the one-pass engine with a loop of llama-quantize, in turns: same rungs, same threads, same machine.
 
-Run as ``python -m benchmarks.ladder``. Every file is compared byte for byte; the figures go to docs/benchmarks.md.
-CPU seconds and peak memory are the kernel's for the processes and all they started (``wait4``); planning is
-counted to the one pass. Both sides write to the same disk; the one pass also syncs its files, llama-quantize does not.
+Run it as ``python -m benchmarks.ladder``. Every file is compared byte for byte. The figures go to docs/benchmarks.md.
+CPU seconds and peak memory are the kernel's figures for the processes and all that they started (``wait4``). The
+planning counts as part of the one pass. Both sides write to the same disk. The one pass also syncs its files;
+llama-quantize does not.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ from quantpress.toolchain.progress import plain_lines
 
 _MODELS = {"wide": wide_model, "tiny-wide": tiny_wide_model}
 _SAMPLES, _LENGTH = 8, 256
-#: What the one pass may take at most: of the loop's CPU and wall time, and of memory beyond the loop's (issue 3).
+#: The most that the one pass may take: a share of the loop's CPU and wall time, and bytes of memory beyond the loop's
+#: (issue 3).
 _MOST_TIME, _MOST_MEMORY = 0.6, 300_000_000
 
 
 @dataclass(frozen=True)
 class Measured:
-    """``cpu`` and ``wall`` in seconds, ``peak`` in bytes of resident memory, ``read`` in bytes of the source, reckoned:
-    its size for each time that a program goes over it (the kernel counts no reads of files that are mapped)."""
+    """The cost of a run: ``cpu`` and ``wall`` in seconds, ``peak`` in bytes of resident memory, ``read`` in bytes of
+    the source. ``read`` is computed: the source's size times the passes over it. The kernel does not count reads of
+    mapped files."""
 
     cpu: float
     wall: float
@@ -54,7 +57,7 @@ class Measured:
 
 
 def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
-    """The unquantized GGUF and its imatrix, made once per user."""
+    """Returns the unquantized GGUF and its imatrix, which are made once per user."""
     source = _MODELS[name](plain_lines(print))
 
     def make(folder: Path) -> None:
@@ -74,7 +77,7 @@ def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
 
 
 def measured(commands: Sequence[Sequence[str]], folder: Path, read: int) -> Measured:
-    """Runs commands one after another in ``folder``. Raises ``CalledProcessError`` when one fails."""
+    """Runs commands one after another in ``folder``. Raises ``CalledProcessError`` if one fails."""
     took = []
     for command in commands:
         with tempfile.TemporaryDirectory() as scratch:
@@ -114,7 +117,7 @@ def one_pass(model: Path, imatrix: Path, rungs: Sequence[str], out: Path, thread
 
 
 def press(model: Path, imatrix: Path, out: Path, threads: int, rungs: Sequence[str]) -> None:
-    """What :func:`one_pass` measures, in a process of its own: plan and write."""
+    """Plans and writes the rungs. :func:`one_pass` measures this in a separate process."""
     tools = require()
     plans = plan_rungs(tools, model, imatrix, rungs)
     write_rungs(tools, model, imatrix, {_file(out, plan.rung): plan for plan in plans}, threads)
@@ -134,7 +137,9 @@ def main() -> int:
     parser.add_argument("--model", choices=_MODELS, default="wide")
     parser.add_argument("--rounds", type=int, default=1, help="turns of loop and one pass (default 1)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--also", type=int, nargs="*", default=[1, 2, 8], help="threads of runs that are only compared")
+    parser.add_argument(
+        "--also", type=int, nargs="*", default=[1, 2, 8], help="threads of runs for comparing bytes only"
+    )
     asked = parser.parse_args()
     if asked.press:
         model, imatrix, out, threads, *rungs = asked.press
@@ -171,7 +176,7 @@ def main() -> int:
 
 
 def beyond(loops: Sequence[Measured], passes: Sequence[Measured]) -> list[str]:
-    """What the one pass took more of than it may, over all turns."""
+    """Returns the limits that the one pass exceeded over all turns, in words."""
     found = []
     for name in ("cpu", "wall"):
         ratio = sum(getattr(run, name) for run in passes) / sum(getattr(run, name) for run in loops)
@@ -185,7 +190,7 @@ def beyond(loops: Sequence[Measured], passes: Sequence[Measured]) -> list[str]:
 
 @dataclass(frozen=True)
 class Contest:
-    """What was measured: ``size`` in bytes is that of all rungs, ``wrong`` are rungs whose bytes differ, ``load`` is
+    """The measured turns: ``size`` is the bytes of all rungs together, ``wrong`` the rungs whose bytes differ, ``load``
     the machine's load average at the start."""
 
     version: str
@@ -224,7 +229,7 @@ def _lines(asked: argparse.Namespace, contest: Contest) -> list[str]:
         "|---|---:|---:|---:|",
         row("CPU time", mean([run.cpu for run in loops]), mean([run.cpu for run in passes]), "s"),
         row("wall time", mean([run.wall for run in loops]), mean([run.wall for run in passes]), "s"),
-        row("source bytes read (reckoned)", loops[0].read / 1e6, passes[0].read / 1e6, "MB"),
+        row("source bytes read (computed)", loops[0].read / 1e6, passes[0].read / 1e6, "MB"),
         row("peak memory", max(run.peak for run in loops) / 1e6, max(run.peak for run in passes) / 1e6, "MB"),
     ]
 

@@ -1,7 +1,8 @@
-"""A model with one more group of attention heads that computes the same: ``python -m benchmarks.regroup FOLDER OUT``.
+"""Adds a group of attention heads to a model, which computes the same: ``python -m benchmarks.regroup FOLDER OUT``.
 
-ExLlamaV3 takes keys and values whose width 128 divides, which SmolLM2's three heads of 64 are not. The last group is
-doubled: its key, its value and its queries twice, and each copy's share of the output matrix half of the whole.
+ExLlamaV3 needs keys and values whose width is a multiple of 128. SmolLM2 has three heads of 64 for them, which are 192.
+So the last group is doubled: its key, its value and its queries are there twice, and each copy gets half of the group's
+part of the output matrix.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from quantpress.files import write_text
 
 
 def regroup(folder: Path, out: Path) -> None:
-    """Writes ``out`` from ``folder``, a Llama in one safetensors file; its tokenizer and card are copied."""
+    """Writes ``out`` from ``folder``, a Llama in one safetensors file. The folder's other files are copied."""
     config = json.loads((folder / "config.json").read_bytes())
     groups, size = config["num_key_value_heads"], config["head_dim"]
     each = config["num_attention_heads"] // groups

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: one section per benchmark, each rewritten by the command that it names."""
+"""Writes docs/benchmarks.md: one section per benchmark. Each section names the command that rewrites it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TITLE = "# Benchmarks\n\nEach section names the command that wrote it.\n"
 
 
 def write_section(page: Path, heading: str, lines: Sequence[str]) -> None:
-    """Replaces the section ``heading`` of ``page``, or appends it; other sections stay as they are."""
+    """Replaces the section ``heading`` of ``page``, or appends it. Other sections do not change."""
     text = page.read_text(encoding="utf-8") if page.exists() else _TITLE
     section = f"## {heading}\n\n" + "\n".join(lines) + "\n"
     found = re.search(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

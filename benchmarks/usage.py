@@ -1,8 +1,7 @@
-"""Runs one command and says what it took: ``python -I -S usage.py RESULT.json COMMAND…``.
+"""Runs one command and writes its CPU time, wall time and peak memory: ``python -I -S usage.py RESULT.json COMMAND…``.
 
-A program of its own, and a small one, because the kernel counts what a parent had when it forked to the peak memory of
-its child (see :mod:`quantpress.machine.peak_memory`); it imports nothing of this repository. The exit code is the
-command's.
+This is a separate, small program because a child's peak memory includes what its parent had when it forked (see
+:mod:`quantpress.machine.peak_memory`). It imports nothing of this repository. The exit code is the command's.
 """
 
 import json

@@ -1,9 +1,11 @@
-"""Models for tests of quantization: SmolLM2 widened to 768, whose rows K- and IQ-types divide, and small GGUF files.
+"""Models for tests of quantization: SmolLM2 widened to 768, a multiple of the 256 that K- and IQ-types need, and the
+first two layers of that.
 
-Widening keeps the function. The residual stream is padded with zeros to 768 and turned by a random orthogonal matrix,
-so that all its values are in use. RMSNorm does not notice the turn; the padding changes its mean square by a constant,
-and its gains do not turn: both go into the matrices that follow. Each group of three query heads gets a
-fourth, a copy of the third, and the output matrix takes half of each. The embeddings, tied before, become two.
+The wide model computes the same function. The residual stream is padded with zeros to 768 and rotated by a random
+orthogonal matrix, so that all its values are in use. RMSNorm is not changed by the rotation. The padding changes its
+mean square by a constant factor, and its gains cannot be rotated. Both go into the matrices that follow. Each group of
+three query heads gets a fourth, a copy of the third; the output matrix takes half of each. The tied embeddings become
+two separate matrices.
 """
 
 from __future__ import annotations
@@ -26,19 +28,20 @@ Weights = dict[str, NDArray[Any]]
 WIDTH = 768
 _HEAD = 64
 _SEED = 768
-#: Raised when the folder that is made changes; part of its name in the cache.
+#: Increase this when the made folder changes. It is part of the folder's name in the cache.
 _EDITION = 1
 _READS_RESIDUAL = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
 _WRITES_RESIDUAL = ("self_attn.o_proj", "mlp.down_proj")
 
 
 def wide_model(progress: Progress = silent) -> Path:
-    """SmolLM2-135M-Instruct at width 768: 226 million weights, a folder as on the Hub; made once per user."""
+    """Returns the folder of SmolLM2-135M-Instruct at width 768, as on the Hub: 226 million weights. It is made once per
+    user."""
     return _folder(demo_model(progress), f"wide-{MODEL_NAME}", progress)
 
 
 def tiny_wide_model(progress: Progress = silent) -> Path:
-    """Its first two layers."""
+    """Returns the folder of the wide model's first two layers."""
     return _folder(tiny_model(progress), f"tiny-wide-{MODEL_NAME}", progress)
 
 
@@ -65,14 +68,14 @@ def widened_config(config: dict[str, Any]) -> dict[str, Any]:
     return config | {
         "hidden_size": WIDTH,
         "num_attention_heads": config["num_attention_heads"] + groups,
-        # The mean square over more numbers, of which some are zero, is smaller; so is what is added to it.
+        # The added zeros make the mean square smaller, so the epsilon that is added to it must be smaller too.
         "rms_norm_eps": config["rms_norm_eps"] * config["hidden_size"] / WIDTH,
         "tie_word_embeddings": False,
     }
 
 
 def widened(weights: Weights, config: dict[str, Any]) -> Weights:
-    """The weights at width 768, in float32, by their names in safetensors."""
+    """Returns the weights at width 768, in float32, by their names in safetensors."""
     old, groups = config["hidden_size"], config["num_key_value_heads"]
     turn = np.linalg.qr(np.random.default_rng(_SEED).standard_normal((WIDTH, WIDTH)))[0][:old]
     shrink = (old / WIDTH) ** 0.5

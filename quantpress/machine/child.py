@@ -1,9 +1,8 @@
-"""Heavy work runs in a child process: a JSON job in, a JSON result out.
+"""Runs heavy work in a child process: a JSON job in, a JSON result out.
 
-A crash, an OOM kill or a leak ends one job and not the run, the memory comes back, and the child's peak
-memory can be read from the kernel. Both files live in the job's folder; the child's output goes to a log
-beside them. A child that knows why it fails says so in one line, and that is what its parent says; else the log's
-last lines are quoted.
+A crash, an OOM kill or a leak ends one job and not the run. The memory comes back, and the child's peak memory can be
+read from the kernel. Both files are in the job's folder, with a log of the child's output. A child that knows why it
+fails explains it, and its parent repeats the explanation. Otherwise the error quotes the log's last lines.
 """
 
 from __future__ import annotations
@@ -27,12 +26,13 @@ from quantpress.machine.credentials import without_credentials
 
 #: The connection to Prefect, which no child needs.
 _PREFECT_PREFIX = "PREFECT_"
-#: OpenMP threads that wait by spinning take the processor from those that work, where jobs outnumber cores, as where
-#: one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took 14 s instead of
-#: 33 s with it, and transformers 16 to 22 s instead of 39 to 47 s; alone on the machine both ways take the same.
+#: OpenMP threads that wait by spinning take CPU time from working threads if there are more jobs than cores, as when
+#: one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took 14 s with this
+#: setting instead of 33 s, and transformers 16 to 22 s instead of 39 to 47 s. Alone on the machine it makes no
+#: difference.
 _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _QUOTED_LINES = 8
-#: How a child ends that has written its error as the last lines of its log, and what they begin with.
+#: The exit code of a child that has written its error as the last lines of its log, and the prefix of that error.
 _EXPLAINED = 3
 _ERROR = "error: "
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -42,8 +42,10 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def child_environment() -> dict[str, str]:
-    """The parent's environment without credentials, with the Hub client offline, and with threads that wait asleep
-    unless the user says otherwise."""
+    """Returns the parent's environment without credentials and with the Hub client offline.
+
+    Waiting OpenMP threads sleep, unless the user's environment says otherwise.
+    """
     kept = {key: value for key, value in without_credentials().items() if not key.startswith(_PREFECT_PREFIX)}
     return _PATIENT | kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -51,10 +53,9 @@ def child_environment() -> dict[str, str]:
 def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None) -> R:
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
-    ``timeout`` is in seconds. Raises :class:`ChildFailed` with the child's own explanation (:func:`explained_exit`),
-    or with the last lines of output when it exits non-zero otherwise, dies of a signal, runs out of time or writes
-    no result. The child and all it started are killed
-    when this process is interrupted.
+    ``timeout`` is in seconds. Raises :class:`ChildFailed` with the child's own explanation (:func:`explained_exit`), or
+    with the last lines of output if the child exits non-zero without one, dies of a signal, runs out of time or writes
+    no result. If this process is interrupted, the child and all processes that it started are killed.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
 
 @contextmanager
 def explained_exit() -> Iterator[None]:
-    """Around a child's work: an expected error becomes the last words of its log, without a stack trace."""
+    """Wraps a child's work: an expected error becomes the last lines of its log, without a stack trace."""
     try:
         yield
     except QuantpressError as error:
@@ -106,25 +107,28 @@ def explained_exit() -> Iterator[None]:
 
 
 def _explanation(log_file: Path) -> str:
-    """The error with which a child ended, or nothing."""
+    """Returns the error that a child wrote at its end, or an empty string."""
     return ("\n" + log_file.read_text(errors="replace")).rpartition(f"\n{_ERROR}")[2].strip()
 
 
 def die_with_parent() -> None:
-    """Called in a new process before its program starts: the kernel kills it when its parent dies, however it dies."""
+    """Makes the kernel kill this process when its parent dies for any reason. A new process calls this before its
+    program starts."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kills what is left of the child's process group: the child itself, or tools that outlived it."""
+    """Kills the rest of the child's process group: the child itself, or tools that outlived it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
-    """The result of an equal job that ``folder`` holds from before, or None; also where another version wrote it, which
-    this one cannot read."""
+    """Returns the result of an equal job that ``folder`` holds from before, or None.
+
+    Returns None also if another version of quantpress wrote a result that this one cannot read.
+    """
     result_file = folder / "result.json"
     if not result_file.exists() or not begun(job, folder):
         return None
@@ -135,9 +139,9 @@ def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
 
 
 def begun(job: BaseModel, folder: Path) -> bool:
-    """Whether a child was started for an equal job in ``folder`` before, and has perhaps left work to go on from.
+    """Whether a child was started for an equal job in ``folder`` before. It may have left work to continue.
 
-    Jobs that differ in their threads alone are equal: what comes out is the same.
+    Jobs that differ only in their threads are equal, because their results are the same.
     """
     job_file = folder / "job.json"
     return job_file.exists() and _without_threads(job_file.read_bytes()) == _without_threads(job.model_dump_json())
@@ -154,20 +158,20 @@ def _without_threads(text: str | bytes) -> Any:
 
 
 def begin(job: BaseModel, folder: Path) -> None:
-    """Notes in ``folder`` that another child is to do a job, so that :func:`begun` finds it."""
+    """Notes in ``folder`` that another child will do a job, so that :func:`begun` finds it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
 
 
 def keep(job: BaseModel, result: BaseModel, folder: Path) -> None:
-    """Notes in ``folder`` what became of a job that another child did, so that :func:`finished` finds it."""
+    """Notes in ``folder`` the result of a job that another child did, so that :func:`finished` finds it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
     write_text(folder / "result.json", result.model_dump_json(indent=1))
 
 
 def last_lines(log_file: Path) -> str:
-    """The last lines of a log, as they are quoted in an error."""
+    """Returns the last lines of a log, as an error quotes them."""
     lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join(f"  | {line[-300:]}" for line in lines[-_QUOTED_LINES:])

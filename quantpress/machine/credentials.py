@@ -1,20 +1,20 @@
-"""What of this process's environment other processes may see."""
+"""Selects the part of this process's environment that other processes may see."""
 
 from __future__ import annotations
 
 import os
 
-#: Parts of the names of variables that hold credentials, and how such names end.
+#: Names of variables that hold credentials contain one of these parts, or end so.
 _MARKS = ("TOKEN", "SECRET", "PASSWORD")
 _ENDING = "_KEY"
-#: Settings of tokenizers, which are no tokens in this sense.
+#: Settings of tokenizers are not tokens in this sense.
 _HARMLESS_PREFIX = "TOKENIZERS_"
 
 
 def without_credentials(keep_prefix: str | None = None) -> dict[str, str]:
-    """This process's environment without credentials, but for variables that begin with ``keep_prefix``.
+    """Returns this process's environment without credentials. Variables that begin with ``keep_prefix`` are kept.
 
-    A token that ``hf auth login`` stored is out of reach, too: huggingface_hub finds an empty file in its place.
+    A token that ``hf auth login`` stored is out of reach too: huggingface_hub finds an empty file instead.
     """
     kept = {
         name: value

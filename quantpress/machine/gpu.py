@@ -1,4 +1,4 @@
-"""What the NVIDIA driver's own program says of this machine's GPUs. It is given no credentials."""
+"""Asks the NVIDIA driver's own program about this machine's GPUs. The program gets no credentials."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from quantpress.machine.child import child_environment
 
 
 def ask_nvidia_smi(field: str) -> list[str]:
-    """A field of each GPU that this process may use, as ``nvidia-smi --query-gpu`` names it; none where the program is
-    missing or fails."""
+    """Returns a field of each GPU that this process may use. ``field`` is a name of ``nvidia-smi --query-gpu``.
+
+    Returns an empty list if the program is missing or fails.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -28,6 +30,6 @@ def ask_nvidia_smi(field: str) -> list[str]:
 
 
 def _visible() -> list[str]:
-    """The option for CUDA's own choice of GPUs: numbers or UUIDs, in its order."""
+    """Returns the option that selects the GPUs of ``CUDA_VISIBLE_DEVICES``: numbers or UUIDs, in the same order."""
     chosen = ",".join(each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip())
     return [f"--id={chosen}"] if chosen else []

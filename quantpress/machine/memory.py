@@ -1,4 +1,4 @@
-"""How much memory programs can have: what the kernel estimates, within the limits of the control groups around us."""
+"""How much memory programs can have: the kernel's estimate, within the limits of this process's control groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from quantpress.errors import Refused
 
 _AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
-#: Pages of files that nobody used lately: the kernel gives them up before it refuses memory.
+#: Pages of files that were not used lately. The kernel frees them before it refuses memory.
 _RECLAIMABLE = re.compile(r"^inactive_file (\d+)$", re.MULTILINE)
 #: The line of control groups of version 2 (cgroups(7)).
 _OWN_GROUP = re.compile(r"^0::/(.*)$", re.MULTILINE)
@@ -20,9 +20,9 @@ def available_memory(
     own_group: Path = Path("/proc/self/cgroup"),
     groups: Path = Path("/sys/fs/cgroup"),
 ) -> int:
-    """Bytes that programs can have without swapping or being killed; a container's limit counts.
+    """Returns the bytes that programs can have without swapping or being killed. A container's limit counts.
 
-    ``groups`` is where control groups of version 2 are mounted. Raises :class:`Refused` where the kernel does not say.
+    ``groups`` is where control groups of version 2 are mounted. Raises :class:`Refused` if the kernel does not say.
     """
     found = _AVAILABLE.search(meminfo.read_text(encoding="ascii"))
     if found is None:
@@ -31,9 +31,10 @@ def available_memory(
 
 
 def _left_in_groups(own_group: Path, groups: Path) -> Iterator[int]:
-    """What is left below the limit of this process's group and of each group around it, where there is a limit."""
+    """Yields the bytes left below the limit, for this process's group and each group around it that has a limit."""
     found = _OWN_GROUP.search(own_group.read_text()) if own_group.exists() else None
-    # Within a container the path may be the host's, and then is not there: its own group is mounted as the root.
+    # Within a container the path may be the host's. Then it does not exist: the container's own group is mounted as the
+    # root.
     own = groups / found[1] if found else groups
     for group in (own, *own.parents):
         if not group.is_relative_to(groups):

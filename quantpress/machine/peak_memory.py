@@ -1,4 +1,4 @@
-"""How much memory this process has taken at most."""
+"""The peak memory of this process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def own_peak_bytes() -> int:
-    """Peak RSS in bytes since the program was started (``VmHWM`` of proc_pid_status(5)).
+    """Returns the peak RSS in bytes since the program was started (``VmHWM`` of proc_pid_status(5)).
 
-    Not ``ru_maxrss`` of getrusage(2): that counts what the parent had when it forked, for it outlives execve(2)
-    (Linux, ``exec_mmap`` in fs/exec.c). A child of a parent of 600 MB is never seen to take less.
+    It does not use ``ru_maxrss`` of getrusage(2), which survives execve(2) (Linux, ``exec_mmap`` in fs/exec.c) and so
+    includes what the parent had when it forked. A child of a parent of 600 MB never seems to take less.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

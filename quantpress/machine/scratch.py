@@ -1,7 +1,7 @@
-"""Folders that live as long as one piece of work: what is left of one that was killed, the next removes.
+"""Folders that live as long as one piece of work. If the work is killed, the next one removes the folder.
 
-They lie under the home folder, which is on the disk that an operator chose for large files. Each is locked while it is
-used. The lock is the kernel's: it ends with the process, however that ends.
+They are under the home folder, which is on the disk that an operator chose for large files. Each is locked while it is
+used. The lock is the kernel's, so it ends with the process, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def scratch(home: Path, purpose: str) -> Iterator[Path]:
-    """An empty folder, by its absolute path, that is removed at the end. Its name begins with ``purpose``."""
+    """Yields the absolute path of an empty folder, and removes it at the end. Its name begins with ``purpose``."""
     home = home.absolute()
     with _guard(home):
         _remove_abandoned(home)
@@ -36,7 +36,7 @@ def scratch(home: Path, purpose: str) -> Iterator[Path]:
 
 
 def remove_abandoned_scratch(home: Path) -> None:
-    """Removes the folders that nobody uses any more."""
+    """Removes the folders that no process uses any more."""
     if _folder_of(home).is_dir():
         with _guard(home):
             _remove_abandoned(home)
@@ -51,7 +51,8 @@ def _remove_abandoned(home: Path) -> None:
 
 
 def _guard(home: Path) -> BaseFileLock:
-    """Held for as long as folders come and go: one that was just made is not locked yet, and looks abandoned."""
+    """Returns the lock to hold while folders are made or removed. A folder that was just made is not locked yet, and
+    would look abandoned."""
     from filelock import FileLock
 
     (home / "locks").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where work in progress lies under the home folder. Every name is derived from what it is made of."""
+"""The places of work in progress under the home folder. Every folder's name is derived from the inputs of the work."""
 
 from __future__ import annotations
 
@@ -46,39 +46,39 @@ class Workspace:
         return self.work / recipe.format / f"{recipe.variant}-{recipe.fingerprint[:12]}"
 
     def wave(self, recipes: list[Recipe]) -> Path:
-        """Where the variants of a wave are made together; their files go to their own folders."""
+        """Returns the folder where the variants of a wave are made together. Their files go to their own folders."""
         key = hashlib.sha256("".join(recipe.fingerprint for recipe in recipes).encode()).hexdigest()
         return self.work / recipes[0].format / f"wave-{key[:12]}"
 
     def bytes_there(self) -> int:
-        """Bytes of the source and of the work in progress that an earlier run left on disk."""
+        """Returns the bytes of the source and of the work in progress that an earlier run left on disk."""
         files = [file for folder in (self.source, self.work) for file in folder.rglob("*")]
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def room(self) -> int:
-        """Bytes of disk that the model can have: what is free, and what it takes already."""
+        """Returns the bytes of disk that the model can have: the free ones, and those that it takes already."""
         self.home.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.home).free + self.bytes_there()
 
     def require_disk(self, needed: int) -> None:
-        """Raises :class:`QuantpressError` if the disk has no room for what of ``needed`` bytes is not there yet."""
+        """Raises :class:`QuantpressError` if the disk has no room for ``needed`` bytes; those already there count."""
         require_disk(self.home, needed - self.bytes_there())
 
     def remove_variant(self, recipe: Recipe) -> None:
-        """Removes a published variant's files and figures: both are on the Hub now."""
+        """Removes a published variant's files and figures, because both are on the Hub now."""
         shutil.rmtree(self.variant(recipe), ignore_errors=True)
 
     def remove_files(self, recipe: Recipe) -> None:
-        """Removes a variant's files, whose place the next ones need; logs stay."""
+        """Removes a variant's files to make room for the next ones. Logs stay."""
         shutil.rmtree(self.variant(recipe) / "files", ignore_errors=True)
 
     def remove_work(self) -> None:
-        """Removes work in progress; the source's download stays for the next run."""
+        """Removes work in progress. The source's download stays for the next run."""
         shutil.rmtree(self.work, ignore_errors=True)
 
 
 def require_writable(folder: Path) -> None:
-    """Raises :class:`BadInput` where ``folder`` cannot be made or written to; leaves nothing there."""
+    """Raises :class:`BadInput` if ``folder`` cannot be made or written to. Leaves nothing there."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,9 +93,9 @@ def require_writable(folder: Path) -> None:
 
 @contextmanager
 def alone(home: Path, repo: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds the model's place under ``home``; ``waiting`` is called once if another press holds it now.
+    """Holds the model's place under ``home``. ``waiting`` is called once if another press holds it now.
 
-    The lock is the kernel's: it ends with the process, however that ends.
+    The lock is the kernel's, so it ends with the process, even if the process is killed.
     """
     from filelock import FileLock, Timeout
 
@@ -118,11 +118,13 @@ def _lock_file(home: Path, repo: str) -> Path:
 
 
 def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
-    """Removes work on the model's commits that no run goes on with: a run that was killed left it, and the source has
-    moved since, or all is published. ``keep`` is the sha that is worked on (None: none); downloads of the source at
-    other commits than it go, too. So does what killed verifications and rebuilds left, whatever their model.
+    """Removes work on the model's commits that no run will continue.
 
-    To be called where the model's place is held (:func:`alone`).
+    A killed run left that work, and since then the source has moved or everything was published. ``keep`` is the sha
+    that is worked on. If it is given, downloads of the source at other commits are removed too. With None, all work of
+    the model is removed, and no download. Leftovers of killed verifications and rebuilds of any model are also removed.
+
+    Call it only while the model's place is held (:func:`alone`).
     """
     own = re.compile(re.escape(repo.replace("/", "--")) + "-([0-9a-f]{12})")
     for folder in [*(home / "work").glob("*"), *((home / "sources").glob("*") if keep else ())]:
@@ -130,15 +132,17 @@ def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
         if found is None or (keep and keep.startswith(found[1])):
             continue
         if folder.is_symlink():
-            folder.unlink()  # a folder of the operator's own
+            folder.unlink()  # it leads to a folder of the operator's own
         else:
             shutil.rmtree(folder, ignore_errors=True)
     remove_abandoned_scratch(home)
 
 
 def remove_idle_work(home: Path, repo: str) -> None:
-    """Removes all work on a model of which there is nothing to do, unless a press holds its place; and what killed
-    verifications and rebuilds left."""
+    """Removes all work on a model with nothing to do, unless a press holds the model's place.
+
+    Also removes leftovers of killed verifications and rebuilds.
+    """
     remove_abandoned_scratch(home)
     if any((home / "work").glob(f"{repo.replace('/', '--')}-*")):
         from filelock import FileLock, Timeout

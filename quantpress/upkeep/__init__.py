@@ -1,1 +1,1 @@
-"""Upkeep of what is published: withdrawing a variant, and making one again from its manifest."""
+"""Upkeep of published repositories: withdraws a variant, or makes one again from its manifest."""

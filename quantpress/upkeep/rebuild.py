@@ -1,11 +1,12 @@
 """Makes a published variant again from its manifest alone, and compares the bytes.
 
-The recipe names the source's commit, the quantizer's version, its parameters and the calibration text by its hash. What
-a recipe does not name decides no bytes, or should not: that is what is found out here. Every step runs anew, in an
-empty folder.
+The recipe names the source's commit, the quantizer's version, its parameters and the hash of the calibration text.
+Nothing else should decide the bytes. A rebuild finds out whether that is true. Every step runs again, in an empty
+folder.
 
-A variant whose weights are from an earlier commit than its metadata, for the source moved and left its weights alone,
-is quantized from that commit and then given the metadata of the recipe's, as the press did.
+If the source moved and its weights did not change, a variant's weights are from an earlier commit than its metadata.
+Such a variant is quantized from the earlier commit. Then it is given the metadata of the recipe's commit, as the press
+did.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A file of the variant: its SHA-256 in the manifest and in the rebuild, empty where it is not there."""
+    """A file of the variant: its SHA-256 in the manifest and in the rebuild. It is empty if the file is not there."""
 
     path: str
     published: str
@@ -57,7 +58,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What became of a rebuild. ``other_tools`` are the differences of the toolchain that were accepted, in words."""
+    """The result of a rebuild. ``other_tools`` describes the differences of the toolchain that were accepted."""
 
     repo_id: str
     variant: str
@@ -71,8 +72,11 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class RebuildOrder:
-    """What is asked for: a variant of a repo, by the manifest at ``revision``; calibration texts that may be meant,
-    besides our own; whether other versions of the tools will do; where to leave the files (None: nowhere)."""
+    """The rebuild that is asked for: a variant of a repo, by the manifest at ``revision``.
+
+    ``texts`` are calibration texts to try besides our own. ``any_toolchain`` accepts other versions of the tools.
+    ``out`` is the folder to leave the files in; with None they are not kept.
+    """
 
     repo_id: str
     variant: str
@@ -85,10 +89,10 @@ class RebuildOrder:
 def rebuild(
     hubs: Hubs, order: RebuildOrder, settings: Settings, report: Callable[[str], None] = lambda what: None
 ) -> Rebuilt:
-    """Makes the variant of the revision's manifest again. ``report`` is told what is being done.
+    """Makes the variant of the revision's manifest again. ``report`` is told of each step.
 
-    Raises :class:`BadInput`, before any model is downloaded, for a variant that is not there, another toolchain, and a
-    calibration text that nobody has; :class:`QuantpressError` where a step fails.
+    Raises :class:`BadInput`, before any model is downloaded, if the variant is not there, the toolchain is another, or
+    the calibration text cannot be found; :class:`QuantpressError` if a step fails.
     """
     check_repo_id(order.repo_id)
     if order.out is not None and order.out.exists() and any(order.out.iterdir()):
@@ -109,7 +113,7 @@ def rebuild(
     require_disk(settings.home, disk)
     install_on_demand(traits_of(chosen).toolchain, plain_lines(report))
     with (
-        # A press removes downloads of a source at other commits than it works on.
+        # A press removes downloads of the source at other commits than its own.
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
         scratch(settings.home, "rebuild") as place_of_work,
     ):
@@ -126,7 +130,8 @@ def rebuild(
 
 
 def _sources(hub: HfApi, entry: Entry) -> list[Source]:
-    """The source at the commit that the weights were quantized from, then at the recipe's where that is a later one."""
+    """Returns the source at the commit that the weights were quantized from, then at the recipe's commit if it is
+    another."""
     recipe = entry.recipe
     quantized_from = str(entry.artifact.details.get(WEIGHTS_FROM, recipe.source_sha))
     return [look_up_source(hub, recipe.source, sha) for sha in dict.fromkeys([quantized_from, recipe.source_sha])]
@@ -168,7 +173,7 @@ def _entry(manifest: Manifest, repo_id: str, variant: str) -> Entry:
 
 
 def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> list[str]:
-    """What of the toolchain is not as it was when the variant was made, in words; the recipe's quantizer first."""
+    """Describes how the toolchain differs from the one that made the variant, the recipe's quantizer first."""
     version, here = chosen.version(), chosen.tools()
     found = [f"it was made by {recipe.quantizer}, here is {version}"] if version != recipe.quantizer else []
     return found + [
@@ -179,7 +184,10 @@ def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> li
 
 
 def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings, source_hub: HfApi) -> EvaluationText:
-    """The calibration text that is here, or of WikiText-2 from the source Hub. Raises as :func:`find_text`."""
+    """Returns the calibration text: a local one, or else WikiText-2 from the source Hub.
+
+    Raises as :func:`find_text` and :func:`fetch_wikitext` do.
+    """
     folder = settings.home / "texts"
     try:
         return find_text(wanted, texts, folder, archive_in(folder))
@@ -190,8 +198,8 @@ def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings,
 
 
 def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive: Path | None = None) -> EvaluationText:
-    """The calibration text with the recipe's hash: one of our own, which is written into ``folder``, or one of
-    ``texts``. Raises :class:`BadInput`, saying which text is needed."""
+    """Returns the calibration text with the recipe's hash: one of our own, which is written into ``folder``, or one of
+    ``texts``. Raises :class:`BadInput` with the text that is needed."""
     for setting in (None, Path(PYDOC), *texts):
         text = calibration_text(setting, folder, archive)
         if text.sha256 == wanted.sha256:
@@ -204,7 +212,7 @@ def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive:
 
 
 def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings) -> Variant:
-    """The variant with the recipe's parameters, whatever the format's defaults are today."""
+    """Returns the variant with the recipe's parameters, even if the format's defaults are others today."""
     now = chosen.variant(entry.variant, source.config)
     if now.needs_cuda and settings.compute_device() != "cuda":
         raise Refused(f"{entry.variant} needs a CUDA runner")
@@ -213,7 +221,7 @@ def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings
 
 @dataclass(frozen=True)
 class _Original:
-    """What is made again: the manifest, the variant's entry in it, and the variant with the recipe's parameters."""
+    """The variant to make again: its manifest, its entry there, and the variant with the recipe's parameters."""
 
     manifest: Manifest
     entry: Entry
@@ -238,13 +246,13 @@ def _job(original: _Original, source: Path, text: EvaluationText, place_of_work:
         ),
         threads=settings.thread_count(),
         device=settings.compute_device(),
-        # A variant in one file was below the limit, whatever that was then.
+        # A variant in one file was below the limit of that time.
         split_above=settings.split_above if len(original.entry.artifact.files) > 1 else None,
     )
 
 
 def _make(job: Job, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
-    """Quantizes anew; returns the folder of the files, and their names."""
+    """Quantizes the variant again. Returns the folder of the files, and their names."""
     for step, what in (("check", "looking at the source"), ("prepare", "calibrating")):
         report(what)
         run_child("quantizers.job", job.model_copy(update={"step": step}), Result, folder / step)
@@ -256,7 +264,7 @@ def _make(job: Job, folder: Path, report: Callable[[str], None]) -> tuple[Path, 
 
 
 def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
-    """Gives what ``made`` quantized the metadata of ``source``; returns the folder of the files, and their names."""
+    """Gives the files that ``made`` quantized the metadata of ``source``. Returns their new folder, and their names."""
     report(f"giving {made.variant.name} the metadata of the recipe's commit")
     job = made.model_copy(update={"source": source.resolve(), "prepared": folder / "refresh-prepared"})
     job = job.model_copy(update={"published": made.prepared})  # calibrating again would decide nothing
@@ -269,7 +277,7 @@ def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None
 
 
 def compare(entry: Entry, folder: Path, made: Iterable[str]) -> list[Compared]:
-    """Every file that the manifest lists or that was made now, by name."""
+    """Compares every file that the manifest lists or that was made now, in the order of their names."""
     published = {file.path: file.sha256 for file in entry.artifact.files}
     rebuilt = {name: sha256_of(folder / name) for name in made}
     return [Compared(path, published.get(path, ""), rebuilt.get(path, "")) for path in sorted({*published, *rebuilt})]

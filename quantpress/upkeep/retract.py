@@ -1,8 +1,8 @@
-"""Withdraws a published variant: its files leave their branch, its record stays, with the reason.
+"""Withdraws a published variant: its files leave their branch, and its record stays, with the reason.
 
 Nothing is erased: the branch's history still holds the files. A variant on a branch of its own is withdrawn there
-first, for that branch's manifest is what the next plan believes; ``main`` follows, and a call that was interrupted in
-between is finished by repeating it.
+first, because the next plan trusts that branch's manifest. ``main`` follows. If a call was interrupted in between,
+repeating it finishes the work.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PLOTS = (PERPLEXITY_PLOT, DIVERGENCE_PLOT)
 
 @dataclass(frozen=True)
 class Retraction:
-    """What was withdrawn: the commits that did it, by branch, and what could not be done beside."""
+    """A variant that was withdrawn: the commits by branch, and warnings of what could not be done."""
 
     repo_id: str
     variant: str
@@ -47,9 +47,10 @@ class Retraction:
 
 
 def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Settings) -> Retraction:
-    """Withdraws one variant of a repo, a commit on each branch that lists it, and compares anew what is left.
+    """Withdraws one variant of a repo, with a commit on each branch that lists it, and publishes the comparison of the
+    remaining variants.
 
-    Raises :class:`BadInput` for an empty reason, a repo that is not ours, and a variant that is not published there.
+    Raises :class:`BadInput` for an empty reason, a repo that is not ours, or a variant that is not published there.
     """
     check_repo_id(repo_id)
     reason = one_line(reason).strip()
@@ -74,7 +75,10 @@ def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Setti
 
 
 def _pending(endpoint: str, shelf: Shelf, variant: str) -> list[str]:
-    """The branches whose manifests list the variant as published, ``main`` last."""
+    """Returns the branches whose manifests list the variant as published, ``main`` last.
+
+    Raises :class:`BadInput` if there are none.
+    """
     repo_id = shelf.repo_id
     if not shelf.heads:
         raise BadInput(f"{endpoint} has no repository {repo_id} (or it is private and needs a token)")
@@ -109,7 +113,7 @@ def _commit(api: HfApi, shelf: Shelf, branch: str, variant: str, reason: str, co
 
 
 def withdrawn(manifest: Manifest, variant: str, reason: str) -> Manifest:
-    """The manifest with one entry retracted; its artifact, figures and recipe stay as they were."""
+    """Returns the manifest with one entry retracted. The entry's artifact, figures and recipe do not change."""
 
     def after(entry: Entry) -> Entry:
         if entry.variant != variant:

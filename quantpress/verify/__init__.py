@@ -1,1 +1,1 @@
-"""Verification: what the Hub serves, downloaded anew, hashed, loaded and made to speak."""
+"""Verification: downloads again what the Hub serves, hashes it, loads it and lets it write."""

@@ -1,6 +1,7 @@
-"""One commit of a repo as the Hub lists and serves it now, each file downloaded by the real client into an empty cache.
+"""A fresh download of one commit of a repo, as the Hub lists and serves it now.
 
-The listing is the Hub's memory of what was uploaded: it does not change when bytes on its disk do.
+The real client downloads each file into an empty cache. The listing is the Hub's record of what was uploaded. It does
+not change if bytes on the Hub's disk do.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 _UNSAFE = "has a name that leads out of the repo's folder: it was not downloaded"
-#: Times that a file is downloaded whose size is wrong: it may have been the line.
+#: Downloads of a file before a wrong size counts: the connection may have cut it.
 _ATTEMPTS = 2
 
 
 class _Damaged(QuantpressError):
-    """A download that arrives with another size than the Hub lists."""
+    """Raised if a download arrives with another size than the Hub lists."""
 
 
 @dataclass(frozen=True)
 class FreshCopy:
-    """``listed`` are the commit's files by path, in the order of their paths; ``cache`` is the client's, empty at
-    first."""
+    """A fresh copy of one commit, downloaded file by file.
+
+    ``listed`` are the commit's files by path, in the order of the Hub's listing. ``cache`` is the client's cache, empty
+    at first.
+    """
 
     api: HfApi
     repo_id: str
@@ -41,7 +45,7 @@ class FreshCopy:
 
     @classmethod
     def of(cls, api: HfApi, repo_id: str, revision: str, cache: Path) -> FreshCopy:
-        """The commit that ``revision`` names. Nothing is downloaded yet."""
+        """Looks up the commit that ``revision`` names. Nothing is downloaded yet."""
         from huggingface_hub.hf_api import RepoFile
 
         commit = api.model_info(repo_id, revision=revision).sha or revision
@@ -49,18 +53,18 @@ class FreshCopy:
         return cls(api, repo_id, commit, {file.path: file for file in tree if isinstance(file, RepoFile)}, cache)
 
     def get(self, path: str) -> Path:
-        """Downloads a file, once; all lie in one folder, as in the repo."""
+        """Downloads a file, unless the cache has it. All files are in one folder, with the paths of the repo."""
         for _ in range(_ATTEMPTS):
             try:
                 return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.commit, cache_dir=self.cache))
             except OSError as error:
-                # Of all errors that the client raises, that of a wrong size alone has neither a type nor a number.
+                # The client's error for a wrong size is the only one that is a plain OSError without an errno.
                 if type(error) is not OSError or error.errno is not None:
                     raise
         raise _Damaged(f"arrives with another size than the {self.listed[path].size} bytes that it had")
 
     def check_listed(self, path: str) -> VerifiedFile:
-        """Downloads a file and compares it with the hash that the Hub lists of it."""
+        """Downloads a file and compares it with the hash that the Hub lists for it."""
         file = self.listed[path]
         if not stays_within(path):
             return VerifiedFile(path, file.size, _UNSAFE)
@@ -72,8 +76,11 @@ class FreshCopy:
         return VerifiedFile(path, file.size, "" if same else "is not what the Hub's hash says")
 
     def check(self, file: File, *, fetched_before: bool) -> VerifiedFile:
-        """Compares a file of the manifest with what is downloaded; or, where it lies in LFS and was downloaded when it
-        was published, with the hash that the Hub lists."""
+        """Compares a file of the manifest with its download.
+
+        A file in LFS that was downloaded before, when it was published (``fetched_before``), is only compared with the
+        hash that the Hub lists.
+        """
         if not stays_within(file.path):
             return VerifiedFile(file.path, file.size, _UNSAFE)
         there = self.listed.get(file.path)

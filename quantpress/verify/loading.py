@@ -1,4 +1,4 @@
-"""Loads what was downloaded, in a child process, as a user of its engine would, and lets it write."""
+"""Loads a downloaded model in a child process, as a user of its engine would, and lets it write."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from quantpress.record.verification import Spoken
 
 @dataclass(frozen=True)
 class Loader:
-    """How variants are loaded: on what device, by how many threads, and which ones (None: all of the branch).
+    """How variants are loaded: on which device, with how many threads, and which ones (None: all of the branch).
 
-    What lies in LFS and belongs to other variants was downloaded when they were published: of it the Hub's listing is
+    LFS files of the other variants were downloaded when they were published. For them, only the Hub's listing is
     compared.
     """
 
@@ -33,8 +33,8 @@ class Loader:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that was downloaded whole; ``path`` is its file, or the folder of a checkpoint. ``spoke``: it wrote text
-    when it was made, so it must now."""
+    """A model whose files were all downloaded. ``path`` is its file, or the folder of a checkpoint. ``spoke`` says that
+    it wrote text when it was made, so it must write text now."""
 
     name: str
     engine: Engine
@@ -43,7 +43,7 @@ class Model:
 
 
 def load(model: Model, loader: Loader, folder: Path) -> Spoken:
-    """Lets a model continue a prompt; ``folder`` is for the child's job and log."""
+    """Lets a model continue a prompt. ``folder`` is for the child's job and log."""
     job = GenerationJob(
         engine=model.engine,
         model=model.path,

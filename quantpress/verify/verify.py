@@ -1,7 +1,10 @@
-"""Verifies a published repo: a fresh download by the real client, hashed against its manifest and against what the Hub
-lists, loaded, made to speak, and found by the clients that choose a file by a tag.
+"""Verifies a published repo.
 
-A repo without a manifest, which some other program made, is hashed against what the Hub lists, and loaded.
+The real client downloads the repo again. Every file is hashed and compared with the manifest or with the Hub's listing.
+Every variant is loaded and writes text. Clients that choose a file by a tag must find the right one.
+
+In a repo without a manifest, which some other program made, files are compared with the Hub's listing, and models are
+loaded.
 """
 
 from __future__ import annotations
@@ -32,15 +35,17 @@ if TYPE_CHECKING:
 
 
 def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) -> Verification:
-    """Downloads every file of a revision and compares it: by size and SHA-256 with the manifest, or, where that does
-    not list it (the card, the sums, the manifest itself), with the hash that the Hub lists. Then the engine of the
-    format loads each published variant of the branch, as it was downloaded, and continues a prompt. On ``main`` of a
-    GGUF repo, it looks which file llama.cpp and Ollama take for each variant's name and where none is given.
+    """Downloads every file of a revision and compares it, then loads its models.
 
-    A variant with a wrong file is not loaded. Without a manifest, every file is compared with the hash that the Hub
-    lists, and every model among them loaded. The download goes to an empty cache under ``home``, so that what is
-    checked is what the Hub serves now, all of one commit. Raises :class:`QuantpressError` if the repo or its manifest
-    cannot be read, or ``home`` has no room.
+    A file in the manifest is compared with the manifest by size and SHA-256. Any other file (the card, the sums, the
+    manifest itself) is compared with the hash that the Hub lists. Then the engine of the format loads each published
+    variant of the branch, as it was downloaded, and continues a prompt. A variant with a wrong file is not loaded. On
+    ``main`` of a GGUF repo, it also checks which file llama.cpp and Ollama take for each variant's name, and without a
+    name.
+
+    Without a manifest, every file is compared with the hash that the Hub lists, and every model is loaded. The download
+    goes to an empty cache under ``home``, so the check is of one commit, as the Hub serves it now. Raises
+    :class:`QuantpressError` if the repo or its manifest cannot be read, or ``home`` has no room.
     """
     with scratch(home, "verify") as folder:
         with explained(api.endpoint, f"verifying {repo_id}@{revision}"):
@@ -55,7 +60,7 @@ def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) 
 
 
 def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tuple[Verification, list[Model]]:
-    """What was found, and the variants whose files are sound."""
+    """Checks the files of a repo with a manifest. Returns the result, and the wanted variants whose files are sound."""
     manifest = _manifest_of(copy, revision)
     branch = _branch(manifest, revision, copy.listed)
     entries = manifest.published(branch)
@@ -75,7 +80,10 @@ def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tu
 
 
 def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
-    """The manifest as it arrives: what of it can still be read is gone by, even if it is not what the Hub lists."""
+    """Returns the manifest as it is downloaded. It is used even if it is not what the Hub lists.
+
+    Raises :class:`QuantpressError` if it cannot be read.
+    """
     where, problem = f"{copy.repo_id}@{revision}", copy.check_listed(MANIFEST_FILE).problem
     try:
         return parse_manifest(copy.get(MANIFEST_FILE).read_bytes(), where)
@@ -83,14 +91,17 @@ def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
         if not problem:
             raise
         raise QuantpressError(
-            f"{where}: {MANIFEST_FILE} {problem}, and no manifest any more: restore the Hub's disk, or remove the file "
-            "from the repo to press it anew"
+            f"{where}: {MANIFEST_FILE} {problem}, and cannot be read: restore the Hub's disk, or remove the file "
+            "from the repo to press it again"
         ) from None
 
 
 def _branch(manifest: Manifest, revision: str, there: Collection[str]) -> str:
-    """The branch whose files a revision holds. A tag or a commit does not say it: a branch other than ``main`` lists
-    its own variant alone, and has its files."""
+    """Returns the branch whose files a revision holds.
+
+    A tag or a commit does not name its branch. But the manifest of a branch other than ``main`` lists only that
+    branch's variants, and the branch has their files.
+    """
     entries = manifest.published()
     branches = {entry.branch for entry in entries}
     if revision == "main" or revision in branches:
@@ -101,7 +112,7 @@ def _branch(manifest: Manifest, revision: str, there: Collection[str]) -> str:
 
 
 def _elsewhere(manifest: Manifest) -> str:
-    """Why no variant was checked, if there are any."""
+    """Returns why no variant was checked; empty if the manifest has no published variant."""
     branches = sorted({entry.branch for entry in manifest.published()})
     if not branches:
         return ""
@@ -109,8 +120,10 @@ def _elsewhere(manifest: Manifest) -> str:
 
 
 def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[VerifiedFile]:
-    """Everything that the manifest does not list: the card, the manifest, the sums, and what others have put there.
-    ``sound`` are the hashes of those listed files that are what they should be."""
+    """Checks every file that the manifest does not list: the card, the manifest, the sums, and files of others.
+
+    ``listed`` are the files that the manifest lists. ``sound`` has the hashes of the sound ones by path.
+    """
     checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - HUB_FILES)}
     sums = checked.setdefault(SUMS_FILE, VerifiedFile(SUMS_FILE, 0, "is missing in the repo"))
     if not sums.problem:
@@ -127,7 +140,7 @@ def _by_rules(entries: list[Entry], paths: list[str]) -> list[Resolved]:
 
 
 def _by_registry(api: HfApi, repo_id: str, entries: list[Entry]) -> list[Resolved]:
-    """What the Hub answers for variants in one file: Ollama loads no others."""
+    """Returns the Hub's answers for variants in one file. Ollama loads only these."""
     files = {entry.variant: entry.artifact.files for entry in entries if _is_one_file(entry)}
     return resolve_by_registry(api, repo_id, {name: own[0].sha256 for name, own in files.items() if len(own) == 1})
 
@@ -143,7 +156,7 @@ def _model_of(entry: Entry, copy: FreshCopy) -> Model:
 
 
 def _check_foreign(copy: FreshCopy, home: Path) -> tuple[Verification, list[Model]]:
-    """A repo that has no manifest: hashes as the Hub lists them, and every model that is sound."""
+    """Checks a repo without a manifest against the hashes that the Hub lists; also returns the sound models."""
     require_disk(home, sum(file.size for file in copy.listed.values()))
     checked = [copy.check_listed(path) for path in copy.listed]
     sound = {file.path for file in checked if not file.problem}

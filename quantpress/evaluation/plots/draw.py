@@ -1,8 +1,8 @@
-"""Plots of quality against size, as they stand on a model card.
+"""Plots of quality against size for a model card.
 
-Each shows the published variants that were measured under one protocol, the efficient frontier among them and
-the unquantized model's figure. Equal manifests give equal bytes: fixed fonts (DejaVu, which Matplotlib carries), no
-dates or versions in the PNG. Labels are placed by :mod:`quantpress.evaluation.plots.labels`.
+Each plot shows the published variants that were measured under one protocol, their efficient frontier and the
+unquantized model's figure. Equal manifests give equal bytes: the font is fixed (DejaVu, which Matplotlib carries), and
+the PNG holds no dates or versions. :mod:`quantpress.evaluation.plots.labels` places the labels.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ DIVERGENCE_PLOT = "divergence.png"
 MEMORY_PERPLEXITY_PLOT = "perplexity-memory.png"
 MEMORY_DIVERGENCE_PLOT = "divergence-memory.png"
 
-#: Fewer points than this tell no more than the table does.
+#: A plot of fewer points tells no more than the table does.
 _FEWEST_POINTS = 2
-#: 8 inches at 200 dpi: 1600 pixels for a column 800 wide.
+#: 8 inches at 200 dpi are 1600 pixels, for a column 800 wide.
 _DPI = 200
 _WIDTH, _HEIGHT, _HEIGHT_OF_MANY = 8.0, 4.8, 6.0
-#: Smaller divergences are rounding, not quantization: they are drawn at this height, and the label says so.
+#: Smaller divergences come from rounding, not from quantization. They are drawn at this height; the label says so.
 _SMALLEST_DIVERGENCE = 1e-4
 
 
 def draw_plots(manifest: Manifest, folder: Path) -> list[Path]:
-    """Draws into ``folder`` the plots that the manifest has figures for; returns their paths (none for one variant)."""
+    """Draws the plots that the manifest has figures for into ``folder``. Returns their paths (none for one variant)."""
     comparison = compare(manifest)
     if len(comparison.entries) < _FEWEST_POINTS:
         return []
@@ -52,7 +52,7 @@ def draw_plots(manifest: Manifest, folder: Path) -> list[Path]:
 
 
 def draw_memory_plots(manifest: Manifest, folder: Path) -> list[Path]:
-    """As :func:`draw_plots`, against the peak memory while measuring in place of the size."""
+    """Draws the plots of :func:`draw_plots` against the peak memory while measuring instead of the size."""
     comparison = compare(manifest)
     if len(comparison.entries) < _FEWEST_POINTS:
         return []
@@ -68,7 +68,7 @@ def draw_memory_plots(manifest: Manifest, folder: Path) -> list[Path]:
 
 
 def plot_perplexity(manifest: Manifest, path: Path) -> None:
-    """Perplexity with one standard error against size, as PNG of 1600 pixels width.
+    """Draws perplexity with one standard error against size, as a PNG 1600 pixels wide.
 
     Raises :class:`QuantpressError` if no published variant was measured.
     """
@@ -88,9 +88,9 @@ def _perplexity_scale(comparison: Comparison) -> Scale:
 
 
 def plot_divergence(manifest: Manifest, path: Path) -> None:
-    """Mean KL divergence with one standard error against size, as PNG of 1600 pixels width.
+    """Draws mean KL divergence with one standard error against size, as a PNG 1600 pixels wide.
 
-    Raises :class:`QuantpressError` unless every comparable variant has its divergence measured.
+    Raises :class:`QuantpressError` unless the divergence of every comparable variant was measured.
     """
     comparison = compare(manifest)
     if not comparison.has_divergence:
@@ -125,7 +125,7 @@ def _plot(manifest: Manifest, comparison: Comparison, scale: Scale, path: Path) 
         figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0.1, 0.55 / height, 0.88, 1 - 1.2 / height))
-        # What was measured stands under the title: a plot is seen without its card.
+        # The subtitle says what was measured, because a plot is also seen without its card.
         protocol = comparison.protocol
         measured = f"{protocol.text}, {protocol.windows} windows of {protocol.n_ctx} tokens"
         subtitle = f"{shortened(manifest.model_name)} {manifest.format.upper()}, {measured}"

@@ -18,7 +18,7 @@ WORTH, DOMINATED = "#0b5cad", "#9aa4ae"
 
 
 def draw_frame(figure: Figure, axes: Axes, title: str, subtitle: str, axis: str) -> None:
-    """Titles, spines and grid. ``axis`` names the vertical one."""
+    """Draws titles, spines and grid. ``axis`` is the name of the vertical axis."""
     inch = 1 / float(figure.get_figheight())
     figure.text(0.012, 1 - 0.28 * inch, title, fontsize=12.5, fontweight="bold", color=INK)
     figure.text(
@@ -39,7 +39,7 @@ def draw_frame(figure: Figure, axes: Axes, title: str, subtitle: str, axis: str)
 
 
 def set_axis(axes: Axes, name: str, values: Sequence[float], extent: Sequence[float]) -> None:
-    """Limits that hold ``extent`` with a margin; logarithmic where the positive ``values`` spread wide."""
+    """Sets limits that hold ``extent`` with a margin. The axis is logarithmic if positive ``values`` spread wide."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axis = axes.xaxis if name == "x" else axes.yaxis
@@ -62,17 +62,17 @@ def set_axis(axes: Axes, name: str, values: Sequence[float], extent: Sequence[fl
 
 
 def _tick_text(value: float) -> str:
-    """A figure without an exponent and without zeros at its end."""
+    """Formats a figure without an exponent and without trailing zeros."""
     text = f"{value:,.6f}"
     return text.rstrip("0").rstrip(".")
 
 
 def size_unit(sizes: Sequence[int]) -> tuple[str, float]:
-    """The decimal unit in which the largest size is at least 1."""
+    """Returns the decimal unit (GB or MB) for the largest size, and its bytes."""
     return ("GB", 1e9) if max(sizes) >= 1e9 else ("MB", 1e6)
 
 
 def shortened(name: str) -> str:
-    """A name that fits: printable, at most 40 characters."""
+    """Returns a name that fits: printable, at most 40 characters."""
     printable = "".join(character for character in name if character.isprintable())
     return printable if len(printable) <= 40 else printable[:39] + "…"

@@ -1,8 +1,8 @@
 """Places text labels beside points so that they cover neither each other nor anything drawn.
 
-Each label tries places around its point, near ones first. Labels are placed one after the other, each
-where it costs least, and then again until none finds a better place: coordinate descent, which is deterministic
-and enough for some forty labels.
+Each label tries places around its point, near ones first. Labels are placed one after the other, each where it costs
+least. This is repeated until no label finds a better place. It is coordinate descent, which is deterministic and good
+enough for some forty labels.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: Pixels between a point and its label at first, then farther out.
+#: Pixels between a point and its label, from near to far.
 _DISTANCES = (11.0, 22.0, 38.0, 58.0, 82.0, 110.0, 145.0, 185.0)
 _DIRECTIONS = 16
 _ROUNDS = 12
-#: Cost of one square pixel of overlap against one pixel of distance.
+#: Cost of one square pixel of overlap.
 _OVERLAP = 5.0
-#: Cost of a line from label to point that crosses another label's box.
+#: Cost of a line from label to point that crosses another label's box or line.
 _CROSSING = 400.0
-#: Cost of covering a piece of a drawn line.
+#: Cost of covering a segment of a drawn line.
 _STRUCK = 25.0
 #: Space kept free around each label, in pixels.
 _PADDING = 3.0
@@ -30,7 +30,7 @@ Line = tuple[tuple[float, float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle in pixels, the origin at the bottom left."""
+    """An upright rectangle in pixels. The origin of the plane is at the bottom left."""
 
     left: float
     bottom: float
@@ -38,7 +38,7 @@ class Box:
     top: float
 
     def overlap(self, other: Box) -> float:
-        """The common area in square pixels."""
+        """Returns the common area in square pixels."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return width * height if width > 0 and height > 0 else 0.0
@@ -47,11 +47,11 @@ class Box:
         return Box(self.left - by, self.bottom - by, self.right + by, self.top + by)
 
     def closest_point(self, x: float, y: float) -> tuple[float, float]:
-        """The point of the rectangle that is nearest to a point."""
+        """Returns the point of the rectangle that is nearest to (x, y)."""
         return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
 
     def outside(self, frame: Box) -> float:
-        """The area that lies outside a frame."""
+        """Returns the area of the rectangle that lies outside a frame."""
         return (self.right - self.left) * (self.top - self.bottom) - self.overlap(frame)
 
 
@@ -65,9 +65,10 @@ class Label:
 
 
 def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Sequence[Line], frame: Box) -> list[Box]:
-    """Where each label goes, in the order of ``labels``.
+    """Returns the place of each label, in the order of ``labels``.
 
-    ``obstacles`` must not be covered, ``lines`` should not be; ``frame`` is to be kept to. All in pixels.
+    Labels must not cover ``obstacles``, should not cover ``lines``, and should stay within ``frame``. All are in
+    pixels.
     """
     places = [_ranked_places(label, obstacles, lines, frame) for label in labels]
     chosen: list[Box | None] = [None] * len(labels)
@@ -88,8 +89,10 @@ def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Seque
 def _ranked_places(
     label: Label, obstacles: Sequence[Box], lines: Sequence[Line], frame: Box
 ) -> list[tuple[float, Box]]:
-    """All places of one label with what each costs whatever the other labels do, cheapest first. Places that leave the
-    frame are none where there are others."""
+    """Returns all places of one label with their costs, cheapest first. Other labels do not count here.
+
+    Places that leave the frame are left out, unless all places do.
+    """
     candidates = list(_candidates(label))
     within = [(box, cost) for box, cost in candidates if box.outside(frame) == 0]
     places = []
@@ -107,7 +110,7 @@ def _ranked_places(
 def _cheapest(
     places: Sequence[tuple[float, Box]], anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]
 ) -> Box:
-    """The best place beside the labels already placed; ``places`` is sorted, so the search can stop early."""
+    """Returns the best place beside the labels already placed. ``places`` is sorted, so the search can stop early."""
     lowest, best = math.inf, places[0][1]
     for own_cost, box in places:
         if own_cost >= lowest:
@@ -119,8 +122,10 @@ def _cheapest(
 
 
 def _candidates(label: Label) -> Iterator[tuple[Box, float]]:
-    """Rectangles around the point, with what each place costs by itself: the distance, and a little for being
-    elsewhere than to the upper right, where a reader looks first."""
+    """Yields rectangles around the point, each with its own cost.
+
+    The cost is the distance, and a little more for every place except the upper right, where a reader looks first.
+    """
     x, y = label.anchor
     for distance in _DISTANCES:
         for step in range(_DIRECTIONS):
@@ -138,7 +143,7 @@ def _candidates(label: Label) -> Iterator[tuple[Box, float]]:
 
 
 def _cost_beside(box: Box, anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]) -> float:
-    """Overlap with the labels already placed, and crossings of lines from labels to their points."""
+    """Returns the cost of overlap with the labels already placed, and of crossings of lines from labels to points."""
     padded = box.padded(_PADDING)
     line = (box.closest_point(*anchor), anchor)
     cost = 0.0
@@ -150,7 +155,7 @@ def _cost_beside(box: Box, anchor: tuple[float, float], taken: Sequence[tuple[Bo
 
 
 def _passes(line: Line, box: Box) -> bool:
-    """Whether a line enters a rectangle: it crosses one of its diagonals."""
+    """Whether a line enters a rectangle, which is so if it crosses one of the diagonals."""
     return _cross(line, ((box.left, box.bottom), (box.right, box.top))) or _cross(
         line, ((box.left, box.top), (box.right, box.bottom))
     )

@@ -1,4 +1,4 @@
-"""What a plot shows within its frame: points with their errors, the efficient frontier, labels."""
+"""The content of a plot's frame: points with their errors, the efficient frontier, labels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Points from which on labels are smaller and the plot is higher.
+#: With more points than this, labels are smaller and the plot is higher.
 MANY = 20
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What stands on the vertical axis."""
+    """The quality on the vertical axis, and the cost on the horizontal one.
+
+    ``errors`` are one standard error per entry. Distances below ``floor`` are drawn at ``floor``. ``reference`` is the
+    unquantized model's figure, if there is one.
+    """
 
     title: str
     axis: str
@@ -35,13 +39,13 @@ class Scale:
     cost_name: str = "Size"
 
     def frontiers(self, entries: Sequence[Entry]) -> list[list[Entry]]:
-        """One by size; one per engine and runner by memory."""
+        """Returns one frontier by size, or by memory one per engine and runner."""
         if self.cost is memory:
             return memory_frontiers(entries, self.distance)
         return [frontier(entries, self.distance, self.cost)]
 
     def height(self, entry: Entry) -> float:
-        """Where the entry is drawn."""
+        """Returns the height at which the entry is drawn."""
         return max(self.distance(entry), self.floor)
 
     def label(self, entry: Entry) -> str:
@@ -50,7 +54,7 @@ class Scale:
 
 
 def set_scales(axes: Axes, points: Sequence[tuple[float, float]], scale: Scale, unit: str) -> None:
-    """Axes that hold all points with room for labels, logarithmic where figures spread wide."""
+    """Sets axes that hold all points with room for labels. An axis whose figures spread wide is logarithmic."""
     widths = [x for x, _ in points]
     heights = [y for _, y in points]
     low = [max(y - error, y / 2) for y, error in zip(heights, scale.errors, strict=True)]
@@ -68,7 +72,7 @@ def draw_points(
     frontiers: Sequence[Sequence[Entry]],
     scale: Scale,
 ) -> None:
-    """Points with their errors, the frontiers, and the legend."""
+    """Draws points with their errors, the frontiers, and the legend."""
     places = dict(zip((entry.variant for entry in entries), points, strict=True))
     if scale.reference is not None:
         axes.axhline(scale.reference, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1.5)
@@ -120,7 +124,7 @@ def draw_labels(
     frontiers: Sequence[Sequence[Entry]],
     scale: Scale,
 ) -> None:
-    """Names the points where names hide nothing; a name that is far from its point is led to it."""
+    """Labels the points in places where the labels hide nothing. A line leads from a distant label to its point."""
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import IdentityTransform
@@ -171,7 +175,7 @@ def _drawn_lines(
     frontiers: Sequence[Sequence[Entry]],
     scale: Scale,
 ) -> list[Line]:
-    """The frontiers and the error bars as segments in pixels."""
+    """Returns the frontiers and the error bars as segments in pixels."""
 
     def pixel(x: float, y: float) -> tuple[float, float]:
         across, up = axes.transData.transform((x, y))
@@ -187,7 +191,7 @@ def _drawn_lines(
 
 
 def _draw_reference_label(axes: Axes, reference: float, obstacles: list[Box]) -> None:
-    """Names the unquantized model's line at its right end, and keeps labels off the line and its name."""
+    """Labels the unquantized model's line at its right end, and keeps other labels off the line and its label."""
     from matplotlib.patheffects import withStroke
 
     text = axes.annotate(

@@ -158,8 +158,8 @@ def test_a_manifest_that_is_none_any_more_is_one_line(served: ServedRepo) -> Non
     spoil(served.root, sha256, 0)
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == (
-        f"quantpress: {REPO}@main: quantpress.json is not what the Hub's hash says, and no manifest any more: "
-        "restore the Hub's disk, or remove the file from the repo to press it anew\n"
+        f"quantpress: {REPO}@main: quantpress.json is not what the Hub's hash says, and cannot be read: "
+        "restore the Hub's disk, or remove the file from the repo to press it again\n"
     )
 
 
