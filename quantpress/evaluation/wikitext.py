@@ -58,7 +58,7 @@ def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
 def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Path | None:
     """Does what :func:`fetch_wikitext` does, for work that needs no Hub.
 
-    The Hub is asked once. If the archive cannot be had, ``report`` is told why the offline text is used instead.
+    The Hub is asked once. If the archive is not available, ``report`` is told why the offline text is used instead.
     """
     from quantpress.hub.patience import Patience, be_patient
 

@@ -70,7 +70,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
             stdout=log,
             stderr=subprocess.STDOUT,
             env=child_environment(),
-            cwd=folder,  # libraries that write logs where they stand write them here
+            cwd=folder,  # libraries that write logs to the working folder write them here
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
         )

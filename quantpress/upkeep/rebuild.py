@@ -1,4 +1,4 @@
-"""Makes a published variant again from its manifest alone, and compares the bytes.
+"""Makes a published variant again, using only its manifest and the inputs that it names, and compares the bytes.
 
 The recipe names the source's commit, the quantizer's version, its parameters and the hash of the calibration text.
 Nothing else should decide the bytes. A rebuild finds out whether that is true. Every step runs again, in an empty

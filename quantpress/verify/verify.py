@@ -73,7 +73,7 @@ def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tu
     checked += _check_beside(copy, {file.path for _, file in files}, sound)
     whole = [entry for entry in entries if all(file.path in sound for file in entry.artifact.files)]
     resolved = _by_rules(entries, list(copy.listed)) if branch == "main" else []
-    if revision == "main":  # the Hub answers Ollama for its head alone
+    if revision == "main":  # the Hub answers Ollama only for the head of main
         resolved += _by_registry(copy.api, copy.repo_id, whole)
     found = Verification(checked, [], resolved, copy.commit, problem="" if entries else _elsewhere(manifest))
     return found, [_model_of(entry, copy) for entry in whole if loader.wants(entry.variant)]

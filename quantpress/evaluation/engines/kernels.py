@@ -11,7 +11,7 @@ PLAIN_KERNELS = {"gptq": ("GPTQConfig", "gptq_torch"), "awq": ("AwqConfig", "tor
 
 
 def plain_kernels(model: Path) -> dict[str, Any]:
-    """Returns arguments of ``from_pretrained`` that make GPTQModel compute with PyTorch alone; none for other formats.
+    """Returns arguments of ``from_pretrained`` that make GPTQModel compute only with PyTorch; none for other formats.
 
     By default GPTQModel chooses the fastest kernels of the GPU. On an H200 and an H100 (gptqmodel 7.6.0) it compiled
     Marlin for two minutes within an evaluation, requested the sources of Machete from the network, and failed when the
