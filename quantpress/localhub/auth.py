@@ -2,7 +2,7 @@
 
 A token may read everything that is not gated, private repos included. A token with the role ``write`` may also change
 every repo and read gated files. Only SHA-256 hashes of tokens are stored. A plain hash is enough, because a token
-has more than 220 random bits.
+has 228 random bits (40 letters of 52).
 """
 
 from __future__ import annotations
