@@ -61,7 +61,7 @@ def _orphan(api: HfApi, repo_id: str, models: Collection[str]) -> Step | None:
 
 
 def _made_of(api: HfApi, repo_id: str) -> tuple[str, str] | None:
-    """Returns a repo's model and format, or None if quantpress did not make the repo. A comparison has the format ""."""
+    """Returns a repo's model and format (a comparison's is ""), or None if quantpress did not make the repo."""
     manifest = read_manifest(api, repo_id, "main", repo_id)
     if manifest is not None:
         return manifest.source.repo, manifest.format
