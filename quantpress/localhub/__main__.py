@@ -1,4 +1,4 @@
-"""``python -m quantpress.localhub``: serve a Hub, and what its owner does beside the API."""
+"""``python -m quantpress.localhub``: serves a Hub, and runs its owner's commands outside the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=7860)
     serve.add_argument("--stop-with-parent", action="store_true", help="end when standard input closes")
 
-    token = commands.add_parser("token", help="make a token and print it, once")
+    token = commands.add_parser("token", help="make a token and print it; it cannot be shown again")
     token.add_argument("--user", required=True)
     token.add_argument("--role", choices=("read", "write"), default="write")
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Runs one command. Returns the exit status."""
     options = _parser().parse_args(arguments)
     root: Path = options.root
     try:

@@ -1,4 +1,4 @@
-"""The addresses of repos: a dataset's differ from a model's by their first segment, ``datasets``.
+"""The addresses of repos. The segment ``datasets`` distinguishes a dataset's address from a model's.
 
 A model is at ``/api/models/{namespace}/{name}`` and ``/{namespace}/{name}``, a dataset at ``/api/datasets/…`` and
 ``/datasets/…``. No namespace is called ``datasets`` (names.RESERVED_NAMESPACES), so an address stands for one repo.
@@ -18,27 +18,27 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def repo_type_of(path: str) -> RepoType:
-    """The type of the repos at an address, as it was sent."""
+    """Returns the repo type of an address. The address must be as the client sent it."""
     first = path.removeprefix("/api/").removeprefix("/").partition("/")[0]
     return "dataset" if first == "datasets" else "model"
 
 
 def repo_address(repo_type: RepoType, repo_id: str) -> str:
-    """Where a repo is, under the Hub's endpoint."""
+    """Returns a repo's address, relative to the Hub's endpoint."""
     return f"/datasets/{repo_id}" if repo_type == "dataset" else f"/{repo_id}"
 
 
 def api_routes(rest: str, handler: Handler, methods: list[str]) -> list[Route]:
-    """What comes at ``rest`` after a repo's address in the API, for repos of all types."""
+    """Returns the routes for a repo's API address followed by ``rest``, one for each repo type."""
     return [
         Route(f"/api/{repo_type}s/{{namespace}}/{{name}}{rest}", handler, methods=methods) for repo_type in REPO_TYPES
     ]
 
 
 def repo_routes(rest: str, handler: Handler, methods: list[str]) -> list[Route]:
-    """What comes at ``rest`` after a repo's own address, for repos of all types.
+    """Returns the routes for a repo's own address followed by ``rest``, one for each repo type.
 
-    Datasets come first: the pattern for models also takes addresses of datasets that are called like ``rest``, such as
+    Datasets come first. If a dataset is called like ``rest``, the pattern for models also matches its address, such as
     ``/datasets/press/resolve/resolve/main/x``.
     """
     return [Route(f"{prefix}/{{namespace}}/{{name}}{rest}", handler, methods=methods) for prefix in ("/datasets", "")]

@@ -1,4 +1,4 @@
-"""What the Hub's owner does on the server itself, beside the HTTP API."""
+"""Operations that the Hub's owner runs on the server itself, outside the HTTP API."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from quantpress.localhub.names import check_user
 from quantpress.localhub.repos import Gated, RepoType
 from quantpress.localhub.storage import ObjectStore
 
-# An upload is committed within this time; until then its object belongs to no tree.
+# Clients commit an upload within this time. Until they do, its object belongs to no tree.
 _UNCOMMITTED_SECONDS = 24 * 3600
 
 
 def set_gated(root: Path, repo_id: str, gated: Gated | None, repo_type: RepoType = "model") -> None:
-    """Gate a repo's files, or open them (None). Raises HubError if there is no such repo."""
+    """Gates a repo's files, or opens them (None). Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
         repo = repos.get_repo(db, repo_id, repo_type)
@@ -24,7 +24,7 @@ def set_gated(root: Path, repo_id: str, gated: Gated | None, repo_type: RepoType
 
 
 def set_private(root: Path, repo_id: str, private: bool, repo_type: RepoType = "model") -> None:
-    """Hide a repo from those without a token, or show it. Raises HubError if there is no such repo."""
+    """Hides a repo from clients without a token, or shows it. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
         repo = repos.get_repo(db, repo_id, repo_type)
@@ -32,23 +32,23 @@ def set_private(root: Path, repo_id: str, private: bool, repo_type: RepoType = "
 
 
 def grant_access(root: Path, repo_id: str, user: str, repo_type: RepoType = "model") -> None:
-    """Let a user's tokens read the files of a gated repo. Raises HubError if there is no such repo."""
+    """Lets a user's tokens read the files of a gated repo. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
         repos.grant(db, repos.get_repo(db, repo_id, repo_type), check_user(user))
 
 
 def revoke_access(root: Path, repo_id: str, user: str, repo_type: RepoType = "model") -> None:
-    """Take back what grant_access gave. Raises HubError if there is no such repo."""
+    """Takes back the access that grant_access gave. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
         repos.revoke(db, repos.get_repo(db, repo_id, repo_type), check_user(user))
 
 
 def collect_garbage(root: Path) -> int:
-    """Delete trees that no commit has and objects that no tree has; returns the bytes set free.
+    """Deletes trees without a commit and objects without a tree. Returns the number of bytes freed.
 
-    Objects younger than a day stay: their commit may be on its way.
+    Objects younger than a day stay, because their commit may still come.
     """
     initialise(root)
     with writing(root) as db:

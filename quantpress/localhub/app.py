@@ -19,7 +19,7 @@ from quantpress.localhub.errors import HubError
 
 
 class RawPath:
-    """Routes on the address as it was sent: a branch ``a/b`` arrives as ``a%2Fb`` and is one segment."""
+    """Routes by the address exactly as the client sent it: a branch ``a/b`` arrives as ``a%2Fb``, one segment."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,12 +35,12 @@ def _not_found(request: Request, _: Exception) -> Response:
 
 
 def _client_left(_: Request, __: Exception) -> Response:
-    """Nobody reads this answer; the server need not complain about a client that went away."""
+    """Returns an answer that nobody reads, so that the server logs no error about a client that went away."""
     return Response(status_code=400)
 
 
 def create_app(root: Path) -> Starlette:
-    """The Hub over ``root``, which is made where it is not. Raises HubError."""
+    """Returns the Hub over ``root``. Makes the folder if it does not exist. Raises HubError."""
     initialise(root)
     prepare(root)
     app = Starlette(
@@ -59,7 +59,7 @@ def create_app(root: Path) -> Starlette:
         middleware=[Middleware(RawPath)],
         exception_handlers={HubError: error_response, ClientDisconnect: _client_left, 404: _not_found},
     )
-    # An address means one thing: none is corrected into another.
+    # Each address means one thing: the router must not redirect it to another address.
     app.router.redirect_slashes = False
     app.state.hub = Hub(root)
     return app

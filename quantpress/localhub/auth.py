@@ -1,8 +1,8 @@
-"""Who is asking, and what they may do.
+"""Identifies the client, and decides what it may do.
 
-A token reads everything that is not gated, private repos included; a token with role ``write`` may also
-change every repo, and reads what is gated too. Only SHA-256 hashes of tokens are kept: they are 240 random bits, so a
-plain hash will do.
+A token may read everything that is not gated, private repos included. A token with the role ``write`` may also change
+every repo and read gated files. Only SHA-256 hashes of tokens are stored. A plain hash is enough, because a token
+has 228 random bits (40 letters of 52).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from quantpress.localhub.repos import Repo, has_grant, now
 
 Role = Literal["read", "write"]
 
-# llama.cpp drops tokens that are not "hf_" and at least 37 characters.
+# llama.cpp drops a token that does not start with "hf_" or is shorter than 37 characters.
 _TOKEN_LETTERS = 40
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-# The client tells a wrong token from a missing repo by this very text (huggingface_hub/utils/_http.py).
+# The client uses exactly this text to tell a wrong token from a missing repo (huggingface_hub/utils/_http.py).
 _INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
@@ -40,9 +40,9 @@ def _hash(token: str) -> str:
 
 
 def create_token(root: Path, user: str, role: Role) -> str:
-    """Make a token for the Hub in ``root``, whether it is being served or not. It is shown only once.
+    """Makes a token for the Hub in ``root`` and returns it. The Hub may be running or not.
 
-    Raises HubError for a bad user name.
+    The token cannot be read again, because only its hash is stored. Raises HubError for a bad user name.
     """
     check_user(user)
     initialise(root)
@@ -53,14 +53,14 @@ def create_token(root: Path, user: str, role: Role) -> str:
 
 
 def revoke_tokens(root: Path, user: str) -> int:
-    """Delete all tokens of a user; returns how many there were."""
+    """Deletes all tokens of a user. Returns how many there were."""
     initialise(root)
     with writing(root) as db:
         return db.execute("DELETE FROM tokens WHERE user = ?", (user,)).rowcount
 
 
 def identify(db: sqlite3.Connection, authorization: str | None) -> Identity | None:
-    """The holder of the token in an Authorization header; None without a header.
+    """Returns the holder of the token in an Authorization header, or None without a header.
 
     Raises HubError (401) for a token that the Hub does not know.
     """
@@ -75,14 +75,14 @@ def identify(db: sqlite3.Connection, authorization: str | None) -> Identity | No
 
 
 def require_identity(identity: Identity | None) -> Identity:
-    """Raises HubError (401) for nobody."""
+    """Returns the identity. Raises HubError (401) if there is none."""
     if identity is None:
         raise HubError(401, "Invalid username or password: this needs a token")
     return identity
 
 
 def require_write(identity: Identity | None) -> Identity:
-    """Raises HubError: 401 without a token, 403 where the token may only read."""
+    """Returns the identity. Raises HubError: 401 without a token, 403 if the token may only read."""
     known = require_identity(identity)
     if known.role != "write":
         raise HubError(403, f"The token of {known.user} may only read; this needs one with role write")
@@ -90,19 +90,21 @@ def require_write(identity: Identity | None) -> Identity:
 
 
 def require_visible(repo: Repo, identity: Identity | None) -> None:
-    """Raises HubError (404): to those who may not see it, a private repo does not exist."""
+    """Raises HubError (404) if the client may not see the repo: without a token, a private repo does not exist."""
     if repo.private and identity is None:
         raise repo_not_found(repo.repo_id)
 
 
 def _may_read(db: sqlite3.Connection, repo: Repo, identity: Identity) -> bool:
-    """Whether the files of a gated repo are open to the user. Whoever may gate it must not shut themselves out."""
+    """Whether the user may read the files of a gated repo. A user who may gate a repo must not lock themselves out."""
     return identity.role == "write" or identity.user == repo.namespace or has_grant(db, repo, identity.user)
 
 
 def require_files(db: sqlite3.Connection, repo: Repo, identity: Identity | None) -> None:
-    """Raises HubError (403, GatedRepo) if the repo is gated and the user neither owns it, nor may change it, nor was
-    granted access."""
+    """Raises HubError (403, GatedRepo) if the repo is gated and the user may not read its files.
+
+    The repo's owner, every user who may change the repo, and every user who was granted access may read them.
+    """
     if repo.gated is None or (identity is not None and _may_read(db, repo, identity)):
         return
     raise HubError(

@@ -1,6 +1,6 @@
-"""Collections: ordered lists of models, owned by a namespace. A title stands for one collection of its owner.
+"""Collections: ordered lists of models. A namespace owns each collection; no two of its collections share a title.
 
-An item goes with its repo when that is deleted, and keeps to it when it is moved.
+When a repo is deleted, its items are deleted too. When a repo is moved, its items stay with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.names import check_user
 from quantpress.localhub.repos import Repo, now
 
-#: A database of an earlier version lacks these tables, and nothing else: they are added to it.
+#: A database of an earlier version lacks only these tables, so prepare() adds them.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
     id TEXT PRIMARY KEY,
@@ -68,14 +68,18 @@ class Item:
 
 
 def prepare(root: Path) -> None:
-    """Makes the tables where they are not."""
+    """Makes the tables if they do not exist."""
     with writing(root) as db:
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
 
 
 def create(db: sqlite3.Connection, owner: str, title: str, *, description: str | None, private: bool) -> Collection:
-    """Raises HubError: 400 for a title that cannot be one, 409 (with the slug) where the owner has it."""
+    """Makes a collection.
+
+    Raises HubError: 400 for a bad owner, title or description, 409 (with the slug) if the owner already has a
+    collection with this title.
+    """
     check_user(owner)
     _check_texts(title, description)
     row = db.execute("SELECT * FROM collections WHERE owner = ? AND title = ?", (owner, title)).fetchone()
@@ -90,7 +94,10 @@ def create(db: sqlite3.Connection, owner: str, title: str, *, description: str |
 
 
 def get(db: sqlite3.Connection, owner: str, slug: str) -> Collection:
-    """By the id at the end of its slug; the words before it may be of an earlier title. Raises HubError (404)."""
+    """Finds a collection by the id at the end of its slug. The words before the id may come from an earlier title.
+
+    Raises HubError (404).
+    """
     match = _SLUG_ID.search(slug)
     row = match and db.execute("SELECT * FROM collections WHERE id = ? AND owner = ?", (match[1], owner)).fetchone()
     if not row:
@@ -99,7 +106,10 @@ def get(db: sqlite3.Connection, owner: str, slug: str) -> Collection:
 
 
 def find(db: sqlite3.Connection, owners: list[str], repo_ids: list[str]) -> list[Collection]:
-    """Collections of any of the owners that hold any of the repos (empty: all), last changed first."""
+    """Returns the collections of any of the owners that hold any of the repos, last changed first.
+
+    An empty list of owners or repos means no restriction.
+    """
     found = [_collection(row) for row in db.execute("SELECT * FROM collections ORDER BY updated_at DESC, id")]
     return [
         each
@@ -110,7 +120,10 @@ def find(db: sqlite3.Connection, owners: list[str], repo_ids: list[str]) -> list
 
 
 def update(db: sqlite3.Connection, of: Collection, *, title: str, description: str | None, private: bool) -> Collection:
-    """Raises HubError: 400 for a bad title, 409 where the owner has another collection of that title."""
+    """Changes a collection.
+
+    Raises HubError: 400 for a bad title or description, 409 if the owner has another collection with this title.
+    """
     _check_texts(title, description)
     taken = db.execute(
         "SELECT 1 FROM collections WHERE owner = ? AND title = ? AND id <> ?", (of.owner, title, of.id)
@@ -130,7 +143,7 @@ def delete(db: sqlite3.Connection, of: Collection) -> None:
 
 
 def items(db: sqlite3.Connection, of: Collection) -> list[Item]:
-    """The items in their order."""
+    """Returns the items in their order."""
     rows = db.execute(
         "SELECT i.id, i.note, r.namespace, r.name, r.private FROM collection_items i JOIN repos r ON r.id = i.repo"
         " WHERE i.collection = ? ORDER BY i.position",
@@ -140,7 +153,7 @@ def items(db: sqlite3.Connection, of: Collection) -> list[Item]:
 
 
 def add_item(db: sqlite3.Connection, to: Collection, repo: Repo, note: str | None) -> Collection:
-    """At the end. Raises HubError (409) where it is in the collection already."""
+    """Adds a repo at the end. Raises HubError (409) if the repo is in the collection already."""
     known = db.execute("SELECT 1 FROM collection_items WHERE collection = ? AND repo = ?", (to.id, repo.id)).fetchone()
     if known:
         raise HubError(409, f"{repo.repo_id} is in the collection already")
@@ -153,7 +166,7 @@ def add_item(db: sqlite3.Connection, to: Collection, repo: Repo, note: str | Non
 
 
 def change_item(db: sqlite3.Connection, of: Collection, item_id: str, note: str | None, position: int | None) -> None:
-    """A new note or place; None leaves it. Raises HubError (404)."""
+    """Changes an item's note or position; None leaves it as it is. Raises HubError (404) if there is no such item."""
     order = [item.id for item in items(db, of)]
     if item_id not in order:
         raise _no_item(item_id)
@@ -167,7 +180,7 @@ def change_item(db: sqlite3.Connection, of: Collection, item_id: str, note: str 
 
 
 def remove_item(db: sqlite3.Connection, of: Collection, item_id: str) -> None:
-    """Raises HubError (404)."""
+    """Removes an item. Raises HubError (404) if there is no such item."""
     if not db.execute("DELETE FROM collection_items WHERE collection = ? AND id = ?", (of.id, item_id)).rowcount:
         raise _no_item(item_id)
     _touched(db, of)

@@ -27,7 +27,7 @@ from quantpress.localhub.storage import ObjectStore
 
 @dataclass(frozen=True)
 class Add:
-    """Put a file whose object is already stored at its path, new or in place of another."""
+    """Puts a file at its path, as a new file or in place of another. Its object must already be stored."""
 
     entry: TreeEntry
 
@@ -44,7 +44,7 @@ class DeleteFolder:
 
 @dataclass(frozen=True)
 class Copy:
-    """Copy a file; ``source_revision`` None means the commit being built upon."""
+    """Copies a file. If ``source_revision`` is None, the source is the tree of the branch's head."""
 
     source_path: str
     path: str
@@ -56,7 +56,7 @@ Operation = Add | DeleteFile | DeleteFolder | Copy
 
 @dataclass(frozen=True)
 class CommitRequest:
-    """What a client wants done to a branch. ``parent``: the commit it believes to be the head."""
+    """The change that a client wants on a branch. ``parent`` is the commit that the client takes for the head."""
 
     branch: str
     title: str
@@ -67,15 +67,15 @@ class CommitRequest:
 
 
 def regular_entry(store: ObjectStore, path: str, content: bytes) -> TreeEntry:
-    """Store a small file's content; returns its entry."""
+    """Stores a small file's content. Returns its entry."""
     check_path(path)
     return TreeEntry(path, store.add(content), len(content), gitobjects.blob_id(content), lfs=False)
 
 
 def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> TreeEntry:
-    """The entry of a large file that was uploaded before.
+    """Returns the entry of a large file that was uploaded before.
 
-    ``size`` in bytes is checked where given. Raises HubError (400) if the object is not there.
+    Raises HubError (400) if the object is missing, or if ``size`` (bytes) is given and differs from the object's.
     """
     check_path(path)
     stored = store.size(sha256)
@@ -115,7 +115,7 @@ def _apply(
 
 
 def _refuse_file_and_folder(tree: Mapping[str, TreeEntry]) -> None:
-    """A path cannot be a file and a folder at once: no checkout could hold it."""
+    """Raises HubError (400) if a path is a file and a folder at once: no checkout could hold both."""
     for path in tree:
         parent = path.rpartition("/")[0]
         while parent:
@@ -125,16 +125,17 @@ def _refuse_file_and_folder(tree: Mapping[str, TreeEntry]) -> None:
 
 
 def commit(db: sqlite3.Connection, repo: Repo, request: CommitRequest) -> Commit:
-    """Apply a request to a branch, inside the caller's transaction; returns the branch's head after it.
+    """Applies a request to a branch, inside the caller's transaction. Returns the branch's new head.
 
-    A commit that would not change the tree is not made: the head is returned.
-    Raises HubError: 404 for an unknown branch or file, 412 where ``parent`` is no longer the head.
+    If the request does not change the tree, no commit is made and the head stays.
+    Raises HubError: 400 if the request names a tag or a commit instead of a branch, or if a path would be a file and
+    a folder; 404 for an unknown branch, file or parent; 412 if ``parent`` is no longer the head.
     """
     ref = find_ref(db, repo, "branch", request.branch.removeprefix("refs/heads/"))
     head = get_commit(db, repo, ref.target) if ref else None
     if ref is None or head is None:
         resolve(db, repo, request.branch)  # raises unless it is a tag or a commit
-        raise bad_request(f"Commits go to a branch, and {request.branch} is none")
+        raise bad_request(f"Commits go to a branch, and {request.branch} is not a branch")
     if request.parent is not None and request.parent != head.oid:
         if get_commit(db, repo, request.parent) is None:
             raise revision_not_found(request.parent)
@@ -156,7 +157,7 @@ def _write(db: sqlite3.Connection, repo: Repo, branch: str, head: Commit | None,
         message=f"{request.title}\n\n{request.message}".strip(),
     )
     made = Commit(oid, tree, head.oid if head else None, request.author, request.title, request.message, created_at)
-    # Two branches can make the very same commit within a second: it is then one commit.
+    # Two branches can make an identical commit within the same second. The database then holds it once.
     db.execute(
         "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (repo.id, made.oid, made.tree, made.parent, made.author, made.title, made.message, made.created_at),
@@ -171,7 +172,7 @@ def _write(db: sqlite3.Connection, repo: Repo, branch: str, head: Commit | None,
 def found_repo(
     db: sqlite3.Connection, repo_type: RepoType, repo_id: str, *, private: bool, author: str, attributes: TreeEntry
 ) -> Repo:
-    """Make a repo with its first commit, which holds ``attributes``: ``.gitattributes``, as on the public Hub."""
+    """Makes a repo with its first commit. The commit holds only ``.gitattributes``, as on the public Hub."""
     repo = create_repo(db, repo_type, repo_id, private=private)
     first = _write(
         db, repo, DEFAULT_BRANCH, None, CommitRequest(DEFAULT_BRANCH, "initial commit", "", author, [Add(attributes)])

@@ -1,4 +1,4 @@
-"""One request as the handlers see it, and how their errors become responses."""
+"""A request as the handlers see it, and the responses for their errors."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from quantpress.localhub.signing import Signer
 from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploads import Uploads
 
-# A preupload of 256 files with 512 bytes of each is about 300 kB; cards to validate are smaller.
+# A preupload of 256 files with 512 bytes of each is about 300 kB. Cards to validate are smaller.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 
 class Hub:
-    """What all requests of one server share."""
+    """The state that all requests of one server share."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -42,29 +42,29 @@ class Hub:
 
 @dataclass(frozen=True)
 class Call:
-    """One request, with its body read."""
+    """One request, with its body already read."""
 
     hub: Hub
     request: Request
     body: bytes
 
     def param(self, name: str) -> str:
-        """A part of the address, decoded. Raises HubError (400) if it is not UTF-8."""
+        """Returns a part of the address, decoded. Raises HubError (400) if it is not UTF-8."""
         return decode(self.request.path_params[name])
 
     def query(self, name: str) -> list[str]:
-        """All values of a query parameter."""
+        """Returns all values of a query parameter."""
         return self.request.query_params.getlist(name)
 
     def flag(self, name: str) -> bool:
         return self.request.query_params.get(name, "").lower() in ("1", "true")
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises HubError (400)."""
+        """Returns the body as a JSON object. Raises HubError (400)."""
         return parse_object(self.body)
 
     def form(self) -> dict[str, list[str]]:
-        """The body's fields, from a form or a JSON object. Raises HubError (400)."""
+        """Returns the body's fields, from a form or a JSON object. Raises HubError (400)."""
         if self.request.headers.get("content-type", "").startswith("application/json"):
             return {key: value if isinstance(value, list) else [str(value)] for key, value in self.json().items()}
         try:
@@ -74,7 +74,7 @@ class Call:
 
     @property
     def endpoint(self) -> str:
-        """The address at which the client reached the Hub, without a slash at its end."""
+        """The address at which the client reached the Hub, without a trailing slash."""
         return str(self.request.base_url).rstrip("/")
 
     def identity(self, db: sqlite3.Connection) -> Identity | None:
@@ -82,16 +82,16 @@ class Call:
 
     @property
     def repo_type(self) -> RepoType:
-        """The type of the repos at this address."""
+        """The type of the repo at this address."""
         return repo_type_of(self.request.scope["path"])
 
     @property
     def repo_id(self) -> str:
-        """The repo in the address. Raises HubError (404) for what cannot be one."""
+        """The id of the repo in the address. Raises HubError (404) if it is not a valid repo id."""
         return "/".join(look_up_repo_id(self.param("namespace"), self.param("name")))
 
     def repo(self, db: sqlite3.Connection) -> Repo:
-        """The repo in the address, if the client may see it. Raises HubError (401, 404)."""
+        """Returns the repo in the address, if the client may see it. Raises HubError (401, 404)."""
         identity = self.identity(db)
         repo = repos.find_repo(db, self.repo_type, *self.repo_id.split("/"))
         if repo is None:
@@ -100,23 +100,23 @@ class Call:
         return repo
 
     def repo_to_write(self, db: sqlite3.Connection) -> Repo:
-        """The repo in the address, if the client may change it. Raises HubError (401, 403, 404)."""
+        """Returns the repo in the address, if the client may change it. Raises HubError (401, 403, 404)."""
         auth.require_write(self.identity(db))
         return self.repo(db)
 
     def commit(self, db: sqlite3.Connection, repo: Repo) -> Commit:
-        """The commit that the address' revision stands for. Raises HubError (404)."""
+        """Returns the commit that the revision in the address stands for. Raises HubError (404)."""
         revision = self.param("revision") if "revision" in self.request.path_params else "main"
         return history.resolve(db, repo, revision)
 
     def require_write(self) -> Identity:
-        """The holder of a token with write rights. Raises HubError (401, 403)."""
+        """Returns the token's holder, if the token may write. Raises HubError (401, 403)."""
         with reading(self.hub.root) as db:
             return auth.require_write(self.identity(db))
 
 
 def decode(text: str) -> str:
-    """Undo percent-encoding. Raises HubError (400) if the result is not UTF-8."""
+    """Decodes percent-encoding. Raises HubError (400) if the result is not UTF-8."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:
@@ -124,7 +124,7 @@ def decode(text: str) -> str:
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """A JSON object. Raises HubError (400)."""
+    """Parses a JSON object; an empty text is an empty object. Raises HubError (400)."""
     try:
         value = json.loads(text or b"{}")
     except (ValueError, RecursionError) as error:
@@ -135,7 +135,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 
 def text_field(source: dict[str, Any], key: str, default: str | None = None) -> str:
-    """A string of a JSON object. Raises HubError (400) if it is missing or no string."""
+    """Returns a string from a JSON object, or ``default``. Raises HubError (400) if it is missing or not a string."""
     value = source.get(key, default)
     if not isinstance(value, str):
         raise bad_request(f"'{key}' must be a string")
@@ -143,7 +143,7 @@ def text_field(source: dict[str, Any], key: str, default: str | None = None) -> 
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Raises HubError (413) as soon as the body exceeds ``limit`` bytes."""
+    """Reads the body. Raises HubError (413) as soon as the body exceeds ``limit`` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -158,7 +158,7 @@ def hub_of(request: Request) -> Hub:
 
 
 def endpoint(handler: Callable[[Call], Response]) -> Handler:
-    """Make a plain function a route: the body is read first, the function runs in a thread."""
+    """Makes a plain function a route: reads the body first, then runs the function in a thread."""
 
     async def serve(request: Request) -> Response:
         call = Call(hub_of(request), request, await read_body(request))
@@ -168,11 +168,11 @@ def endpoint(handler: Callable[[Call], Response]) -> Handler:
 
 
 def error_response(_: Request, error: Exception) -> Response:
-    """An error in the form the clients expect: JSON body, X-Error-Code, X-Error-Message."""
+    """Returns an error in the form that the clients expect: JSON body, X-Error-Code, X-Error-Message."""
     if not isinstance(error, HubError):
         raise error
     headers = dict(error.headers)
-    # A header holds one line of ASCII, whatever the client put into a name.
+    # A header must be one line of ASCII. The message may hold a name from the client, with any characters.
     printable = error.message.encode("ascii", "backslashreplace").decode()
     headers["X-Error-Message"] = "".join(c if c.isprintable() else " " for c in printable)[:500]
     if error.code is not None:

@@ -1,7 +1,8 @@
 """The Hub's SQLite database: repos, refs, commits, trees, tokens.
 
-One connection per request, one transaction per change; the write-ahead log lets readers go on while a
-commit is written. Trees are whole listings, named by git's tree id, and shared by commits that are equal.
+Each request has one connection, and each change is one transaction. The write-ahead log lets readers
+continue while a commit is written. A tree is a complete listing, named by git's tree id. Commits with the
+same content share one tree.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ CREATE TABLE refs (
 
 
 def connect(root: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode; use reading() or writing() for transactions."""
+    """Opens a connection in autocommit mode. For transactions, use reading() or writing()."""
     connection = sqlite3.connect(root / "hub.sqlite3", isolation_level=None, timeout=60)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
@@ -85,7 +86,7 @@ def connect(root: Path) -> sqlite3.Connection:
 
 @contextmanager
 def reading(root: Path) -> Iterator[sqlite3.Connection]:
-    """One consistent view of the database."""
+    """Gives one consistent view of the database."""
     with closing(connect(root)) as connection:
         connection.execute("BEGIN")
         yield connection
@@ -94,7 +95,7 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(root: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction: everything in it happens, or nothing."""
+    """Runs the block as one transaction: either all of its changes are made, or none."""
     with closing(connect(root)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -106,9 +107,9 @@ def writing(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 def initialise(root: Path) -> None:
-    """Make the folder and its database where they are not; safe to call from several processes.
+    """Makes the folder and its database if they do not exist. Several processes may call this at the same time.
 
-    Raises HubError if the database was written by another version.
+    Raises HubError if another version wrote the database.
     """
     root.mkdir(parents=True, exist_ok=True)
     ObjectStore(root).prepare()
@@ -130,7 +131,7 @@ def initialise(root: Path) -> None:
 
 
 def signing_key(root: Path) -> bytes:
-    """The secret that signs upload addresses; it stays the same over restarts."""
+    """Returns the secret that signs upload addresses. It stays the same across restarts."""
     with reading(root) as connection:
         row = connection.execute("SELECT value FROM settings WHERE key = 'signing_key'").fetchone()
     return bytes.fromhex(row["value"])

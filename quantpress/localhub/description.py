@@ -1,4 +1,4 @@
-"""A repo as the API and the pages describe it."""
+"""A repo's description for the API and for the pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CARD_PATH = "README.md"
 
 @dataclass(frozen=True)
 class Description:
-    """A repo at one commit: its files by path, its card."""
+    """A repo at one commit: its files by path, and its card."""
 
     repo: Repo
     commit: Commit
@@ -39,7 +39,7 @@ class Description:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files in bytes."""
         return sum(entry.size for entry in self.files.values())
 
     def _word(self, key: str) -> str | None:
@@ -79,7 +79,10 @@ def _sibling(entry: TreeEntry, with_sizes: bool) -> dict[str, Any]:
 
 
 def repo_json(description: Description, *, with_sizes: bool) -> dict[str, Any]:
-    """What ``/api/models/…`` and ``/api/datasets/…`` answer; ``with_sizes`` is the client's ``files_metadata``."""
+    """Returns the answer of ``/api/models/…`` and ``/api/datasets/…``.
+
+    ``with_sizes`` is the client's ``files_metadata``.
+    """
     repo, commit = description.repo, description.commit
     info = {
         "_id": f"{repo.id:024x}",

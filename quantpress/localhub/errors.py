@@ -1,4 +1,4 @@
-"""Errors of the embedded Hub, as the Hub's clients understand them.
+"""Errors of the embedded Hub, in the form that the Hub's clients understand.
 
 ``huggingface_hub`` maps responses to exceptions by the header ``X-Error-Code`` (``RepoNotFound``,
 ``RevisionNotFound``, ``EntryNotFound``, ``GatedRepo``) before it looks at the status
@@ -13,7 +13,7 @@ from quantpress.errors import QuantpressError
 
 
 class HubError(QuantpressError):
-    """A request that the Hub refuses: an HTTP status, one line of explanation, the client's error code."""
+    """The Hub refuses a request: an HTTP status, one line of explanation, and the error code for the client."""
 
     def __init__(
         self,
@@ -49,5 +49,5 @@ def revision_not_found(revision: str) -> HubError:
 
 
 def entry_not_found(message: str, commit: str | None = None) -> HubError:
-    """A path that is not in the tree. The commit travels along, so that clients cache the absence."""
+    """The error for a path that is not in the tree. It names the commit, so that clients can cache the absence."""
     return HubError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit} if commit else None)

@@ -1,6 +1,6 @@
-"""Git's object ids, without git: clients compare them, and commits are named by them.
+"""Computes git's object ids without git. Clients compare these ids, and commits are named by them.
 
-The formats are those of https://git-scm.com/book/en/v2/Git-Internals-Git-Objects and, for pointers,
+The formats: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects and, for LFS pointers,
 https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Ids are SHA-1 in hexadecimal.
 """
 
@@ -19,12 +19,12 @@ def blob_id(content: bytes) -> str:
 
 
 def lfs_pointer(sha256: str, size: int) -> bytes:
-    """The text that git keeps in place of a large file (``size`` in bytes)."""
+    """Returns the text that git stores in place of a large file (``size`` in bytes)."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
 
 
 def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:
-    """The ids of all folders of a tree given as path → blob id; the root is under ``""``."""
+    """Returns the ids of all folders of a tree. ``blobs`` is the tree, as path → blob id; the root's key is ``""``."""
     folders: dict[str, dict[str, tuple[str, str]]] = {"": {}}
     for path, blob in blobs.items():
         parent, _, name = path.rpartition("/")
@@ -33,7 +33,7 @@ def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:
             parent = parent.rpartition("/")[0]
             folders.setdefault(parent, {})
     ids: dict[str, str] = {}
-    # Deepest first: a folder's id needs those of the folders inside it.
+    # Deepest folders first: a folder's id needs the ids of the folders inside it.
     for folder in sorted(folders, key=lambda path: -path.count("/") - bool(path)):
         items = folders[folder]
         # Git sorts a folder as if its name ended in "/".
@@ -47,7 +47,7 @@ def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:
 
 
 def commit_id(*, tree: str, parent: str | None, author: str, seconds: int, message: str) -> str:
-    """The id of a commit made at ``seconds`` since the epoch, in UTC."""
+    """Returns the id of a commit made at ``seconds`` since the epoch, in UTC."""
     person = f"{author} <{author}@localhub> {seconds} +0000"
     parents = f"parent {parent}\n" if parent else ""
     return _object_id("commit", f"tree {tree}\n{parents}author {person}\ncommitter {person}\n\n{message}\n".encode())

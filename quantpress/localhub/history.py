@@ -1,4 +1,4 @@
-"""What the database knows of a repo's history: refs, commits, trees."""
+"""A repo's history in the database: refs, commits, trees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_BRANCH = "main"
 
 @dataclass(frozen=True)
 class TreeEntry:
-    """A file in a tree. ``size`` in bytes; ``blob_id`` is git's id of the file, or of its LFS pointer."""
+    """A file in a tree. ``size`` is in bytes; ``blob_id`` is git's id of the file, or of its LFS pointer."""
 
     path: str
     sha256: str
@@ -26,7 +26,7 @@ class TreeEntry:
 
     @property
     def pointer_size(self) -> int:
-        """Size in bytes of the LFS pointer."""
+        """The size of the LFS pointer in bytes."""
         return len(gitobjects.lfs_pointer(self.sha256, self.size))
 
 
@@ -53,7 +53,7 @@ class Ref:
 
 
 def list_refs(db: sqlite3.Connection, repo: Repo) -> list[Ref]:
-    """All branches and tags; ``main`` first, then by name."""
+    """Returns all branches, then all tags. ``main`` comes first, the others by name."""
     rows = db.execute(
         "SELECT kind, name, target FROM refs WHERE repo = ? ORDER BY kind, name != ?, name",
         (repo.id, DEFAULT_BRANCH),
@@ -77,7 +77,7 @@ def get_commit(db: sqlite3.Connection, repo: Repo, oid: str) -> Commit | None:
 
 
 def resolve(db: sqlite3.Connection, repo: Repo, revision: str) -> Commit:
-    """The commit that a branch, a tag, a full ref name or a commit id stands for.
+    """Returns the commit that a branch, a tag, a full ref name or a commit id stands for.
 
     Raises HubError (404, RevisionNotFound).
     """
@@ -104,7 +104,7 @@ def resolve(db: sqlite3.Connection, repo: Repo, revision: str) -> Commit:
 
 
 def create_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str, target: str, *, message: str = "") -> None:
-    """Raises HubError: 400 for a bad name, 409 where the ref exists."""
+    """Creates a branch or a tag. Raises HubError: 400 for a bad name, 409 if the ref exists."""
     check_ref_name(name)
     if find_ref(db, repo, kind, name) is not None:
         raise HubError(409, f"Reference already exists: {kind} {name} of {repo.repo_id}")
@@ -115,7 +115,7 @@ def create_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str, target:
 
 
 def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None:
-    """Raises HubError: 400 for the default branch, 404 where there is no such ref."""
+    """Deletes a branch or a tag. Raises HubError: 400 for the default branch, 404 if there is no such ref."""
     if kind == "branch" and name == DEFAULT_BRANCH:
         raise bad_request(f"The branch '{DEFAULT_BRANCH}' of {repo.repo_id} cannot be deleted")
     cursor = db.execute("DELETE FROM refs WHERE repo = ? AND kind = ? AND name = ?", (repo.id, kind, name))
@@ -124,7 +124,7 @@ def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None
 
 
 def log(db: sqlite3.Connection, repo: Repo, head: str) -> list[Commit]:
-    """The commit ``head`` and its ancestors, newest first."""
+    """Returns the commit ``head`` and its ancestors, newest first."""
     rows = db.execute(
         """
         WITH RECURSIVE line (oid, depth) AS (
@@ -142,7 +142,7 @@ def log(db: sqlite3.Connection, repo: Repo, head: str) -> list[Commit]:
 
 
 def read_tree(db: sqlite3.Connection, tree: str) -> dict[str, TreeEntry]:
-    """All files of a tree by path, in the order of their paths."""
+    """Returns all files of a tree by path, sorted by path."""
     rows = db.execute("SELECT path, sha256, size, blob_id, lfs FROM tree_entries WHERE tree = ? ORDER BY path", (tree,))
     return {
         row["path"]: TreeEntry(row["path"], row["sha256"], row["size"], row["blob_id"], bool(row["lfs"]))
@@ -151,7 +151,7 @@ def read_tree(db: sqlite3.Connection, tree: str) -> dict[str, TreeEntry]:
 
 
 def write_tree(db: sqlite3.Connection, entries: Mapping[str, TreeEntry]) -> str:
-    """Keep a tree; returns git's id of it."""
+    """Stores a tree. Returns git's id of the tree."""
     tree = gitobjects.tree_ids({path: entry.blob_id for path, entry in entries.items()})[""]
     if db.execute("INSERT OR IGNORE INTO trees VALUES (?)", (tree,)).rowcount:
         db.executemany(
@@ -162,7 +162,7 @@ def write_tree(db: sqlite3.Connection, entries: Mapping[str, TreeEntry]) -> str:
 
 
 def last_commits(db: sqlite3.Connection, repo: Repo, head: Commit, paths: set[str]) -> dict[str, Commit]:
-    """For each path (file or folder) the newest commit that changed it."""
+    """Returns, for each path (file or folder), the newest commit that changed it."""
     found: dict[str, Commit] = {}
     open_paths = set(paths)
     commits = log(db, repo, head.oid)
@@ -179,6 +179,6 @@ def last_commits(db: sqlite3.Connection, repo: Repo, head: Commit, paths: set[st
 
 
 def _states(db: sqlite3.Connection, tree: str) -> dict[str, str]:
-    """Path → git id, of files and folders."""
+    """Returns path → git id for all files and folders."""
     blobs = {path: entry.blob_id for path, entry in read_tree(db, tree).items()}
     return {**gitobjects.tree_ids(blobs), **blobs}

@@ -1,7 +1,7 @@
-"""A model card's Markdown as HTML that can be shown on the Hub's own pages.
+"""Renders a model card's Markdown as HTML that is safe to show on the Hub's own pages.
 
-Raw HTML in the card is let through as on the Hub, and then everything is sanitized to a short list of tags and
-attributes: a card is somebody's text, and must not run in the reader's browser.
+The parser keeps raw HTML in the card, as the public Hub does. The result is then sanitized to a short list of tags and
+attributes: anybody may have written the card, and nothing in it may run in the reader's browser.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ATTRIBUTES = {
 
 
 def render_card(text: str, files_address: str) -> str:
-    """HTML of a card. Relative links and images are looked up under ``files_address``, which ends in "/"."""
+    """Returns a card as HTML. Relative links and images point below ``files_address``, which ends in "/"."""
     import nh3
     from markdown_it import MarkdownIt
 

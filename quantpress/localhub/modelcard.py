@@ -1,4 +1,4 @@
-"""The YAML front matter of a model's or dataset's card, and what the Hub makes of it: tags and card data."""
+"""Reads the YAML front matter of a model's or dataset's card, and derives tags and card data as the Hub does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:(?<=\n)|\r?\n)---[ \t]*(
 
 MAX_CARD_BYTES = 2 * 1024 * 1024
 
-# YAML's anchors let a few lines stand for billions of values; no real card has this many.
+# With YAML anchors, a few lines can stand for billions of values. No real card has more values than this.
 _MAX_VALUES = 20_000
 
-#: Keys of a dataset's card by which it is found; each makes tags ``key:value``.
+#: Keys of a dataset's card that become tags ``key:value``. Users find the dataset by these tags.
 _DATASET_KEYS = (
     "annotations_creators", "language_creators", "language", "license", "multilinguality", "size_categories",
     "source_datasets", "task_categories", "task_ids",
@@ -30,19 +30,19 @@ _RELATIONS = ("adapter", "merge", "quantized", "finetune")
 
 
 class CardInvalid(ValueError):
-    """The front matter is not what the Hub takes as metadata."""
+    """The front matter is not valid metadata for the Hub."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """``data`` is None where the card has no front matter; ``text`` is the Markdown after it."""
+    """A card: ``data`` is its front matter (None if there is none), ``text`` the Markdown after the front matter."""
 
     data: dict[str, Any] | None
     text: str
 
 
 def _plain(value: object, budget: list[int]) -> Any:
-    """The value in JSON's types only."""
+    """Returns the value in JSON types only."""
     budget[0] -= 1
     if budget[0] < 0:
         raise CardInvalid(f"the metadata holds more than {_MAX_VALUES} values")
@@ -61,7 +61,7 @@ def _plain(value: object, budget: list[int]) -> Any:
 
 
 def parse_card(content: str) -> Card:
-    """Split a card into metadata and text. Raises CardInvalid."""
+    """Splits a card into metadata and text. Raises CardInvalid."""
     match = _FRONT_MATTER.match(content)
     if match is None:
         return Card(None, content)
@@ -81,7 +81,7 @@ def parse_card(content: str) -> Card:
 
 
 def read_card(content: bytes) -> Card:
-    """Like parse_card, for a card that is already published: invalid metadata counts as none."""
+    """Does the same as parse_card for a card that is already published: invalid metadata counts as missing."""
     text = content.decode(errors="replace")
     try:
         return parse_card(text)
@@ -90,14 +90,14 @@ def read_card(content: bytes) -> Card:
 
 
 def texts(value: object) -> list[str]:
-    """A string or a list of strings, as a list."""
+    """Returns a string as a list, or the strings of a list. Anything else gives an empty list."""
     if isinstance(value, str):
         return [value]
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def faults(data: Mapping[str, Any]) -> list[str]:
-    """What the Hub would refuse in a card's metadata, one line each."""
+    """Returns the faults for which the Hub would refuse a card's metadata, one line each."""
     found = []
     for key in ("license", "language", "tags", "base_model", "datasets", "metrics"):
         value = data.get(key)
@@ -113,7 +113,7 @@ def faults(data: Mapping[str, Any]) -> list[str]:
 
 
 def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
-    """The tags by which a model is found, as the Hub derives them from card and files."""
+    """Returns a model's tags as the Hub derives them from the card and the files. Users find the model by them."""
     endings = {path.rpartition(".")[2].lower() for path in paths}
     result = [*texts(data.get("library_name")), *(end for end in ("gguf", "safetensors") if end in endings)]
     result += [*texts(data.get("pipeline_tag")), *texts(data.get("tags")), *texts(data.get("language"))]
@@ -128,6 +128,6 @@ def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
 
 
 def dataset_tags(data: Mapping[str, Any]) -> list[str]:
-    """The tags by which a dataset is found, as the Hub derives them from its card."""
+    """Returns a dataset's tags as the Hub derives them from the card. Users find the dataset by them."""
     result = [f"{key}:{value}" for key in _DATASET_KEYS for value in texts(data.get(key))]
     return list(dict.fromkeys([*result, *texts(data.get("tags"))]))

@@ -1,7 +1,7 @@
 """Names that come from clients: repo ids, revisions, paths in a repo, object ids.
 
-Everything here is data from outside. A name that is accepted cannot leave its folder, cannot be
-mistaken for another name, and fits into a git tree and into the client's own cache folders.
+All of these are data from outside. An accepted name cannot leave its folder and cannot be mistaken for
+another name. It fits into a git tree and into the client's own cache folders.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", re.ASCI
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# git help check-ref-format: what a ref's name may not hold.
+# What a ref's name must not contain (git help check-ref-format).
 _NOT_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
-# First segments that are the server's own addresses.
+# The first segments of the server's own addresses.
 RESERVED_NAMESPACES = frozenset({"api", "datasets", "lfs", "models", "spaces", "v2"})
 
 MAX_PATH_BYTES = 1024
@@ -36,7 +36,7 @@ def _is_name(text: str) -> bool:
 
 
 def check_repo_id(repo_id: str) -> tuple[str, str]:
-    """``namespace/name`` split in two. Raises HubError (400) for anything else."""
+    """Splits ``namespace/name`` in two. Raises HubError (400) for anything else."""
     parts = repo_id.split("/")
     if len(parts) != 2 or not all(_is_name(part) for part in parts) or parts[0] in RESERVED_NAMESPACES:
         raise bad_request(f"Repo id must be 'namespace/name' of letters, digits, '-', '_' and '.': {repo_id[:200]!r}")
@@ -44,7 +44,7 @@ def check_repo_id(repo_id: str) -> tuple[str, str]:
 
 
 def look_up_repo_id(namespace: str, name: str) -> tuple[str, str]:
-    """Like check_repo_id, for an address: what cannot be a repo is simply not found (404)."""
+    """Does the same as check_repo_id for an address. Raises HubError (404): an invalid repo id is a missing repo."""
     try:
         return check_repo_id(f"{namespace}/{name}")
     except HubError as error:
@@ -52,7 +52,7 @@ def look_up_repo_id(namespace: str, name: str) -> tuple[str, str]:
 
 
 def check_user(user: str) -> str:
-    """A user's or organization's name. Raises HubError (400)."""
+    """Returns the name of a user or an organization, unchanged. Raises HubError (400) if it is invalid."""
     if not _is_name(user) or user in RESERVED_NAMESPACES:
         raise bad_request(f"Not a user name: {user[:200]!r}")
     return user
@@ -81,7 +81,7 @@ def _segment_fault(segment: str) -> str | None:
 
 
 def check_path(path: str) -> str:
-    """A file's or folder's path inside a repo, unchanged. Raises HubError (400)."""
+    """Returns the path of a file or folder inside a repo, unchanged. Raises HubError (400) if it is invalid."""
     fault = _path_fault(path)
     if fault is not None:
         raise bad_request(f"Path {path[:200]!r} {fault}")
@@ -89,14 +89,14 @@ def check_path(path: str) -> str:
 
 
 def look_up_path(path: str, commit: str) -> str:
-    """Like check_path, for an address: what cannot be a path is simply not in the tree (404)."""
+    """Does the same as check_path for an address. Raises HubError (404): an invalid path is not in the tree."""
     if _path_fault(path) is not None:
         raise entry_not_found(f"Entry not found: {path[:200]!r}", commit)
     return path
 
 
 def check_ref_name(name: str) -> str:
-    """The name of a branch or tag. Raises HubError (400)."""
+    """Returns the name of a branch or tag, unchanged. Raises HubError (400) if it is invalid."""
     try:
         too_long = len(name.encode()) > MAX_REF_BYTES
     except UnicodeEncodeError:
@@ -107,7 +107,7 @@ def check_ref_name(name: str) -> str:
         or name == "@"
         or name.startswith("-")
         or segments[0] == "refs"
-        or is_commit(name)  # it would hide a commit
+        or is_commit(name)  # such a ref would hide a commit
         or _NOT_IN_REF.search(name)
         or any(s == "" or s.startswith(".") or s.endswith((".", ".lock")) for s in segments)
     ):
@@ -116,12 +116,12 @@ def check_ref_name(name: str) -> str:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether this is a whole commit id (40 lower-case hexadecimal digits)."""
+    """Whether this is a full commit id (40 lower-case hexadecimal digits)."""
     return _COMMIT.fullmatch(revision) is not None
 
 
 def check_sha256(oid: str) -> str:
-    """An object's id: 64 lower-case hexadecimal digits. Raises HubError (400)."""
+    """Returns an object's id, unchanged. Raises HubError (400) if it is not 64 lower-case hexadecimal digits."""
     if not isinstance(oid, str) or _SHA256.fullmatch(oid) is None:
         raise bad_request(f"Not a SHA-256: {str(oid)[:100]!r}")
     return oid

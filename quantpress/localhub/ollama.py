@@ -1,7 +1,7 @@
-"""What the Hub answers Ollama: for a tag, the manifest of an image whose layers are files of ``main``.
+"""The Hub's answers for Ollama: for a tag, the manifest of an image whose layers are files of ``main``.
 
-The form is that of the Docker registry, schema 2, with Ollama's media types; the layers beside the model are the files
-``template``, ``system`` and ``params`` of the repo (https://huggingface.co/docs/hub/ollama) and its licence.
+The manifest has the form of the Docker registry, schema 2, with Ollama's media types. Its layers are the model, the
+repo's files ``template``, ``system`` and ``params`` (https://huggingface.co/docs/hub/ollama), and the repo's licence.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from quantpress.record.clients import is_model, ollama_takes
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.ollama.image."
-#: Files of a repo that become layers, each after the layer that it becomes.
+#: Files of a repo that become layers: file name → name of the layer.
 _LAYERS = {"template": "template", "system": "system", "params": "params", "LICENSE": "license"}
 _QUANTIZATION = re.compile(r"[-.]([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)(?:-\d{5}-of-\d{5})?\.gguf$")
-#: The format (github.com/ggml-org/ggml/blob/master/docs/gguf.md): magic, version, two counts of 8 bytes, then keys.
+#: A GGUF file (github.com/ggml-org/ggml/blob/master/docs/gguf.md): magic, version, two counts of 8 bytes, then keys.
 _MAGIC, _COUNTS, _STRING = b"GGUF", 24, 8
 _LONGEST_NAME = 256
 
 
 def manifest(files: Mapping[str, TreeEntry], store: ObjectStore, tag: str) -> dict[str, Any] | None:
-    """The image's manifest for a tag; None where the repo has no file for it."""
+    """Returns the image's manifest for a tag, or None if the repo has no file for the tag."""
     path = ollama_takes(files, tag)
     if path is None:
         return None
@@ -40,13 +40,13 @@ def manifest(files: Mapping[str, TreeEntry], store: ObjectStore, tag: str) -> di
         "mediaType": MANIFEST_TYPE,
         "config": {"mediaType": _CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
         "layers": layers,
-        # Older llama.cpp asks here too, and takes the file's name (its -hf before it listed the tree by itself).
+        # Older llama.cpp reads the file's name from here, for -hf: it did not yet list the tree itself.
         "ggufFile": {"rfilename": path, "size": files[path].size, "blobId": files[path].blob_id},
     }
 
 
 def find_config(files: Mapping[str, TreeEntry], store: ObjectStore, digest: str) -> bytes | None:
-    """The configuration that a manifest names; it is made anew, as nothing keeps it."""
+    """Returns the configuration that a manifest names. It is made again, because it is not stored anywhere."""
     return next((config for config in _configs(files, store) if _digest(config) == digest), None)
 
 
@@ -84,7 +84,7 @@ def _digest(content: bytes) -> str:
 
 
 def _architecture(file: Path) -> str:
-    """``general.architecture``, which converters write first; ``unknown`` for any other file."""
+    """Returns ``general.architecture``, which converters write as the first key; ``unknown`` for any other file."""
     with file.open("rb") as stream:
         if not stream.read(_COUNTS).startswith(_MAGIC):
             return "unknown"
@@ -97,7 +97,7 @@ def _architecture(file: Path) -> str:
 
 
 def _string(size: bytes, content: bytes) -> str | None:
-    """A string of the format, whose length comes before it; None where its length is another."""
+    """Decodes a GGUF string; ``size`` is the length before it. None if its length differs or it is not ASCII."""
     if int.from_bytes(size, "little") != len(content) or not content.isascii():
         return None
     return content.decode()

@@ -1,7 +1,8 @@
-"""Repositories of models and of datasets: make, find, list, change, move, delete.
+"""Makes, finds, lists, changes, moves and deletes repositories of models and of datasets.
 
-A model and a dataset may have the same id. The database keeps a dataset's namespace as ``datasets/<namespace>``, which
-no model's can be, so that a folder from before there were datasets needs no migration. Only this module knows.
+A model and a dataset may have the same id. The database stores a dataset's namespace as ``datasets/<namespace>``. A
+model cannot have such a namespace, so a database from before datasets needs no migration. Only this module knows about
+the prefix.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class Repo:
 
 
 def now() -> str:
-    """The time in UTC as the Hub writes it: ``2024-01-31T12:00:00.000Z``."""
+    """Returns the time in UTC as the Hub writes it: ``2024-01-31T12:00:00.000Z``."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _stored(repo_type: RepoType, namespace: str) -> str:
-    """A namespace as the database keeps it."""
+    """Returns a namespace as the database stores it."""
     return f"{_DATASETS}{namespace}" if repo_type == "dataset" else namespace
 
 
@@ -67,7 +68,7 @@ def find_repo(db: sqlite3.Connection, repo_type: RepoType, namespace: str, name:
 
 
 def get_repo(db: sqlite3.Connection, repo_id: str, repo_type: RepoType = "model") -> Repo:
-    """Raises HubError: 400 for a bad id, 404 (RepoNotFound) where there is no such repo."""
+    """Returns a repo. Raises HubError: 400 for a bad id, 404 (RepoNotFound) if there is no such repo."""
     repo = find_repo(db, repo_type, *check_repo_id(repo_id))
     if repo is None:
         raise repo_not_found(repo_id)
@@ -75,13 +76,13 @@ def get_repo(db: sqlite3.Connection, repo_id: str, repo_type: RepoType = "model"
 
 
 def list_repos(db: sqlite3.Connection, repo_type: RepoType) -> list[Repo]:
-    """All repos of a type, by namespace and name."""
+    """Returns all repos of a type, sorted by namespace and name."""
     found = map(_repo, db.execute("SELECT * FROM repos ORDER BY namespace, name"))
     return [repo for repo in found if repo.repo_type == repo_type]
 
 
 def create_repo(db: sqlite3.Connection, repo_type: RepoType, repo_id: str, *, private: bool) -> Repo:
-    """A repo without any commit. Raises HubError: 400 for a bad id, 409 where it exists."""
+    """Makes a repo without a commit. Raises HubError: 400 for a bad id, 409 if the repo exists."""
     namespace, name = check_repo_id(repo_id)
     if find_repo(db, repo_type, namespace, name) is not None:
         raise HubError(409, f"You already created this {repo_type} repo: {repo_id}")
@@ -97,7 +98,7 @@ def update_repo(db: sqlite3.Connection, repo: Repo, *, private: bool, gated: Gat
 
 
 def move_repo(db: sqlite3.Connection, repo: Repo, new_id: str) -> None:
-    """Raises HubError: 400 for a bad id, 409 where the new name is taken."""
+    """Moves a repo. Raises HubError: 400 for a bad id, 409 if the new id is taken."""
     namespace, name = check_repo_id(new_id)
     if find_repo(db, repo.repo_type, namespace, name) is not None:
         raise HubError(409, f"Cannot move the {repo.repo_type} {repo.repo_id}: {new_id} exists")
@@ -107,12 +108,12 @@ def move_repo(db: sqlite3.Connection, repo: Repo, new_id: str) -> None:
 
 
 def delete_repo(db: sqlite3.Connection, repo: Repo) -> None:
-    """Delete the repo with all its refs and commits; its objects stay until collect_garbage."""
+    """Deletes the repo with all its refs and commits. Its objects stay until collect_garbage."""
     db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
 
 
 def grant(db: sqlite3.Connection, repo: Repo, user: str) -> None:
-    """Let a user read the files of a gated repo."""
+    """Lets a user read the files of a gated repo."""
     db.execute("INSERT OR IGNORE INTO grants VALUES (?, ?)", (repo.id, user))
 
 

@@ -1,4 +1,4 @@
-"""Run the embedded Hub: here until a signal, or as a child process for as long as a ``with`` block lasts."""
+"""Runs the embedded Hub: in this process until a signal, or in a child process during a ``with`` block."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class RunningHub:
     pid: int
 
     def create_token(self, user: str, role: Role) -> str:
-        """A new token for this Hub."""
+        """Makes a token for this Hub and returns it."""
         return create_token(self.root, user, role)
 
 
 @contextmanager
 def _terminate_like_interrupt() -> Iterator[None]:
-    """SIGTERM ends the block as SIGINT does, and neither is an error."""
+    """Makes SIGTERM end the block as SIGINT does. Neither signal is an error."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -49,7 +49,7 @@ def _terminate_like_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        pass  # uvicorn raises the signal again after it has shut down in order
+        pass  # after an orderly shutdown, uvicorn raises the signal again
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -71,8 +71,8 @@ def _only_server(root: Path) -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio sets TCP_NODELAY only on sockets that say they are TCP;
-    # without it every answer waits 40 ms for the client's delayed acknowledgement.
+    # The protocol must be given: asyncio sets TCP_NODELAY only on sockets whose protocol is TCP. Without
+    # TCP_NODELAY, every answer waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -84,19 +84,19 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(root: Path, host: str, port: int) -> None:
-    """Serve the Hub in ``root`` until SIGINT or SIGTERM; port 0 takes a free one. Prints the address.
+    """Serves the Hub in ``root`` until SIGINT or SIGTERM, and prints its address. Port 0 means any free port.
 
-    To be called in the main thread, where signals arrive.
+    Call it in the main thread, where signals arrive.
 
     Raises HubInUse if the folder or the port is taken, HubError if the folder holds another version's data, BadInput
-    if it cannot be written to.
+    if the folder cannot be written to.
     """
     import uvicorn
 
     from quantpress.localhub.app import create_app
 
     class AnnouncedServer(uvicorn.Server):
-        """Prints the address once it is being listened to and signals are in order."""
+        """Prints the address when the server listens there and handles signals."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -112,7 +112,7 @@ def serve(root: Path, host: str, port: int) -> None:
         closing(_listen(host, port)) as listener,
         closing(connect(root)) as keeper,
     ):
-        # While one connection is open, SQLite does not fold the log into the database after every request.
+        # While this connection is open, SQLite does not merge the write-ahead log into the database after each request.
         keeper.execute("PRAGMA user_version")
         config = uvicorn.Config(
             create_app(root), log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="off"
@@ -122,7 +122,7 @@ def serve(root: Path, host: str, port: int) -> None:
 
 
 def stop_with_parent() -> None:
-    """End this process in order when its standard input closes, as it does when its parent dies."""
+    """Shuts this process down in order when its standard input closes, which happens when its parent dies."""
 
     def wait() -> None:
         sys.stdin.buffer.read()
@@ -133,9 +133,9 @@ def stop_with_parent() -> None:
 
 @contextmanager
 def running_hub(root: Path, port: int = 0) -> Iterator[RunningHub]:
-    """Serve the Hub in ``root`` on 127.0.0.1 from a child process, which ends with the block or this process.
+    """Serves the Hub in ``root`` on 127.0.0.1 in a child process. The child ends with the block or with this process.
 
-    Raises HubInUse with the child's last words if it does not start.
+    Raises HubInUse with the line that the child printed, if it does not start.
     """
     command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", str(root), "--port", str(port)]
     child = subprocess.Popen(

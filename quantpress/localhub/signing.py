@@ -1,7 +1,7 @@
 """Signed addresses for uploads.
 
-huggingface_hub sends no token with the bytes of a large file: on the public Hub they go to a storage
-service, to addresses that carry their own permission. So do these.
+huggingface_hub sends no token with the bytes of a large file. On the public Hub the bytes go to a storage
+service, to addresses that carry their own permission. The addresses made here carry it too.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Signer:
         return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()
 
     def sign(self, path: str, fields: Mapping[str, str | int]) -> str:
-        """``path`` with the fields, an expiry and a signature over all of them as its query."""
+        """Returns ``path`` with a query that holds the fields, an expiry time and a signature over all of these."""
         texts = {key: str(value) for key, value in fields.items()}
         texts["expires"] = str(int(time.time()) + _VALID_SECONDS)
         return f"{path}?{urlencode({**texts, 'signature': self._signature(path, texts)})}"
 
     def check(self, path: str, query: Mapping[str, str]) -> None:
-        """Raises HubError (403) unless sign() made this address, and not too long ago."""
+        """Raises HubError (403) if sign() did not make this address, or if the address has expired."""
         fields = {key: value for key, value in query.items() if key != "signature"}
         if not hmac.compare_digest(self._signature(path, fields).encode(), query.get("signature", "").encode()):
-            raise HubError(403, "This upload address was not given out by this Hub")
+            raise HubError(403, "This Hub did not make this upload address")
         if int(fields["expires"]) < time.time():
             raise HubError(403, "This upload address has expired: ask for the upload again")

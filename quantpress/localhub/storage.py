@@ -1,8 +1,8 @@
-"""The files of all repos, kept once each under their SHA-256.
+"""The files of all repos. Each file is stored once, under its SHA-256.
 
-``objects/ab/abcd…`` holds a finished file and never changes; ``incoming/`` holds what is still on its
-way. A file becomes an object by one rename, after its bytes and its hash are known to be right and on
-disk: a crash leaves an object whole or absent.
+``objects/ab/abcd…`` is a finished file and never changes. ``incoming/`` holds unfinished uploads. A file
+becomes an object by one rename, after its hash is checked and its bytes are on disk. A crash therefore
+leaves an object whole or absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ObjectStore:
     root: Path
 
     def prepare(self) -> None:
-        """Make the folders, and drop uploads that nobody touched for a day."""
+        """Makes the folders, and deletes uploads that have not changed for a day."""
         self._objects.mkdir(parents=True, exist_ok=True)
         self.incoming.mkdir(parents=True, exist_ok=True)
         for leftover in self.incoming.iterdir():
@@ -43,23 +43,23 @@ class ObjectStore:
         return self.root / "incoming"
 
     def path(self, sha256: str) -> Path:
-        """Where the object lies or would lie. Raises HubError (400) if ``sha256`` is none."""
+        """Returns the object's path, even if the object is not stored. Raises HubError (400) for an invalid SHA-256."""
         check_sha256(sha256)
         return self._objects / sha256[:2] / sha256
 
     def size(self, sha256: str) -> int | None:
-        """The object's size in bytes, or None where there is no such object."""
+        """Returns the object's size in bytes, or None if there is no such object."""
         try:
             return self.path(sha256).stat().st_size
         except FileNotFoundError:
             return None
 
     def touch(self, sha256: str) -> None:
-        """Say that the object is about to be used, so that collect_garbage leaves it alone."""
+        """Marks the object as about to be used, so that collect_garbage leaves it alone."""
         os.utime(self.path(sha256))
 
     def add(self, content: bytes) -> str:
-        """Keep a small file that is already in memory; returns its SHA-256."""
+        """Stores a small file that is already in memory. Returns its SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
         if self.size(sha256) is not None:
             self.touch(sha256)
@@ -73,7 +73,7 @@ class ObjectStore:
         return sha256
 
     def adopt(self, temporary: Path, sha256: str) -> None:
-        """Make a finished file of ``incoming`` an object. The caller has checked its hash."""
+        """Turns a finished file in ``incoming`` into an object. The caller has checked the file's hash."""
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -87,5 +87,5 @@ class ObjectStore:
         fsync_folder(target.parent)
 
     def stored(self) -> list[Path]:
-        """All objects."""
+        """Returns the paths of all objects."""
         return [path for shard in self._objects.iterdir() for path in shard.iterdir()]

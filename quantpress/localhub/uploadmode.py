@@ -1,10 +1,10 @@
-"""Which files travel as LFS objects and which inside the commit."""
+"""Decides which files are uploaded as LFS objects and which inside the commit."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-# What the public Hub writes into a new model's .gitattributes; here a new dataset's holds the same.
+# The public Hub writes these into a new model's .gitattributes. This Hub writes the same into a new dataset's.
 LFS_PATTERNS = (
     "*.7z", "*.arrow", "*.bin", "*.bz2", "*.ckpt", "*.ftz", "*.gguf", "*.gz", "*.h5", "*.joblib", "*.mlmodel",
     "*.model", "*.msgpack", "*.npy", "*.npz", "*.onnx", "*.ot", "*.parquet", "*.pb", "*.pickle", "*.pkl", "*.pt",
@@ -16,14 +16,14 @@ LARGE_FILE = 10 * 1024 * 1024
 
 
 def git_attributes() -> bytes:
-    """The .gitattributes of a new repo."""
+    """Returns the .gitattributes of a new repo."""
     return "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS).encode()
 
 
 def is_lfs(path: str, size: int, sample: bytes) -> bool:
     """Whether a file of ``size`` bytes that starts with ``sample`` is an LFS object.
 
-    Empty files never are: clients send them inside the commit whatever is answered.
+    An empty file never is: clients send it inside the commit, no matter what the server answers.
     """
     if size == 0:
         return False

@@ -1,8 +1,8 @@
-"""Large files on their way in: written to disk as they arrive, hashed on the way, never whole in memory.
+"""Uploads of large files: the bytes are written to disk and hashed as they arrive. No file is ever whole in memory.
 
-A file sent in parts is written straight to its place in one file. Parts that arrive in order, as
-huggingface_hub sends them, are hashed as they come, so that completion need not read the file again.
-After a restart the hash of what came before is lost, and completion reads the file once.
+Each part of a file is written directly to its place in one file. huggingface_hub sends the parts in order.
+Parts in order are hashed as they arrive, so completion does not read the file again. A restart loses the
+hash of the earlier parts; completion then reads the file once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def _fault(sha256: str, found: str) -> HubError:
 
 
 async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """The stream in larger blocks. Raises HubError (413) as soon as it exceeds ``limit`` bytes."""
+    """Yields the stream in larger blocks.
+
+    Raises HubError: 413 as soon as the stream exceeds ``limit`` bytes, 400 if it ends before.
+    """
     pending: list[bytes] = []
     waiting = total = 0
     async for chunk in stream:
@@ -49,7 +52,7 @@ async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[byt
 
 
 class PartialFile:
-    """A file of ``size`` bytes being received, in order or in parts."""
+    """A file of ``size`` bytes that is being received, whole or in parts."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
@@ -73,14 +76,17 @@ class PartialFile:
                 self._writers -= 1
 
     def close(self) -> None:
-        """Let nobody write any more. Raises HubError (503) while somebody does: what is hashed must stay."""
+        """Forbids further writes, so that the bytes do not change while they are hashed.
+
+        Raises HubError (503) if a write is in progress.
+        """
         with self._lock:
             if self._writers:
                 raise HubError(503, "Bytes of this upload are still arriving: complete it when they are here")
             self._closed = True
 
     async def receive(self, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
-        """Write ``length`` bytes at ``offset``; returns their CRC-32 in hexadecimal."""
+        """Writes ``length`` bytes at ``offset``. Returns their CRC-32 in hexadecimal."""
         with self._writing():
             with self._lock:
                 running = self._hash.copy() if offset == self._hashed else None
@@ -97,12 +103,12 @@ class PartialFile:
                 if running is not None and offset == self._hashed:
                     self._hash, self._hashed = running, offset + length
                 elif offset < self._hashed:
-                    # A part was sent again: what was hashed may no longer be what is on disk.
+                    # A part was sent again: the bytes on disk may differ from the bytes that were hashed.
                     self._hash, self._hashed = hashlib.sha256(), 0
         return f"{checksum:08x}"
 
     def digest(self) -> str:
-        """SHA-256 of the whole file, read from disk only where it is not known yet."""
+        """Returns the SHA-256 of the whole file. Reads the file from disk only if the hash is not known yet."""
         with self._lock:
             if self._hashed == self.size:
                 return str(self._hash.hexdigest())
@@ -125,13 +131,13 @@ class Uploads:
             return self._partial.setdefault(upload, PartialFile(self._store.incoming / f"large-{upload}", size))
 
     async def receive_part(self, upload: str, size: int, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
-        """Take one part (or all) of a file of ``size`` bytes; returns the part's CRC-32."""
+        """Receives one part (or all) of a file of ``size`` bytes. Returns the part's CRC-32."""
         return await self._file(upload, size).receive(stream, offset, length)
 
     def finish(self, upload: str, sha256: str, size: int) -> None:
-        """Make the received file an object; doing it twice is doing it once.
+        """Turns the received file into an object. A second call changes nothing.
 
-        Raises HubError: 400 where bytes are missing, 422 where they are not those of ``sha256``.
+        Raises HubError: 400 if bytes are missing, 422 if the file's hash is not ``sha256``.
         """
         if self._store.size(sha256) == size:
             self._forget(upload)
@@ -148,7 +154,7 @@ class Uploads:
         try:
             self._store.adopt(file.path, sha256)
         except FileNotFoundError:
-            # The client repeated its request while the first was still at work.
+            # The client repeated its request while the first request was still running.
             if self._store.size(sha256) != size:
                 raise
         self._forget(upload)

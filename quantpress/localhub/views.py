@@ -1,4 +1,4 @@
-"""The pages for people: what models there are, their cards, files, branches and commits."""
+"""The pages for people: the list of models, and each model's card, files, branches and commits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from quantpress.localhub.markdown import render_card
 from quantpress.localhub.modelcard import texts
 
 _HEADERS = {
-    # Nothing on these pages is a script; images may come from anywhere a card points to.
+    # These pages have no scripts. Images may come from any address that a card names.
     "Content-Security-Policy": "default-src 'none'; img-src * data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 def _bytes(size: int) -> str:
-    """A size as people read it, in decimal units as the Hub shows them."""
+    """Returns a size for people, in decimal units as the public Hub shows it."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:
@@ -113,7 +113,7 @@ def _model(call: Call) -> Response:
 
 @dataclass(frozen=True)
 class _FileRow:
-    """A file or folder in a listing; ``commit`` is the newest that changed it, ``size`` in bytes."""
+    """A file or folder in a listing. ``commit`` is the newest that changed it; a folder's ``size`` (bytes) is None."""
 
     name: str
     path: str
@@ -160,7 +160,7 @@ def _missing(message: str, status: int = 404) -> Response:
 
 
 def _for_people(handler: Callable[[Call], Response]) -> Handler:
-    """A route whose errors are pages."""
+    """Makes a route that shows its errors as pages."""
 
     def handle(call: Call) -> Response:
         try:

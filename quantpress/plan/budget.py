@@ -1,4 +1,4 @@
-"""What the operator allows a run to upload, and what the Hub stores already."""
+"""The bytes that a run may upload, and the bytes that the Hub already stores."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class UploadBudget:
-    """Bytes that one run may upload (None: any number), given out in the plan's order."""
+    """The bytes that one run may upload (None: no limit). Variants take from them in the plan's order."""
 
     limit: int | None
     _given: int = 0
 
     def refusal(self, upload: int) -> str:
-        """Takes ``upload`` bytes from the budget; the reason why it does not have them, or nothing."""
+        """Takes ``upload`` bytes from the budget and returns "". If too few are left, returns the reason instead."""
         if self.limit is None or self._given + upload <= self.limit:
             self._given += upload
             return ""
@@ -29,13 +29,15 @@ class UploadBudget:
         )
 
     def is_large_enough(self, upload: int) -> bool:
-        """Whether a run that uploads nothing else has ``upload`` bytes."""
+        """Whether the budget of a run that uploads nothing else allows ``upload`` bytes."""
         return self.limit is None or upload <= self.limit
 
 
 def storage_used(api: HfApi, namespace: str) -> int | None:
-    """Bytes that the namespace's models take on the Hub, as far as the token may see them; None where the Hub does not
-    say."""
+    """Returns the bytes that the namespace's models take on the Hub, or None if the Hub does not say.
+
+    Counts only the models that the token may see.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     try:

@@ -1,4 +1,4 @@
-"""What is to be done with a variant, and why: its recipe against what is published of it."""
+"""Decides what to do with a variant, and why, by comparing its recipe with what is published."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from quantpress.record.shelf import Shelf
 
 #: ``press``: make it; ``refresh``: give the published weights new metadata; ``evaluate``: measure the published files
 #: again; ``verify``: download and load what was published before a press died; ``card``: commit cards and manifest
-#: alone; ``compare``: make the comparison of all formats anew; ``defer``: leave it to a later run; ``orphaned``:
-#: published, not in the catalog any more.
+#: alone; ``compare``: make the comparison of all formats again; ``defer``: leave it to a later run; ``orphaned``:
+#: published, but no longer in the catalog.
 Action = Literal[
     "press", "refresh", "evaluate", "verify", "card", "compare", "keep", "skip", "defer", "block", "orphaned"
 ]  # fmt: skip
@@ -39,8 +39,10 @@ def decide(
     limit: Limit | None,
     protocol: Protocol,
 ) -> Decision:
-    """What a variant's published entry says of its recipe; ``source`` is upstream as it is now, ``protocol`` the one
-    under which it would be measured."""
+    """Compares a variant's recipe with its published entry.
+
+    ``source`` is the source as it is upstream now. ``protocol`` is the one under which the variant would be measured.
+    """
     alias = shelf.alias(recipe.variant)
     if alias is not None and (decided := _decide_by_alias(alias, recipe, source, shelf)):
         return decided
@@ -69,7 +71,7 @@ def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, shelf: 
 
 
 def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]) -> Decision:
-    """What a new commit of the source means for an entry whose recipe is the same but for it."""
+    """Decides about an entry whose recipe differs only in the commit of the source."""
     moved = _moved(entry.recipe, source)
     if not before:
         return Decision("press", f"{moved}; what changed is not known")
@@ -81,7 +83,7 @@ def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]
     if not changed:
         return Decision("card", f"{moved}; no file that is read changed")
     if len(entry.artifact.files) > 1 and not traits_of(quantizer(entry.recipe.format)).renews_parts:
-        return Decision("press", f"{moved}; changed: {', '.join(changed)}; a file in parts is made anew")
+        return Decision("press", f"{moved}; changed: {', '.join(changed)}; a file in parts is made again")
     return Decision("refresh", f"{moved}; weights did not change, metadata did: {', '.join(changed)}")
 
 
@@ -94,22 +96,22 @@ def _weights(paths: list[str]) -> list[str]:
 
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Paths that came, went or have other content."""
+    """Returns the paths that were added, removed or changed."""
     return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
 
 
 def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
-    """What a changed protocol means for an entry whose recipe still holds. What is withheld has no files to measure."""
+    """Decides about an entry with an unchanged recipe by its protocol. A withheld variant has no files to measure."""
     changed = difference(entry.evaluation.protocol, protocol)
     if not changed or entry.status == "retracted":
         return None
     if entry.status == "withheld":
-        return Decision("press", f"{changed}; it was withheld, so its files are made anew")
+        return Decision("press", f"{changed}; it was withheld, so its files are made again")
     return Decision("evaluate", changed)
 
 
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
-    """What the gate's limit, as it is now, says of an entry whose recipe still holds. A retraction stands above it."""
+    """Decides about an entry with an unchanged recipe by the gate's current limit. A retraction overrides the gate."""
     if entry.status == "retracted":
         return Decision("keep", _why_absent(entry))
     if _gate_says_otherwise(entry, limit):
@@ -124,14 +126,14 @@ def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
 
 
 def _why_absent(entry: Entry) -> str:
-    """Why the files of an entry are not published."""
+    """Returns the reason why an entry's files are not published."""
     if entry.status == "retracted":
         return f"retracted: {entry.retraction}"
     return f"withheld: {'; '.join(entry.verdict.reasons)}"
 
 
 def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
-    """Whether the limit, as it is now, decides otherwise of an entry's divergence than the one it was judged by."""
+    """Whether the current limit judges an entry's divergence differently from the limit by which it was judged."""
     before, now = entry.verdict.max_divergence, limit.max_divergence if limit else None
     exceeded = now is not None and exceeds(entry.evaluation, now)
     if entry.status == "published":
@@ -149,20 +151,25 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
 
 
 def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
-    """Why the cards of a repo are to be committed anew; None where they need not be. ``source`` is upstream as it is
-    now."""
+    """Returns the reason why a repo's cards must be committed again, or None if they need not be.
+
+    ``source`` is the source as it is upstream now.
+    """
     manifest = shelf.manifest
     if manifest is None:
         return None
     if misled := _misled(shelf):
         return f"main does not list {', '.join(misled)} as its branch does"
-    if manifest.source.gated != source.gated:  # a setting upstream, which no commit tells of
+    if manifest.source.gated != source.gated:  # an upstream setting that no commit records
         return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None
 
 
 def _misled(shelf: Shelf) -> list[str]:
-    """Variants of which ``main`` says other than their branches: a press died between the commits of the two."""
+    """Returns the variants whose entry on ``main`` differs from the entry on their branch.
+
+    They differ if a press died between the commits to the two branches.
+    """
     main = shelf.manifests.get("main")
     listed = {entry.variant: entry for entry in main.entries} if main else {}
     own = {entry.variant: entry for entry in shelf.entries()}

@@ -1,4 +1,4 @@
-"""What a variant needs of the machine's GPU, looked at in the plan: is there one, and does the model fit it?"""
+"""Checks in the plan whether this machine's GPU suits a variant: is there a GPU, and does the model fit into it?"""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from quantpress.machine.gpu import ask_nvidia_smi
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 
-#: Bytes of GPU memory that a press takes beside the unquantized weights. Measured on an H200 with a Llama of 1.07 B
-#: weights in 16 bits (2.0 GiB): AWQ's peak was 3.2 GiB, GPTQ's 1.5 GiB; the evaluation holds the whole model too.
+#: Bytes of GPU memory that a press needs in addition to the unquantized weights. Measured on an H200 with a Llama of
+#: 1.07 B weights in 16 bits (2.0 GiB): AWQ's peak was 3.2 GiB, GPTQ's 1.5 GiB. The evaluation holds the model, too.
 _BESIDE_WEIGHTS = 1_300_000_000
 _CAPABILITY = re.compile(r"\d+\.\d+")
 
 
 def require_device(variant: Variant, source: Source, settings: Settings) -> None:
-    """Raises :class:`Refused` for a variant that this machine's GPU, or the lack of one, rules out."""
+    """Raises :class:`Refused` if this machine's GPU, or the lack of a GPU, rules the variant out."""
     device = settings.compute_device()
     if device == "cpu":
         if variant.needs_cuda:
@@ -46,6 +46,9 @@ def _require_capability(variant: Variant) -> None:
 
 @cache
 def largest_gpu() -> int | None:
-    """Bytes of memory of the largest NVIDIA GPU, asked of nvidia-smi once per process; None where that is missing."""
+    """Returns the bytes of memory of the largest NVIDIA GPU, or None if nvidia-smi names none.
+
+    Asks nvidia-smi once per process.
+    """
     mebibytes = [int(said) for said in ask_nvidia_smi("memory.total") if said.isdigit()]
     return max(mebibytes) << 20 if mebibytes else None

@@ -1,4 +1,7 @@
-"""What a step will cost, from sizes and measured speeds; estimates for a person, decisions for nobody else."""
+"""Estimates what a step will cost, from sizes and measured speeds.
+
+People read the estimates. The upload budget and the disk budget also decide by them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn"
 
 
 class Estimate(Record):
-    """Bytes to upload, bytes on disk while at work, bytes of memory, core-seconds."""
+    """Bytes to upload, bytes on disk during the work, bytes of memory, and core-seconds."""
 
     upload: int
     disk: int
@@ -22,12 +25,15 @@ class Estimate(Record):
 
 
 def weight_count(source: Source) -> int:
-    """Weights of the source model, from the size of its safetensors files and its dtype."""
+    """Returns the number of weights of the source model, from the size of its safetensors files and its dtype."""
     return int(source.weight_bytes / _weight_bytes(source))
 
 
 def _weight_bytes(source: Source) -> float:
-    """Bytes of a weight, as config.json says; a multimodal model's may say it in its text part."""
+    """Returns the bytes of one weight, by the dtype in config.json.
+
+    A multimodal model may name its dtype in the text part of config.json.
+    """
     text = source.config.get("text_config")
     for part in (source.config, text if isinstance(text, dict) else {}):
         if dtype := part.get("dtype") or part.get("torch_dtype"):
@@ -36,7 +42,7 @@ def _weight_bytes(source: Source) -> float:
 
 
 def estimate_variant(source: Source, variant: Variant) -> Estimate:
-    """The cost of one variant. Its disk is the unquantized GGUF's; float32 weights are counted to its memory."""
+    """Estimates the cost of one variant. ``disk`` is the unquantized GGUF; ``memory`` holds the weights in float32."""
     weights = weight_count(source)
     size = int(weights * variant.nominal_bits / 8)
     return Estimate(

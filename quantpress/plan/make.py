@@ -1,4 +1,4 @@
-"""Making the plan: each line of the catalog against its source and what is published of it. Changes nothing there."""
+"""Makes the plan: compares each line of the catalog with its source and what is published. Changes nothing on a Hub."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ def plan_catalog(
     only: str | None = None,
     formats: list[str] | None = None,
 ) -> list[ModelPlan]:
-    """The plan of the catalog's models (or of one, or in some formats), by priority, then in the catalog's order.
+    """Returns the plans of the catalog's models, by priority, then in the catalog's order.
+
+    ``only`` restricts them to one model, ``formats`` to some formats.
 
     Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog;
-    :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
+    :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
     """
     require_plannable(catalog, settings, only)
     lines = [line for line in catalog.models if only in (None, line.repo)]
@@ -55,7 +57,7 @@ def plan_catalog(
 
     @cache
     def texts_for(calibration: str | None) -> Texts:
-        """Found once a plan, and only when a model is there that needs them."""
+        """Finds the texts of a calibration setting, once per plan and only if a model needs them."""
         return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
 
     plans = (plan_model(catalog, line, settings, hubs, formats, texts_for) for line in lines)
@@ -63,8 +65,10 @@ def plan_catalog(
 
 
 def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
-    """The plan without the variants that the upload budget has no bytes for, which are left to a later run, or blocked
-    where no run has them."""
+    """Returns the plan without the variants that exceed the upload budget.
+
+    Such a variant is left to a later run. It is blocked if it is larger than the budget of a whole run.
+    """
     formats = []
     for each in plan.formats:
         kept: list[VariantPlan] = []
@@ -102,10 +106,10 @@ def plan_model(
     formats: list[str] | None,
     texts_for: Callable[[str | None], Texts],
 ) -> ModelPlan:
-    """What is to be done for one line of the catalog. Reads both Hubs and changes nothing on them;
-    ``texts_for`` gives the texts by the setting for calibration.
+    """Returns the plan of one line of the catalog. Reads both Hubs and changes nothing on them.
 
-    Raises :class:`~quantpress.errors.QuantpressError` where a Hub cannot be reached.
+    ``texts_for`` returns the texts of a calibration setting. Raises :class:`~quantpress.errors.QuantpressError` if a
+    Hub cannot be reached.
     """
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
 
@@ -153,14 +157,16 @@ def plan_model(
 
 
 def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
-    """As it goes into recipes."""
+    """Returns the calibration as recipes hold it."""
     text = texts.calibration
     return Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
 
 
 def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
-    """Raises :class:`Refused` where what was made or measured on WikiText-2 would be made again on the offline text,
-    for which nobody asked: this machine and its source Hub have no WikiText-2."""
+    """Raises :class:`Refused` if the offline text would replace WikiText-2, although no setting asks for it.
+
+    This happens if variants were made or measured on WikiText-2, and neither this machine nor its source Hub has it.
+    """
     entries = [entry for manifest in shelf.manifests.values() for entry in manifest.entries]
     measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}
     calibrated = {entry.recipe.calibration.text for entry in entries}
@@ -174,7 +180,7 @@ def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, setti
 
 
 def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, str]) -> tuple[Step, ...]:
-    """A step for each variant of a ladder that the model cannot have."""
+    """Returns a step for each variant of a ladder that the model cannot have."""
     return tuple(
         Step(
             model=model, format=format_name, variant=name, repo_id=repo_id, action="skip", reason=f"left out: {reason}"
@@ -199,8 +205,10 @@ def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], ta
 
 @dataclass(frozen=True)
 class Conditions:
-    """How every variant of a model is calibrated, measured and judged: ``gates`` are those that differ from the
-    built-in ones."""
+    """How every variant of a model is calibrated, measured and judged.
+
+    ``gates`` holds only the gates that differ from the built-in ones.
+    """
 
     calibration: Calibration
     protocol: Protocol
@@ -210,7 +218,7 @@ class Conditions:
 def plan_format(
     names: list[str], chosen: Quantizer, source: Source, conditions: Conditions, shelf: Shelf, settings: Settings
 ) -> FormatPlan:
-    """What is to be done for variants of one format, by ``chosen``; ``shelf`` is what the target repo holds."""
+    """Returns the plan for variants of one format, made by ``chosen``. ``shelf`` is what the target repo holds."""
     budget = settings.disk_budget
     format_name, repo, repo_id = chosen.format, source.record.repo, shelf.repo_id
     variants, blocked = [], []

@@ -1,4 +1,4 @@
-"""What is published and no longer in the catalog. It is listed, never deleted: that is for a person to decide."""
+"""Lists repos that are published but no longer in the catalog. It never deletes them: a person decides that."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TAG = "quantpress"
 
 
 def find_orphans(catalog: Catalog, settings: Settings, target_hub: HfApi) -> list[Step]:
-    """A step for each repo of the namespace that quantpress made and that no line of the catalog stands for, by name:
-    formats, and comparisons of them.
+    """Returns a step for each orphaned repo of the namespace, by name.
 
-    One listing, and the manifest (or the state) of those repos alone. A model that is skipped is still in the catalog.
-    Raises :class:`~quantpress.errors.QuantpressError` where the Hub cannot be reached.
+    A repo of a format or of a comparison is orphaned if quantpress made it and no line of the catalog stands for it. A
+    skipped model is still in the catalog. Reads one listing, and the manifest (or the state) of only those repos.
+    Raises :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     names = {line.repo: model_name(line.repo) for line in catalog.models}
     expected = {
@@ -47,7 +47,7 @@ def _orphan(api: HfApi, repo_id: str, models: Collection[str]) -> Step | None:
     except Unreadable as error:
         return Step(model="", format="", variant="", repo_id=repo_id, action="orphaned", reason=f"orphaned: {error}")
     if found is None:
-        return None  # somebody gave the tag to a repo of their own making
+        return None  # quantpress did not make this repo; somebody else gave it the tag
     model, format_name = found
     what = f"{format_name} is no format of {model}" if model in models else f"{model} is not"
     return Step(
@@ -61,7 +61,7 @@ def _orphan(api: HfApi, repo_id: str, models: Collection[str]) -> Step | None:
 
 
 def _made_of(api: HfApi, repo_id: str) -> tuple[str, str] | None:
-    """The model and the format of a repo that quantpress made; a comparison is of no format."""
+    """Returns a repo's model and format (a comparison's is ""), or None if quantpress did not make the repo."""
     manifest = read_manifest(api, repo_id, "main", repo_id)
     if manifest is not None:
         return manifest.source.repo, manifest.format

@@ -19,15 +19,19 @@ from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 
-#: Of the free disk, what variants may take where the settings name no budget: the rest is for what is not estimated, an
-#: imatrix, a projector and logs.
+#: The share of the free disk that variants may take if the settings name no budget. The rest is for files that are not
+#: estimated: an imatrix, a projector and logs.
 _SHARE_OF_ROOM = 0.9
-#: The actions that a run carries out; the others leave everything as it is.
+#: The actions that a run carries out. The other actions leave everything as it is.
 WORK: tuple[Action, ...] = ("press", "refresh", "evaluate", "verify", "card", "compare")
 
 
 class Step(Record):
-    """One variant of one model, or a whole model that is skipped or blocked (``format`` and ``variant`` empty)."""
+    """An action and its reason, for one variant of one model.
+
+    ``format`` and ``variant`` are empty in a step for a whole model or for its comparison. ``variant`` alone is empty
+    in a step for a whole format.
+    """
 
     model: str
     format: str
@@ -40,7 +44,7 @@ class Step(Record):
 
 @dataclass(frozen=True)
 class VariantPlan:
-    """A variant with its recipe and what is to be done with it."""
+    """A variant with its recipe and its step."""
 
     variant: Variant
     recipe: Recipe
@@ -49,9 +53,10 @@ class VariantPlan:
 
 @dataclass(frozen=True)
 class FormatPlan:
-    """A format of a model: the target repo as it is now, its variants, and those that it cannot have.
+    """A format of a model: the target repo as it is now, and the model's variants.
 
-    ``card`` is the step for cards that do not say what they should, if there is one.
+    ``blocked`` holds the steps of variants that are blocked, deferred or left out. ``card`` is the step for outdated
+    cards, if there is one.
     """
 
     format: str
@@ -69,32 +74,32 @@ class FormatPlan:
 
     @property
     def to_press(self) -> list[VariantPlan]:
-        """Variants to be quantized."""
+        """Variants to quantize."""
         return self._to("press")
 
     @property
     def to_evaluate(self) -> list[VariantPlan]:
-        """Published variants that are to be measured under another protocol."""
+        """Published variants to measure under another protocol."""
         return self._to("evaluate")
 
     @property
     def to_refresh(self) -> list[VariantPlan]:
-        """Variants whose weights stay and whose metadata is made anew."""
+        """Variants whose weights stay and whose metadata is made again."""
         return self._to("refresh")
 
     @property
     def to_make(self) -> list[VariantPlan]:
-        """Variants that are made or measured: for them the source's weights are needed."""
+        """Variants to make or measure. Both need the source's weights."""
         return [*self.to_press, *self.to_refresh, *self.to_evaluate]
 
     @property
     def to_verify(self) -> list[VariantPlan]:
-        """Variants that were published and of which nobody knows whether they arrived."""
+        """Published variants that no verification has found sound."""
         return self._to("verify")
 
     @property
     def standing(self) -> list[VariantPlan]:
-        """Published variants that stay as they are, beside those to be quantized: made with the same preparation."""
+        """Published variants that stay as they are, but share their preparation with a variant to quantize."""
         shared = {variant.recipe.preparation_fingerprint for variant in self.to_press}
         published = [*self._to("keep"), *self._to("verify"), *self._to("evaluate"), *self._to("card")]
         return [
@@ -107,12 +112,12 @@ class FormatPlan:
 
     @property
     def cards_outdated(self) -> bool:
-        """Whether the cards do not say what they would say now."""
+        """Whether the published cards differ from the cards that a press would write now."""
         return bool(self.card or self._to("card"))
 
     @property
     def cards_only(self) -> bool:
-        """Whether there is something to do for which nothing is made: to verify, or to commit cards and manifest."""
+        """Whether there is work that makes no files of variants: to verify, or to commit cards and manifest."""
         return self.cards_outdated or bool(self.to_verify)
 
     @property
@@ -120,7 +125,7 @@ class FormatPlan:
         return bool(self.to_make or self.cards_only)
 
     def pressing(self, reasons: Mapping[str, str]) -> FormatPlan:
-        """The same plan, but that the variants named are pressed, each for its reason."""
+        """Returns the same plan, except that the variants named in ``reasons`` are pressed, each for its reason."""
 
         def pressed(planned: VariantPlan) -> VariantPlan:
             reason = reasons.get(planned.variant.name)
@@ -133,7 +138,7 @@ class FormatPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A model: its source (none when skipped or blocked as a whole), formats, and steps that stand for no variant."""
+    """A model: its source (None if the whole model is skipped or blocked), its formats, and the steps of no format."""
 
     line: ModelLine
     source: Source | None
@@ -142,9 +147,9 @@ class ModelPlan:
     gates: Mapping[str, GateLine]
     formats: tuple[FormatPlan, ...]
     other_steps: tuple[Step, ...]
-    #: The step for a comparison of the model's formats that is older than what it compares, or blocked.
+    #: The step for the comparison of the model's formats, if the comparison is outdated or blocked.
     comparison: Step | None = None
-    #: Bytes that the model may upload of the run's upload budget, if there is one.
+    #: Bytes of the run's upload budget that this model may upload. None if there is no budget.
     upload: int | None = None
 
     @property
@@ -163,27 +168,33 @@ class ModelPlan:
 
     @property
     def deferred(self) -> list[Step]:
-        """Variants that are left to a later run."""
+        """Steps of variants that are left to a later run."""
         return [step for step in self.steps if step.action == "defer"]
 
     @property
     def _estimates(self) -> list[Estimate]:
-        """Of what is made or measured; one that is measured again is downloaded."""
+        """Estimates of the variants to make or measure. A variant that is measured again is downloaded first."""
         if self.source is None:
             return []
         to_make = [each.variant for made in self.formats for each in made.to_make]
         return [estimate_variant(self.source, variant) for variant in to_make]
 
     def disk_needed(self, settings: Settings) -> int:
-        """Bytes of disk for what lies beside the variants, and for as many of them at a time as the budget allows."""
+        """Returns the bytes of disk for source, GGUF and log-probabilities, and for the variants.
+
+        If the settings name a disk budget, only as many variants lie on the disk at a time as the budget allows.
+        """
         variants = sum(estimate.upload for estimate in self._estimates)
         if settings.disk_budget is not None:
             variants = min(variants, settings.disk_budget)
         return self._disk_beside_variants(settings) + variants
 
     def within_disk(self, settings: Settings, room: int) -> Settings:
-        """The settings with a disk budget: theirs, or what of ``room`` bytes is left beside source, unquantized GGUF
-        and log-probabilities, but one variant at least."""
+        """Returns the settings with a disk budget. They stay unchanged if they name one already, or if nothing is made.
+
+        The budget is what source, unquantized GGUF and log-probabilities leave of ``room`` bytes, less a reserve. It is
+        at least the size of the largest variant.
+        """
         if settings.disk_budget is not None or not self._estimates:
             return settings
         left = int((room - self._disk_beside_variants(settings)) * _SHARE_OF_ROOM)
@@ -191,7 +202,7 @@ class ModelPlan:
         return settings.model_copy(update={"disk_budget": ByteSize(budget)})
 
     def _disk_beside_variants(self, settings: Settings) -> int:
-        """Bytes for source, unquantized GGUF, and log-probabilities of two engines."""
+        """Returns the bytes for the source, the unquantized GGUF, and the log-probabilities of two engines."""
         if self.source is None or not self._estimates:
             return 0
         windows = windows_within(self.source, settings.windows, settings.logits_budget)

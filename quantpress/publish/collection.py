@@ -1,7 +1,7 @@
-"""A collection on the Hub per base model, with the published repositories of all its formats.
+"""Keeps one collection on the Hub per base model, with the published repositories of all its formats.
 
-A collection is found again by its title, so a person may add to it, reorder and describe it as they like; nothing is
-ever taken out of it here.
+A collection is found again by its title. A person may therefore add to it, reorder it and describe it. This module
+never removes anything from it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from quantpress.record.names import model_name
 if TYPE_CHECKING:
     from huggingface_hub import Collection, HfApi
 
-#: Characters that the Hub takes in a collection's title, and in its description (150: embeddings-benchmark/mteb#4115).
+#: The most characters in a collection's title and description on the Hub (150: embeddings-benchmark/mteb#4115).
 _LONGEST_TITLE, _LONGEST_DESCRIPTION = 59, 149
-#: A listing of collections shows no more of each one's items (huggingface_hub's ``list_collections``).
+#: A listing of collections shows at most this many items of each collection (huggingface_hub's ``list_collections``).
 _LISTED_ITEMS = 4
 
 
 def collection_title(source: str) -> str:
-    """The title of the collection of a model, by which it is found again."""
+    """Returns the title of a model's collection. The collection is found again by this title."""
     return f"{model_name(source)}, quantized"[:_LONGEST_TITLE]
 
 
 def keep_collection(api: HfApi, namespace: str, source: str, repo_ids: Sequence[str], private: bool = False) -> None:
-    """Sees to it that the collection of ``source`` under ``namespace`` has all of ``repo_ids``, which exist.
+    """Makes sure that the collection of ``source`` under ``namespace`` has all of ``repo_ids``. The repos must exist.
 
-    There is none for no repository, and on a Hub that has no collections. One that has all of them costs one
-    request, or two where it has more than four items. Raises :class:`~quantpress.errors.QuantpressError` where the Hub
-    refuses.
+    Does nothing if ``repo_ids`` is empty or the Hub has no collections. A collection that has all of them costs one
+    request, or two if it has four items or more. Raises :class:`~quantpress.errors.QuantpressError` if the Hub refuses.
     """
     if not repo_ids:
         return
@@ -58,7 +57,7 @@ class _NoCollections(Exception):
 
 
 def _find(api: HfApi, namespace: str, title: str) -> Collection | None:
-    """The collection of this title, with all its items; those that changed last are looked at first."""
+    """Returns the collection with this title, with all its items. Looks at the most recently changed ones first."""
     from huggingface_hub.errors import HfHubHTTPError
 
     listed = api.list_collections(owner=namespace, sort="lastModified")

@@ -1,7 +1,6 @@
 """Commits to the branches of a repo: files, card, manifest and SHA256SUMS in one commit with a parent.
 
-The parent makes commits of two presses exclude each other: the Hub refuses (412) a commit whose parent is no
-longer the branch's head.
+The parent keeps two presses apart: the Hub refuses (412) a commit whose parent is no longer the branch's head.
 """
 
 from __future__ import annotations
@@ -30,17 +29,21 @@ T = TypeVar("T")
 
 
 class Outrun(QuantpressError):
-    """Another commit came first; nothing was published. Read the repo again and decide anew."""
+    """Another commit came first, and nothing was published. The caller reads the repo again and decides again."""
 
 
-#: Times that a commit is composed anew because another one came in between.
+#: How often a commit is composed at most, if other commits keep coming first.
 ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
 class BranchCommit:
-    """All files of one commit to one branch: ``uploads`` maps path to a local file or to bytes; ``remove`` goes, if it
-    is there. All else stays as it is, for it may be a person's. ``tag`` is to keep what the branch holds now."""
+    """All files of one commit to one branch.
+
+    ``uploads`` maps a path to a local file or to bytes. ``remove`` names files that are deleted if they exist. All
+    other files stay as they are, because a person may have put them there. ``tag`` is the name of a tag that keeps what
+    the branch holds now.
+    """
 
     branch: str
     uploads: Mapping[str, Path | bytes]
@@ -49,10 +52,10 @@ class BranchCommit:
 
 
 def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
-    """What ``attempt`` returns. It reads the repo, composes and commits; where another commit comes first, it does so
-    anew.
+    """Calls ``attempt``, again if another commit came first, and returns its result.
 
-    Raises :class:`QuantpressError` where others commit again and again.
+    ``attempt`` reads the repo, composes a commit and sends it. Raises :class:`QuantpressError` if other commits come
+    first every time.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -63,7 +66,7 @@ def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
 
 
 def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
-    """Makes the repo if there is none. Returns its branches: name to head commit sha."""
+    """Makes the repo if it does not exist. Returns its branches: name to head commit sha."""
     with explained(api.endpoint, f"making {repo_id}"):
         api.create_repo(repo_id, private=private, exist_ok=True)
         return {branch.name: branch.target_commit for branch in api.list_repo_refs(repo_id).branches}
@@ -72,12 +75,12 @@ def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
 def publish_format(
     api: HfApi, shelf: Shelf, commits: list[BranchCommit], source: SourceRecord, private: bool, message: str
 ) -> dict[str, str]:
-    """Commits each branch of a format's repo, which is made if there is none, and gated as the source is; returns
-    branch to commit sha.
+    """Commits each branch of a format's repo. Returns branch to commit sha.
 
-    ``shelf`` is the repo as it was when the commits were composed. What came since then is no parent for them:
-    :class:`Outrun` says to read and compose anew. Raises :class:`~quantpress.errors.Refused` before any commit where a
-    branch holds somebody else's weights, :class:`QuantpressError` when the Hub refuses.
+    Makes the repo if it does not exist, and gates it like the source. ``shelf`` is the repo as it was when the commits
+    were composed. Raises :class:`Outrun` if another commit has come since then: read the repo and compose again. Raises
+    :class:`~quantpress.errors.Refused` before any commit if a branch holds somebody else's weights,
+    :class:`QuantpressError` if the Hub refuses.
     """
     for each in commits:
         shelf.require_ours(each.branch)
@@ -89,8 +92,8 @@ def publish_format(
 def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, str], message: str) -> str:
     """Makes a commit and returns the branch's new head (the old one if nothing changed).
 
-    ``heads`` are the branches as they were before the commit was composed; one that was not there starts from the
-    repo's first commit. Raises :class:`Outrun` when another press was faster, :class:`QuantpressError` when the Hub
+    ``heads`` are the heads of the branches before the commit was composed. A branch that did not exist starts from the
+    repo's first commit. Raises :class:`Outrun` if another press was faster, :class:`QuantpressError` if the Hub
     refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -107,7 +110,7 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
         if commit.tag:
             _tag(api, repo_id, commit.tag, parent)
         there = set(api.list_repo_files(repo_id, revision=parent))
-        # A branch begins with what the repo's first commit holds: of a squashed history, all that main held.
+        # A new branch starts with the files of the repo's first commit. After a squash, these are all files of main.
         begins = branch != "main" and branch not in heads
         gone = there - set(commit.uploads) - HUB_FILES if begins else there & commit.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -131,8 +134,9 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
     """Makes a tag name the commit that is about to be replaced.
 
-    A press that made it before may have been killed or outrun, and another commit may have followed: then the tag moves
-    on to this one. It never moves back: whoever would do that read the branch too early, and their commit is refused.
+    An earlier press may have made the tag before it was killed or outrun, and another commit may have followed. The tag
+    then moves forward to ``commit``. It never moves back: a press that wants to move it back read the branch too early,
+    and the Hub refuses that press's commit.
     """
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
@@ -143,14 +147,16 @@ def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
             raise
         named = next((each.target_commit for each in api.list_repo_refs(repo_id).tags if each.name == tag), None)
         if named in [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit)[1:]]:
-            with suppress(RevisionNotFoundError):  # another press moves it, too
+            with suppress(RevisionNotFoundError):  # another press is moving it too
                 api.delete_tag(repo_id, tag=tag)
             _tag(api, repo_id, tag, commit)
 
 
 def _made_already(api: HfApi, repo_id: str, commit: BranchCommit, parent: str) -> str | None:
-    """The commit that this very one became when the Hub's answer to it was lost: the one on top of ``parent``, if its
-    sums are the same, which name the hash of every file."""
+    """Returns this commit's id on the Hub if the Hub made the commit but its answer was lost, or None.
+
+    It is the commit on top of ``parent``, if that has the same SHA256SUMS. SHA256SUMS names the hash of every file.
+    """
     history = [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit.branch)]
     place = history.index(parent) if parent in history else 0
     if place == 0:
@@ -163,10 +169,10 @@ def _made_already(api: HfApi, repo_id: str, commit: BranchCommit, parent: str) -
 
 
 def _begin(api: HfApi, repo_id: str, branch: str) -> str:
-    """Starts a branch at the repo's first commit, so that nothing of ``main`` shows on it, and returns that commit.
+    """Starts a branch at the repo's first commit, so that it holds no files of ``main``, and returns that commit.
 
-    It is the only parent for what was composed when the branch was not there: of two presses that begin the same
-    branch, and ``main`` of a new repo, the Hub refuses the later one.
+    A commit that was composed before the branch existed must have this parent. If two presses start the same branch, or
+    ``main`` of a new repo, the Hub then refuses the later commit.
     """
     first = api.list_repo_commits(repo_id)[-1].commit_id
     if branch != "main":

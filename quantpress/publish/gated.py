@@ -1,6 +1,6 @@
-"""Gated repositories: whose files the Hub gives to those only who accepted its terms.
+"""Gated repositories: the Hub gives their files only to users who accepted their terms.
 
-What is made from a gated model is gated too, with the same words (https://huggingface.co/docs/hub/models-gated).
+A repo made from a gated model is gated too, with the same words (https://huggingface.co/docs/hub/models-gated).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def make_gated_like_source(api: HfApi, repo_id: str, source: SourceRecord) -> None:
-    """Gates a repo whose source is gated, and in the same way; to be called before any commit that says so.
+    """Gates a repo like its source, if the source is gated. Call it before any commit that says so.
 
-    A repo whose source is open stays as its owner set it. Raises :class:`~quantpress.errors.QuantpressError` where
-    the Hub refuses.
+    If the source is open, the repo stays as its owner set it. Raises :class:`~quantpress.errors.QuantpressError` if the
+    Hub refuses.
     """
     if source.gated is None:
         return

@@ -1,4 +1,4 @@
-"""Who am I, may I, and is this card right: the small endpoints without a repo to change."""
+"""The small endpoints that change no repo: who the client is, what it may do, and whether a card is valid."""
 
 from __future__ import annotations
 

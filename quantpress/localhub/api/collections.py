@@ -14,7 +14,7 @@ from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.errors import HubError, bad_request
 
-#: A listing shows the first items of each collection, as the Hub's does.
+#: A listing shows only this many items of each collection, as on the public Hub.
 _LISTED_ITEMS = 4
 
 
@@ -49,7 +49,7 @@ def _json(db: sqlite3.Connection, call: Call, found: Collection, most: int | Non
 
 
 def _found(db: sqlite3.Connection, call: Call) -> Collection:
-    """The collection in the address, if the client may see it. Raises HubError (404)."""
+    """Returns the collection in the address. Raises HubError (404) if it is missing or the client may not see it."""
     found = collections.get(db, call.param("namespace"), call.param("slug"))
     if found.private and call.identity(db) is None:
         raise HubError(404, f"Collection not found: {found.slug}")
@@ -71,7 +71,7 @@ def _list(call: Call) -> Response:
         known = call.identity(db) is not None
         found = [each for each in collections.find(db, call.query("owner"), wanted) if known or not each.private]
         shown = found[: int(limit)] if limit.isdecimal() else found
-        # The client counts the positions in a listing itself.
+        # No positions here: the client numbers the collections of a listing itself.
         return JSONResponse([_json(db, call, each, _LISTED_ITEMS) for each in shown])
 
 

@@ -14,8 +14,8 @@ from quantpress.localhub.errors import entry_not_found
 from quantpress.localhub.history import TreeEntry
 from quantpress.localhub.names import look_up_path
 
-# Shown by browsers as they are. Whatever else a repo holds is downloaded: a page of somebody's repo must
-# not run as a page of the Hub.
+# Browsers show these files as they are and download all others: an HTML page in a repo must not run as a
+# page of the Hub.
 _SHOWN = {
     ".gif": "image/gif",
     ".jpeg": "image/jpeg",
@@ -29,7 +29,7 @@ _SHOWN = {
 
 
 class _ObjectResponse(FileResponse):
-    chunk_size = 1 << 20  # bytes read at once; the default of 64 kB costs a thread switch each
+    chunk_size = 1 << 20  # bytes read at once, each time with a thread switch; the default is 64 kB
 
 
 def _headers(entry: TreeEntry, commit: str) -> dict[str, str]:

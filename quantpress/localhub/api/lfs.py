@@ -1,8 +1,8 @@
-"""Git LFS: the batch endpoint, uploads in one piece or in parts, verification.
+"""Git LFS: the batch endpoint, uploads in one piece or in parts, and verification.
 
-The batch protocol is https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md; ``multipart`` is the
-Hub's own transfer (``_upload_multi_part`` in huggingface_hub/lfs.py): the upload's header carries
-``chunk_size`` and one address per part, its href takes the completion.
+The batch protocol is https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md. ``multipart`` is the
+Hub's own transfer (``_upload_multi_part`` in huggingface_hub/lfs.py). The header of its upload action holds
+``chunk_size`` and one address per part. Its href receives the request that completes the upload.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _verify(call: Call) -> Response:
 
 
 async def _receive(request: Request) -> tuple[str, dict[str, str], str]:
-    """Check the signed address and take its bytes; returns object id, the address' fields, checksum."""
+    """Checks the signed address and stores the bytes. Returns the object id, the address's fields and the checksum."""
     oid, fields = request.path_params["oid"], dict(request.query_params)
     hub = hub_of(request)
     hub.signer.check(request.scope["path"], fields)

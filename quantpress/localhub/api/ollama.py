@@ -1,4 +1,4 @@
-"""The addresses at which Ollama pulls: ``/v2/namespace/name/manifests/tag`` and ``…/blobs/sha256:…``."""
+"""The addresses that Ollama pulls from: ``/v2/namespace/name/manifests/tag`` and ``…/blobs/sha256:…``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "def
 
 
 def _files(call: Call, db: sqlite3.Connection) -> Mapping[str, TreeEntry]:
-    """The files of ``main``, for whom may read them."""
+    """Returns the files of ``main``. Raises HubError if the client may not read them."""
     repo = call.repo(db)
     auth.require_files(db, repo, call.identity(db))
     return history.read_tree(db, history.resolve(db, repo, DEFAULT_BRANCH).tree)

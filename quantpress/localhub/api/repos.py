@@ -1,4 +1,4 @@
-"""Create, list, describe, change, move and delete repos."""
+"""The endpoints that create, list, describe, change, move and delete repos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALWAYS = ("_id", "id", "modelId")
 
 
 def _repo_type(body: dict[str, Any]) -> RepoType:
-    """The type of repo that a request names; without one it means a model."""
+    """Returns the repo type that a request names. A request without a type means a model."""
     match body.get("type"):
         case None | "model":
             return "model"
@@ -63,7 +63,7 @@ def _create(call: Call) -> Response:
             )
         except HubError as error:
             if error.status == 409:
-                # The client reads the address of the repo out of the refusal (exist_ok=True).
+                # With exist_ok=True, the client reads the repo's address from this response.
                 error.body = {"url": url}
             raise
     return JSONResponse({"url": url, "name": repo.repo_id, "id": f"{repo.id:024x}"})

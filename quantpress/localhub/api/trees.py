@@ -26,7 +26,7 @@ def _file_json(entry: TreeEntry) -> dict[str, Any]:
 
 
 def _items(files: dict[str, TreeEntry]) -> dict[str, dict[str, Any]]:
-    """All files and folders of a tree by path, without the root."""
+    """Returns all files and folders of a tree by path, without the root."""
     folders = gitobjects.tree_ids({path: entry.blob_id for path, entry in files.items()})
     items = {path: {"type": "directory", "oid": oid, "size": 0, "path": path} for path, oid in folders.items() if path}
     items.update({path: _file_json(entry) for path, entry in files.items()})

@@ -158,7 +158,7 @@ def test_a_changed_protocol_measures_again_what_is_published_and_makes_anew_what
     verdict = Verdict(passed=False, reasons=["too far"])
     old = samples.evaluation(16.2, 0.002, protocol=now.model_copy(update={"version": 1}))
     published_as(press, "press/Protocol-GGUF", plan, evaluation=old, status="withheld", verdict=verdict)
-    assert press.reasons(line) == ["protocol changed: version 1 to 2; it was withheld, so its files are made anew"]
+    assert press.reasons(line) == ["protocol changed: version 1 to 2; it was withheld, so its files are made again"]
 
 
 def test_higher_priority_comes_first(press: Press) -> None:
