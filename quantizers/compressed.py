@@ -139,7 +139,7 @@ def _recipe(parameters: Parameters) -> list[Any]:
 
 
 def _windows(job: Job) -> DataLoader[Any]:
-    """The calibration windows in the text's order. llm-compressor neither shuffles nor cuts a loader that it is given."""
+    """The calibration windows in the text's order. llm-compressor does not shuffle or cut a loader that it is given."""
     import torch
     from torch.utils.data import DataLoader
 

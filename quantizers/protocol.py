@@ -56,8 +56,8 @@ class Job(Record):
     file of more than ``split_above`` bytes.
 
     ``published`` holds published files. For ``refresh`` these are the files that get new metadata. For ``prepare``
-    these are costly shared files that were made from another commit of the source. ``prepare`` keeps them unchanged if
-    nothing is quantized with them.
+    these are costly shared files that were made from another commit of the source. They are kept unchanged. They are
+    given only if nothing is quantized with them.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]

@@ -11,7 +11,7 @@ from quantizers.protocol import Job
 def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> None:
     """Loads ``job.source`` with a quantization config of transformers and saves the result in ``job.out``.
 
-    ``dtype`` names the type of the unquantized tensors, in which the quantized linears compute too.
+    ``dtype`` names the type of the unquantized tensors. The quantized linears also compute in this type.
     """
     import torch
     from transformers import AutoModelForCausalLM

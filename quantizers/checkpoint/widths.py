@@ -55,7 +55,7 @@ def dividing(config: Parameters) -> list[int]:
 
 
 def check_group_size(config: Parameters, group_size: int) -> None:
-    """Raises :class:`Refused` if ``group_size`` does not divide one of a model's widths. The message names the width."""
+    """Raises :class:`Refused`, naming the width, if ``group_size`` does not divide all of a model's widths."""
     if group_size == WHOLE_ROW:
         return
     for kind, width in input_widths(config).items():

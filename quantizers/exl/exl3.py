@@ -9,8 +9,9 @@ from quantpress.errors import Refused
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV3
 
-#: Linears are padded to multiples of this, but what padded ones write fits neither the residual stream nor the keys and
-#: values (seen with 1.6.5 on SmolLM2, at hidden_size 576 and at 768 with 3 heads of 64: both fail at the first layer).
+#: ExLlamaV3 pads linears to multiples of this. The output of a padded linear fits neither the residual stream nor the
+#: keys and values (seen with 1.6.5 on SmolLM2, at hidden_size 576 and at 768 with 3 heads of 64: both fail at the first
+#: layer).
 _TILE = 128
 
 

@@ -66,7 +66,7 @@ def best_clipping(weight: Tensor, inputs: Tensor, bits: int, group_size: int, st
 
 
 def candidate_scales(input_means: Tensor, weight_means: Tensor, steps: int) -> Iterator[Tensor]:
-    """Yields no scaling first, then AWQ's scales from the weights' magnitudes (ratio 0) towards the inputs' (ratio 1)."""
+    """Yields no scaling, then AWQ's scales from the weights' magnitudes (ratio 0) towards the inputs' (ratio 1)."""
     yield torch.ones_like(input_means)
     for step in range(steps):
         ratio = step / steps
@@ -81,7 +81,7 @@ def searching(search: Search) -> Iterator[None]:
     theirs = awq_processor.AWQProcessor
 
     class SearchingProcessor(theirs):  # type: ignore[misc, valid-type]  # GPTQModel has no type hints
-        """Overrides the searches that GPTQModel calls for each linear, and for each group of linears that share inputs."""
+        """Overrides what GPTQModel calls for each linear, and for each group of linears that share inputs."""
 
         @torch.inference_mode()
         def _compute_best_clip(self, w: Tensor, input_feat: Tensor, **_: Any) -> Tensor:
