@@ -57,7 +57,7 @@ def load(name: str) -> Quantizer:
     missing = [member for member in _members() if not hasattr(made, member)]
     if missing:
         raise BadInput(
-            f"{where} is no quantizer, for {point.value} lacks {', '.join(missing)}: see docs/add-a-format.md"
+            f"{where} is not a quantizer because {point.value} lacks {', '.join(missing)}: see docs/add-a-format.md"
         )
     if made.format != name:
         raise BadInput(f"{where} calls itself {made.format!r}: its entry point must have that name")

@@ -67,4 +67,4 @@ def refuse_experts(config: Parameters, what: str) -> None:
     text = config.get("text_config", config)
     count = next((text[key] for key in _EXPERT_KEYS if isinstance(text.get(key), int) and text[key] > 1), None)
     if count:
-        raise Refused(f"{what} quantizes linears only, and this model's {count} experts are none: use gguf or gptq")
+        raise Refused(f"{what} quantizes only linears, not the {count} experts of this model: use gguf or gptq")

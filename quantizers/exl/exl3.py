@@ -32,7 +32,7 @@ class EXL3(ExLlamaFormat):
         size = text.get("head_dim") or (hidden or 0) // (text.get("num_attention_heads") or 1)
         for what, width in (("hidden_size", hidden), ("width of keys and values", (heads or 0) * size)):
             if isinstance(width, int) and width % _TILE:
-                raise Refused(f"ExLlamaV3 takes no {what} that {_TILE} does not divide, and it is {width}: use exl2")
+                raise Refused(f"ExLlamaV3 needs a {what} that {_TILE} divides, and it is {width}: use exl2")
         return found
 
     def quantize(self, job: Job) -> Output:
