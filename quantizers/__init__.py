@@ -1,6 +1,6 @@
-"""Formats, registered lazily: importing this package imports no format, no torch and no transformers.
+"""The registry of formats. It is lazy: importing this package imports no format, no torch and no transformers.
 
-Other packages add formats by entry points of the group ``quantpress.quantizers`` (:mod:`quantizers.third_party`).
+Other packages add formats with entry points of the group ``quantpress.quantizers`` (:mod:`quantizers.third_party`).
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _BACKENDS = {
 
 
 def formats() -> list[str]:
-    """The registered format names, in the order in which formats are made; those of other packages come last."""
+    """The registered format names, in the order in which formats are made. Formats of other packages come last."""
     from quantizers.third_party import entry_points
 
     return [*_REGISTRY, *(name for name in entry_points() if name not in _REGISTRY)]
 
 
 def backends(format_name: str) -> list[str]:
-    """The libraries that a format can be made with, the default first; none where there is no choice."""
+    """The libraries that can make a format, the default first. Empty if there is no choice."""
     return list(_BACKENDS.get(format_name, ()))
 
 
 def quantizer(name: str, backend: str | None = None) -> Quantizer:
-    """The quantizer of a format, by one of its backends (None: the default).
+    """The quantizer of a format, with one of its backends (None: the default).
 
-    Raises :class:`BadInput` for an unknown name, naming the nearest one, and for a format of another package that
-    cannot be used.
+    Raises :class:`BadInput` for an unknown name; the message names the nearest one. Also raises it for a format of
+    another package that cannot be used.
     """
     if backend is not None:
         return _load(_backend_target(name, backend))
@@ -65,8 +65,8 @@ def quantizer(name: str, backend: str | None = None) -> Quantizer:
 
 
 def usable() -> dict[str, Quantizer]:
-    """The quantizers of all formats. One of another package that cannot be used is left out, with a warning: what is
-    done for every format is done for the others."""
+    """The quantizers of all formats. A format of another package that cannot be used is left out, with a warning. So
+    its fault does not stop work on the other formats."""
     found: dict[str, Quantizer] = {}
     for name in formats():
         try:
@@ -77,12 +77,12 @@ def usable() -> dict[str, Quantizer]:
 
 
 def quantizer_of(variant: Variant) -> Quantizer:
-    """The quantizer that makes a variant: its format's, by the backend that its parameters name."""
+    """The quantizer that makes a variant: the quantizer of its format, with the backend that its parameters name."""
     return quantizer(variant.format, variant.parameters.get("backend"))
 
 
 def mistakes() -> list[str]:
-    """A line for each format of another package that is never used, for the user to see."""
+    """A line for the user about each format of another package that is never used."""
     from quantizers import third_party
 
     return third_party.mistakes(list(_REGISTRY))

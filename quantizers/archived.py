@@ -1,8 +1,9 @@
-"""What AutoGPTQ and AutoAWQ have in common: they first wrote the checkpoints of ``gptq`` and ``awq``, and are archived.
+"""What AutoGPTQ and AutoAWQ have in common. They were the first to write the checkpoints of ``gptq`` and ``awq``, and
+both are archived.
 
-Both run in an environment of their own (:mod:`quantpress.toolchain.archived_libraries`), as a program that imports
-nothing of this package: it reads a JSON job and leaves a checkpoint folder. Tokens to calibrate on are chosen here, so
-that all backends see the same.
+Both run in a separate environment (:mod:`quantpress.toolchain.archived_libraries`), as a program that imports nothing
+from this package. The program reads a JSON order and writes a checkpoint folder. The calibration tokens are chosen
+here, so that all backends see the same ones.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from quantpress.toolchain import archived_libraries
 
 
 class ArchivedLibrary:
-    """What both say of the library that makes them; refused where its environment is not installed."""
+    """The library's name and version, for the quantizers of both. Refuses if the environment is not installed."""
 
     library: str
 
@@ -29,7 +30,7 @@ class ArchivedLibrary:
 
 
 def make_checkpoint(job: Job, program: Path) -> Output:
-    """Runs ``program`` in the archived libraries' environment and describes what it made."""
+    """Runs ``program`` in the archived libraries' environment and describes the checkpoint that it made."""
     from quantizers.checkpoint.calibration import calibration_windows
     from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
     from quantizers.gptqmodel.backend import packed
@@ -48,7 +49,7 @@ def make_checkpoint(job: Job, program: Path) -> Output:
     }
     order_file = job.out / "order.json"
     write_text(order_file, json.dumps(order))
-    # Isolated (-I): neither PYTHONPATH nor the user's packages reach the other environment.
+    # Isolated (-I): PYTHONPATH and the user's packages do not reach the other environment.
     run_tool([archived_libraries.require(), "-I", program, order_file], job.out)
     order_file.unlink()
     make_plain(job, dtype)

@@ -1,7 +1,8 @@
-"""The ``compressed-tensors`` format, made by llm-compressor: what vLLM serves fastest.
+"""The ``compressed-tensors`` format, made by llm-compressor. vLLM serves this format fastest.
 
-Variants carry the names of compressed-tensors' schemes, as Red Hat and Neural Magic publish them: bits of the weights
-(W) and of the linears' inputs (A). ``W4A16`` stands for the largest group size that divides the model's widths.
+Variants have the names of compressed-tensors' schemes, as Red Hat and Neural Magic publish them: bits of the weights
+(W) and of the linears' inputs (A). ``W4A16`` stands for the variant with the largest group size that divides the
+model's widths.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _W8A8 = "W8A8"
 _FP8 = "FP8-Dynamic"
 #: llm-compressor's own default (Frantar et al., arXiv:2210.17323, section 4: 1 % of the mean diagonal).
 _DAMPENING = 0.01
-#: Of the linears' inputs and weights how much range moves to the weights; what Red Hat's W8A8 recipes have.
+#: How much of the range of the linears' inputs moves to the weights. Red Hat's W8A8 recipes have this value.
 _SMOOTHING = 0.8
 _BESIDE = (".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx")
 _STORAGE = {
@@ -64,8 +65,8 @@ class CompressedTensors(CheckpointFormat):
                 "damp_percent": _DAMPENING,
             }
         elif name == _FP8:
-            # GPTQ instead of rounding halves what the three bits of mantissa cost: on SmolLM2-135M a perplexity 1.0 %
-            # above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
+            # GPTQ instead of rounding halves the loss of the three mantissa bits: on SmolLM2-135M the perplexity is
+            # 1.0 % above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
             parameters = {"scheme": "FP8_DYNAMIC", "algorithm": "GPTQ", "damp_percent": _DAMPENING}
         else:
             largest = largest_group_size(config)
@@ -79,8 +80,8 @@ class CompressedTensors(CheckpointFormat):
                 "algorithm": "GPTQ",
                 "damp_percent": _DAMPENING,
                 "act_order": "static",
-                # Each group's range is searched for the least error: symmetric levels end half a step short of the
-                # largest weight, as GPTQ's do (docs/benchmarks.md).
+                # Searches the range of each group for the least error, because symmetric levels end half a step short
+                # of the largest weight, as in the gptq format (docs/benchmarks.md).
                 "observer": "memoryless_mse",
             }
         return Variant(format=self.format, name=name, branch=branch, parameters=parameters, nominal_bits=nominal_bits)
@@ -91,7 +92,7 @@ class CompressedTensors(CheckpointFormat):
         from transformers import AutoModelForCausalLM
 
         if job.device == "cpu":
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # llm-compressor takes a GPU where it sees one
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # llm-compressor takes any GPU that it sees
         torch.set_num_threads(job.threads)
         dtype = stored_dtype(source_config(job))
         model = AutoModelForCausalLM.from_pretrained(
@@ -103,7 +104,7 @@ class CompressedTensors(CheckpointFormat):
         )
         oneshot(model=model, recipe=_recipe(job.variant.parameters), dataset=_windows(job))
         model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
-        # Its recipe file names Python types; the manifest has the parameters.
+        # llm-compressor's recipe file names Python types; the manifest has the parameters.
         (job.out / "recipe.yaml").unlink(missing_ok=True)
         make_plain(job, dtype)
         tokens = job.calibration.samples * job.calibration.length
@@ -138,7 +139,7 @@ def _recipe(parameters: Parameters) -> list[Any]:
 
 
 def _windows(job: Job) -> DataLoader[Any]:
-    """The calibration windows in the text's order: a loader of our own is neither shuffled nor cut."""
+    """The calibration windows in the text's order. llm-compressor does not shuffle or cut a loader that it is given."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -148,4 +149,4 @@ def _windows(job: Job) -> DataLoader[Any]:
         {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         for ids in calibration_windows(job.source, job.calibration)
     ]
-    return DataLoader(samples, batch_size=None)  # type: ignore[arg-type]  # a list is a data set to torch
+    return DataLoader(samples, batch_size=None)  # type: ignore[arg-type]  # torch accepts a list as a data set

@@ -15,12 +15,13 @@ from quantpress.machine.peak_memory import own_peak_bytes
 
 
 def peak_memory_bytes() -> int:
-    """Peak RSS of this process or of the largest program it ran (``ru_maxrss`` is in KiB on Linux)."""
+    """Peak RSS of this process or of the largest program that it ran, whichever is larger (``ru_maxrss`` is in KiB on
+    Linux)."""
     return max(own_peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 def peak_device_memory_bytes() -> int | None:
-    """The most that this process allocated on GPUs by PyTorch; None where it used none."""
+    """The most memory that PyTorch allocated on GPUs in this process, or None if it used no GPU."""
     if "torch" not in sys.modules:
         return None
     from quantpress.evaluation.engines.torch_runtime import peak_device_bytes
@@ -57,7 +58,7 @@ def main(job_file: Path, result_file: Path) -> None:
 
 
 def _keep_published(chosen: Quantizer, job: Job) -> None:
-    """Puts the costly files that are kept where ``prepare`` finds them, and does not make them."""
+    """Puts the published costly files where ``prepare`` finds them, so that it does not make them again."""
     if job.published is None:
         return
     for name in chosen.costly_files(job.model_name):

@@ -1,8 +1,8 @@
-"""The one protocol behind which every format stands.
+"""The protocol that every format implements.
 
 A quantizer object is cheap: importing its module imports neither torch nor transformers. The methods
-``check``, ``prepare``, ``quantize`` and ``refresh`` run in a child process (``python -m quantizers.job``), which reads
-a :class:`Job` as JSON and writes a :class:`Result` as JSON; everything heavy is imported inside them.
+``check``, ``prepare``, ``quantize`` and ``refresh`` run in a child process (``python -m quantizers.job``). The child
+reads a :class:`Job` as JSON and writes a :class:`Result` as JSON. Heavy packages are imported inside these methods.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Parameters = dict[str, Any]
 class Variant(Record):
     """One quantized output of a format.
 
-    ``branch`` is where it is published (``main`` or a branch's name). ``nominal_bits`` are the bits per weight
-    that the name promises; they serve the plan's estimates and are no part of the recipe. The plan blocks one that
-    ``needs_cuda`` on a machine without a GPU, or whose GPUs have less than the ``compute_capability`` that it needs.
+    ``branch`` is where the variant is published (``main`` or a branch's name). ``nominal_bits`` are the bits per weight
+    that the name promises. The plan estimates with them; the recipe does not contain them. The plan blocks a variant
+    that ``needs_cuda`` on a machine without a GPU. It also blocks a variant whose ``compute_capability`` is above that
+    of the machine's GPUs.
     """
 
     format: str
@@ -36,7 +37,8 @@ class Variant(Record):
 
 
 class CalibrationText(Record):
-    """The text a quantizer calibrates on, and how much of it: ``samples`` windows of ``length`` tokens."""
+    """The text that a quantizer calibrates on, and how much of the text it uses: ``samples`` windows of ``length``
+    tokens."""
 
     name: str
     path: Path
@@ -46,14 +48,16 @@ class CalibrationText(Record):
 
 
 class Job(Record):
-    """What a child process is asked to do.
+    """The work that a child process is asked to do.
 
-    ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepared`` is the folder
-    that ``prepare`` fills once for all variants of a format (an F16 GGUF and its imatrix, say) and that
-    ``quantize`` only reads. ``out`` is an empty folder for the variant's files; formats whose files can be split split
-    those of more than ``split_above`` bytes. ``published`` holds published files: those that ``refresh`` gives new
-    metadata; for ``prepare``, costly shared files that were made from another commit of the source and are kept as they
-    are, where nothing is quantized by them.
+    ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepare`` fills the folder
+    ``prepared`` once for all variants of a format (with an F16 GGUF and its imatrix, for example). ``quantize`` only
+    reads that folder. ``out`` is an empty folder for the variant's files. Formats whose files can be split split each
+    file of more than ``split_above`` bytes.
+
+    ``published`` holds published files. For ``refresh`` these are the files that get new metadata. For ``prepare``
+    these are costly shared files that were made from another commit of the source. They are kept unchanged. They are
+    given only if nothing is quantized with them.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]
@@ -70,11 +74,11 @@ class Job(Record):
 
 
 class Output(Record):
-    """What ``quantize`` made: file names relative to ``job.out``, and what is really in them.
+    """The files that ``quantize`` made, as names relative to ``job.out``, and what they really contain.
 
-    ``tensor_types`` counts weights (elements) per storage type; ``bits_per_weight`` is the size of all weight
-    data in bits over the number of weights of the unquantized model. ``details`` holds facts for the manifest
-    and card that only this format has.
+    ``tensor_types`` counts weights (elements) per storage type. ``bits_per_weight`` is the size of all weight data in
+    bits, divided by the number of weights of the unquantized model. ``details`` holds facts for the manifest and the
+    card that only this format has.
     """
 
     files: list[str]
@@ -84,10 +88,10 @@ class Output(Record):
 
 
 class Result(Record):
-    """The child's answer: ``output`` of ``quantize`` (none for the other steps), wall seconds, peak bytes of RSS.
+    """The child's answer: the ``output`` of ``quantize`` (None for the other steps), wall seconds, peak bytes of RSS.
 
-    ``obstacle`` says why ``refresh`` made nothing: the published weights are not what the source holds now.
-    ``peak_device_memory_bytes`` is the most that PyTorch allocated on GPUs; None where it used none.
+    ``obstacle`` says why ``refresh`` made nothing: the published weights differ from what the source holds now.
+    ``peak_device_memory_bytes`` is the most memory that PyTorch allocated on GPUs, or None if it used no GPU.
     """
 
     output: Output | None
@@ -98,11 +102,11 @@ class Result(Record):
 
 
 class Layout(Record):
-    """How the variants of a format are made, once ``prepare`` has run.
+    """How the variants of a format are made after ``prepare`` has run.
 
-    ``waves`` are names of variants that are made together and lie on the disk together. ``aliases`` names, for a
-    variant that would hold the same weights in the same types as another, that other one: it is not made.
-    ``refused`` gives the reason for each variant that this model cannot have after all.
+    Each of the ``waves`` lists the names of variants that are made together and lie on the disk together. ``aliases``
+    maps a variant to another one that holds the same weights in the same types; the first one is not made.
+    ``refused`` maps a variant to the reason why this model cannot have it.
     """
 
     waves: list[list[str]]
@@ -111,13 +115,14 @@ class Layout(Record):
 
 
 class Quantizer(Protocol):
-    """A format. Stateless; all methods but those of a :class:`Job`'s steps are cheap and import nothing heavy."""
+    """A format. It has no state. All methods are cheap and import nothing heavy, except those that run a
+    :class:`Job`'s steps."""
 
     format: str
     #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
     suffix: str
-    #: Whether ``quantize`` and ``quantize_wave`` go on from the files that an equal job left in ``job.out`` when it was
-    #: killed; else the folder is emptied before.
+    #: Whether ``quantize`` and ``quantize_wave`` continue from the files that an equal job left in ``job.out`` when it
+    #: was killed. If not, the folder is emptied first.
     continues: bool
 
     @property
@@ -125,60 +130,61 @@ class Quantizer(Protocol):
         """The evaluation engine that loads the format."""
 
     def ladders(self) -> dict[str, list[str]]:
-        """Named lists of variants that a catalog may ask for by name."""
+        """Named lists of variants. A catalog can ask for a list by its name."""
 
     def default_variants(self, config: Parameters) -> list[str]:
-        """Names of the variants made when the catalog asks for none; ``config`` is the source's config.json."""
+        """Names of the variants that are made if the catalog names none. ``config`` is the source's config.json."""
 
     def variant(self, name: str, config: Parameters) -> Variant:
         """Resolves a variant's name for a model.
 
-        Raises ``BadInput`` for a name that the format does not know (naming the nearest one), ``Refused``
-        for one that this model cannot have (a group size that does not divide its widths).
+        Raises ``BadInput`` for a name that the format does not know; the message names the nearest known name. Raises
+        ``Refused`` for a variant that this model cannot have (a group size that does not divide its widths).
         """
 
     def check_name(self, name: str) -> None:
-        """Raises ``BadInput`` if no model can have a variant of this name; used before any model is known."""
+        """Raises ``BadInput`` if no model can have a variant of this name. Used before any model is known."""
 
     def version(self) -> str:
-        """The quantizer and its version, as it goes into the recipe; cheap, and stable for the same tool."""
+        """The quantizer and its version, as the recipe holds them. Cheap, and always the same for the same tool."""
 
     def tools(self) -> dict[str, str]:
-        """Name and version of everything that :meth:`version` stands for, for the manifest's toolchain."""
+        """Name and version of every tool that :meth:`version` stands for. The manifest's toolchain lists them."""
 
     def unquantized(self, job: Job) -> Path:
-        """The unquantized model as this format's engine loads it; exists once ``prepare`` has run."""
+        """The unquantized model, as this format's engine loads it. It exists after ``prepare`` has run."""
 
     def shared_files(self, job: Job) -> list[Path]:
         """Files that ``prepare`` made and that are published beside the variants (an imatrix)."""
 
     def check(self, job: Job) -> None:
-        """Raises ``Refused`` for a fetched source of which the format cannot be made. Runs in a child process, before
-        anything costly."""
+        """Raises ``Refused`` if the format cannot be made from the fetched source. Runs in a child process, before
+        any costly work."""
 
     def costly_files(self, model_name: str) -> list[str]:
-        """Names of those shared files that are downloaded, where they are published, rather than made again."""
+        """Names of the shared files that are downloaded instead of made again, if they are published."""
 
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
 
     def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
-        """Divides variants into waves whose files take at most ``budget`` bytes (None: any).
+        """Divides variants into waves whose files take at most ``budget`` bytes (None: no limit).
 
-        ``job`` is the one that ``prepare`` ran. ``standing`` variants of the same weights have their files already: a
-        variant that would be the same is an alias of theirs.
+        ``job`` is the job that ``prepare`` ran. ``standing`` variants hold the same weights and have their files
+        already. A variant that would be the same as a standing one becomes its alias.
         """
 
     def quantize(self, job: Job) -> Output:
         """Makes the files of ``job.variant`` in ``job.out``. Runs in a child process."""
 
     def quantize_wave(self, jobs: list[Job]) -> Iterable[Output]:
-        """Makes several variants of one wave at once: an output per job, as it is done. Runs in a child process."""
+        """Makes several variants of one wave at once. Yields one output per job, when that job is done. Runs in a child
+        process."""
 
     def refresh(self, job: Job) -> str | None:
-        """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``: the same weights,
-        and no quantizer at work. Runs in a child process.
+        """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``. The weights stay the
+        same and nothing is quantized. Runs in a child process.
 
-        Returns what of the source's tensors is not as it was when the weights were quantized, and makes nothing then;
-        None where the files were made.
+        Returns None if the files were made. If the source's tensors have changed since the weights were quantized, it
+        makes nothing and returns what has changed.
         """

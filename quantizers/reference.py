@@ -1,9 +1,10 @@
 """The ``reference`` format: absmax, zero-point and LLM.int8() as their papers write them, in plain PyTorch.
 
-It is for study, and the floor that every other format has to beat. The mathematics is in
-:mod:`quantizers.reference_math`. What is published is an ordinary checkpoint that transformers loads alone: the weights
-after the round trip to int8 and back, in the source's 16-bit type. It is as large as the unquantized model, and every
-figure on the card is of exactly these files; integers beside scales would need code of ours to load.
+The format is for study. It is also the floor that every other format has to beat. The mathematics is in
+:mod:`quantizers.reference_math`. The published checkpoint is an ordinary one that transformers loads without other
+packages: it holds the weights after the round trip to int8 and back, in the source's 16-bit type. It is as large as the
+unquantized model. Every figure on the card was measured on exactly these files. Integers with separate scales would
+need our own code to load.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from quantizers.traits import Traits
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Variants: the function of reference_math and how many weights share a scale.
+#: Parameters by variant: the function of reference_math, and which weights share a scale.
 _PARAMETERS: dict[str, Parameters] = {
     "absmax-int8": {"bits": 8, "method": "absmax", "granularity": "tensor"},
     "zeropoint-int8": {"bits": 8, "method": "zeropoint", "granularity": "tensor"},
@@ -29,7 +30,7 @@ _PARAMETERS: dict[str, Parameters] = {
     "llm-int8": {"bits": 8, "method": "absmax", "granularity": "channel", "outlier_threshold": 6.0},
 }
 _DEFAULT = "absmax-int8-channel"
-#: Raised when the bytes that equal parameters give change; part of the recipe.
+#: Part of the recipe. Raise it when equal parameters give other bytes than before.
 _EDITION = 1
 
 
@@ -58,7 +59,7 @@ class Reference(CheckpointFormat):
         return Variant(format=self.format, name=name, branch=branch, parameters=_PARAMETERS[name], nominal_bits=16.0)
 
     def version(self) -> str:
-        super().version()  # refuses where PyTorch is missing; which one it is makes no difference
+        super().version()  # refuses if PyTorch is missing; its version makes no difference
         return f"quantpress reference {_EDITION}"
 
     def quantize(self, job: Job) -> Output:
@@ -92,7 +93,8 @@ class Reference(CheckpointFormat):
 
 
 def _round_trip(weight: Tensor, parameters: Parameters, outliers: Tensor | None) -> Tensor:
-    """``weight`` ``[out, in]`` to int8 and back, float32; columns that ``outliers`` (bool ``[in]``) marks stay."""
+    """Rounds ``weight`` ``[out, in]`` to int8 and back to float32. Columns marked in ``outliers`` (bool ``[in]``) stay
+    unchanged."""
     from quantizers.reference_math import absmax, decomposed_weight, zeropoint
 
     exact = weight.float()
@@ -103,7 +105,7 @@ def _round_trip(weight: Tensor, parameters: Parameters, outliers: Tensor | None)
 
 
 def _linear_names(job: Job) -> set[str]:
-    """Names of the weights of all linears but the output head; reads config.json alone."""
+    """Names of the weights of all linears except the output head. Reads only config.json."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -113,7 +115,7 @@ def _linear_names(job: Job) -> set[str]:
 
 
 def _linears(model: Any) -> dict[str, Any]:
-    """The linears of a causal language model but its output head, by the names of their weights."""
+    """The linears of a causal language model except its output head, by the names of their weights."""
     import torch
 
     head = model.get_output_embeddings()
@@ -125,7 +127,7 @@ def _linears(model: Any) -> dict[str, Any]:
 
 
 def _largest_inputs(job: Job) -> dict[str, Tensor]:
-    """The largest magnitude of each input of each linear over the calibration windows: float32 ``[in]``."""
+    """The largest magnitude of each input over the calibration windows: float32 ``[in]`` for each linear."""
     import torch
 
     from quantizers.checkpoint.calibration import calibration_windows

@@ -1,11 +1,11 @@
-"""Rounding to 8 bits as three papers write it, a page each; nothing here is fast.
+"""Rounding to 8 bits, as the papers write it. The code is short and not fast.
 
 Papers: Dettmers, Lewis, Belkada, Zettlemoyer, "LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale",
 arXiv:2208.07339 (section 2.1 is absmax and zero-point, section 3 the decomposition); Jacob et al., "Quantization and
 Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", arXiv:1712.05877 (equation 1, and sections
 2.1 and 3, on zero points).
 
-Only what runs in a child process, and tests, import this module.
+Only tests and code that runs in a child process import this module.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ LARGEST = 127
 
 @dataclass(frozen=True)
 class QuantizedMatrix:
-    """``levels`` int8, of the weight's shape; ``scale`` and ``zero`` float32 that broadcast to it: ``[out, 1]`` with a
-    scale per output channel, ``[1, 1]`` with one for all. A weight is ``(level - zero) * scale``."""
+    """``levels`` is int8 and has the weight's shape. ``scale`` and ``zero`` are float32 and broadcast to that shape:
+    ``[out, 1]`` with a scale per output channel, ``[1, 1]`` with one scale for all. A weight is
+    ``(level - zero) * scale``."""
 
     levels: Tensor
     scale: Tensor
     zero: Tensor
 
     def dequantize(self) -> Tensor:
-        """float32, of the weight's shape."""
+        """The weights as float32, in the original shape."""
         return (self.levels.float() - self.zero) * self.scale
 
 
 def absmax(weight: Tensor, *, per_channel: bool) -> QuantizedMatrix:
     """Symmetric rounding: ``levels = round(127 / max|W| * W)``, so ``scale = max|W| / 127`` and ``zero = 0``.
 
-    ``weight`` is float32 ``[out, in]``. arXiv:2208.07339, section 2.1, "Absmax quantization"; a maximum for each row of
-    the weight is the paper's "vector-wise" quantization of section 3.1. The error of a weight is at most half a scale.
+    ``weight`` is float32 ``[out, in]``. See arXiv:2208.07339, section 2.1, "Absmax quantization". With one maximum for
+    each row of the weight it is the paper's "vector-wise" quantization (section 3.1). The error of a weight is at most
+    half a scale.
     """
     scale = _over(weight.abs(), "amax", per_channel) / LARGEST
     scale = torch.where(scale > 0, scale, 1.0)
@@ -49,10 +51,10 @@ def zeropoint(weight: Tensor, *, per_channel: bool) -> QuantizedMatrix:
     """Affine rounding: int8's 255 steps span from the smallest to the largest weight.
 
     ``scale = (max W - min W) / 255``; ``zero = round(-128 - min W / scale)``; ``levels = round(W / scale) + zero``.
-    ``weight`` is float32 ``[out, in]``. arXiv:2208.07339, section 2.1, "Zeropoint quantization" (with 254 steps there),
-    and arXiv:1712.05877, equation 1: ``W = scale * (levels - zero)``. The range is widened to hold 0, which then is a
-    level exactly (arXiv:1712.05877, section 2.1), and the zero point fits into int8. As ``zero`` is whole, it moves no
-    weight against its level: the error of a weight is at most half a scale, at the ends of the range too.
+    ``weight`` is float32 ``[out, in]``. See arXiv:2208.07339, section 2.1, "Zeropoint quantization" (with 254 steps
+    there), and arXiv:1712.05877, equation 1: ``W = scale * (levels - zero)``. The range is widened to include 0. Then
+    0 is exactly a level (arXiv:1712.05877, section 2.1), and the zero point fits into int8. ``zero`` is a whole number,
+    so it adds no rounding error: the error of a weight is at most half a scale, also at the ends of the range.
     """
     low = _over(weight, "amin", per_channel).clamp(max=0)
     high = _over(weight, "amax", per_channel).clamp(min=0)
@@ -64,8 +66,8 @@ def zeropoint(weight: Tensor, *, per_channel: bool) -> QuantizedMatrix:
 
 
 def outlier_columns(inputs: Tensor, threshold: float) -> Tensor:
-    """Which features have an outlier: ``O = {i : some |X_ti| >= threshold}``, bool ``[in]``, of ``inputs``
-    ``[tokens, in]``. arXiv:2208.07339, section 3.2; the paper's threshold is 6."""
+    """Marks the features that have an outlier: ``O = {i : some |X_ti| >= threshold}``, as bool ``[in]``, for ``inputs``
+    ``[tokens, in]``. See arXiv:2208.07339, section 3.2; the paper's threshold is 6."""
     return inputs.abs().amax(0) >= threshold
 
 
@@ -74,9 +76,9 @@ def llm_int8_product(inputs: Tensor, weight: Tensor, threshold: float = 6.0) -> 
 
         C  =  sum over h in O of  X_h W_h   +   S * ( sum over h not in O of  X8_h W8_h )
 
-    ``O`` are the outlier features; ``X8`` is ``X`` without them rounded by absmax with a scale per token (row), ``W8``
-    the weight with a scale per output channel, and ``S`` the outer product of those scales. ``inputs`` is float32
-    ``[tokens, in]``, ``weight`` float32 ``[out, in]``; returns float32 ``[tokens, out]``.
+    ``O`` are the outlier features. ``X8`` and ``W8`` are ``X`` and the weight without them, rounded by absmax. ``X8``
+    has a scale per token (row), ``W8`` a scale per output channel, and ``S`` is the outer product of these scales.
+    ``inputs`` is float32 ``[tokens, in]``, ``weight`` is float32 ``[out, in]``. Returns float32 ``[tokens, out]``.
     """
     outliers = outlier_columns(inputs, threshold)
     exact = inputs[:, outliers] @ weight[:, outliers].T
@@ -84,16 +86,16 @@ def llm_int8_product(inputs: Tensor, weight: Tensor, threshold: float = 6.0) -> 
         return exact
     x8 = absmax(inputs[:, ~outliers], per_channel=True)
     w8 = absmax(weight[:, ~outliers], per_channel=True)
-    # int8 products are summed in int32, as the hardware does it.
+    # int8 products are summed in int32, as the hardware does.
     products = x8.levels.to(torch.int32) @ w8.levels.to(torch.int32).T
     return exact + x8.scale * w8.scale.T * products.float()
 
 
 def decomposed_weight(weight: Tensor, outliers: Tensor) -> Tensor:
-    """The weight's part of :func:`llm_int8_product` for a fixed set of outlier features.
+    """Rounds the weight as :func:`llm_int8_product` does, for a fixed set of outlier features.
 
-    Columns that ``outliers`` (bool ``[in]``) marks stay as they are; the rest goes to int8 and back by absmax with a
-    scale per output channel, in which the outlier columns have no say. ``weight`` and the result are float32
+    Columns marked in ``outliers`` (bool ``[in]``) stay as they are. The rest goes to int8 and back by absmax, with a
+    scale per output channel. The outlier columns do not count for that scale. ``weight`` and the result are float32
     ``[out, in]``.
     """
     rounded = weight.clone()
@@ -103,6 +105,6 @@ def decomposed_weight(weight: Tensor, outliers: Tensor) -> Tensor:
 
 
 def _over(values: Tensor, reduction: str, per_channel: bool) -> Tensor:
-    """``amin`` or ``amax`` over each row, ``[out, 1]``, or over everything, ``[1, 1]``."""
+    """``amin`` or ``amax`` over each row (``[out, 1]``) or over the whole matrix (``[1, 1]``)."""
     reduced: Tensor = getattr(values, reduction)(dim=1 if per_channel else (0, 1), keepdim=True)
     return reduced

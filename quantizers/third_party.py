@@ -1,7 +1,7 @@
 """Formats of other packages: entry points of the group ``quantpress.quantizers``, each named after its format.
 
-An entry point is loaded when its format is asked for and not before. One that cannot be used is an error of that format
-alone, in one line that names the package.
+An entry point is not loaded before its format is asked for. If it cannot be used, only that format fails, with a
+one-line error that names the package.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from quantizers.protocol import Quantizer
 
 GROUP = "quantpress.quantizers"
-#: A format's name goes into names of files and of folders.
+#: File names and folder names contain the format's name.
 _NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 
 
 @cache
 def entry_points() -> dict[str, list[metadata.EntryPoint]]:
-    """Format to the entry points that claim it, one per package; read once per process.
+    """Maps a format to the entry points that claim it, one per package. Read once per process.
 
-    A package that is found twice, in two folders of the search path, counts once, as Python imports the first.
+    A package that is found in two folders of the search path counts once, because Python imports the first.
     """
     found: dict[str, dict[str, metadata.EntryPoint]] = {}
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
@@ -36,8 +36,11 @@ def entry_points() -> dict[str, list[metadata.EntryPoint]]:
 
 
 def load(name: str) -> Quantizer:
-    """The quantizer of a format that an entry point gives. Raises :class:`BadInput`, naming the package, for one that
-    two packages claim, that cannot be imported, or that is no quantizer of that format."""
+    """The quantizer of a format that an entry point provides.
+
+    Raises :class:`BadInput`, naming the package, if two packages claim the format, if the entry point cannot be
+    imported, or if its object is not a quantizer of that format.
+    """
     points = entry_points()[name]
     if len(points) > 1:
         packages = " and ".join(_package(point) for point in points)
@@ -46,7 +49,7 @@ def load(name: str) -> Quantizer:
     where = f"format {name!r} of package {_package(point)}"
     try:
         made = point.load()()
-    except Exception as error:  # whatever another package's code raises is its failure, not a crash of the press
+    except Exception as error:  # an exception in another package's code must not crash the press
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(
             f"{where} cannot be loaded ({type(error).__name__}: {reason}): repair or uninstall the package"
@@ -54,7 +57,7 @@ def load(name: str) -> Quantizer:
     missing = [member for member in _members() if not hasattr(made, member)]
     if missing:
         raise BadInput(
-            f"{where} is no quantizer, for {point.value} lacks {', '.join(missing)}: see docs/add-a-format.md"
+            f"{where} is not a quantizer because {point.value} lacks {', '.join(missing)}: see docs/add-a-format.md"
         )
     if made.format != name:
         raise BadInput(f"{where} calls itself {made.format!r}: its entry point must have that name")
@@ -63,7 +66,8 @@ def load(name: str) -> Quantizer:
 
 
 def mistakes(built_in: list[str]) -> list[str]:
-    """A line for each entry point that is never used: it has the name of a ``built_in`` format, or an unusable one."""
+    """A line for each entry point that is never used, because its name belongs to a ``built_in`` format or is not
+    usable as a format's name."""
     lines = set()
     for point in metadata.entry_points(group=GROUP):
         where = f"format {point.name!r} of package {_package(point)} is not used"
@@ -75,8 +79,8 @@ def mistakes(built_in: list[str]) -> list[str]:
 
 
 def template_folders(name: str) -> list[Path]:
-    """Where the card's template of another package's format may be: ``templates`` in the package that its entry point
-    names; none for formats of quantpress."""
+    """Folders that may hold the card's template of another package's format: ``templates`` in the package that the
+    entry point names. Empty for formats of quantpress."""
     folders = []
     for point in entry_points().get(name, ()):
         found = find_spec(point.module.partition(".")[0])

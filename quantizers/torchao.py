@@ -1,8 +1,8 @@
 """The ``torchao`` format: PyTorch's own quantization, saved as safetensors by transformers.
 
-No calibration: weights are rounded within rows or groups. ``int8wo``, ``int8dq`` and ``intx4wo`` are made and run on
-any device. ``int4wo`` packs for the tinygemm kernels of CUDA and cannot be made elsewhere; ``float8`` needs a GPU with
-such units (compute capability 8.9) to be of use.
+There is no calibration: weights are rounded within rows or groups. ``int8wo``, ``int8dq`` and ``intx4wo`` are made and
+run on any device. ``int4wo`` packs for CUDA's tinygemm kernels and cannot be made elsewhere. ``float8`` is useful only
+on a GPU with float8 units (compute capability 8.9).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCALE_BITS = 16
 
 @dataclass(frozen=True)
 class _Scheme:
-    """One of torchao's configs: its class and arguments as JSON, and how it stores weights."""
+    """One of torchao's configs: its class, its arguments as JSON, and how it stores weights."""
 
     config: str
     stored: str
@@ -40,11 +40,11 @@ class _Scheme:
 
 
 _SCHEMES = {
-    # The int8 schemes multiply by the int8 values as they are and scale afterwards (torchao's int8_tensor.py), beyond
-    # the range of float16: on an H100, SmolLM2 in float16 gave NaN (docs/benchmarks.md). bfloat16 has the range.
+    # The int8 schemes multiply by the plain int8 values and scale afterwards (torchao's int8_tensor.py). The products
+    # exceed the range of float16: on an H100, SmolLM2 in float16 gave NaN (docs/benchmarks.md). bfloat16 has the range.
     "int8wo": _Scheme("Int8WeightOnlyConfig", "int8", 8, (("granularity", "row"),), dtype="bfloat16"),
-    # Inputs with a zero point: on SmolLM2-135M a perplexity of 10.05 where the default, symmetric, gives 10.26 and the
-    # unquantized model 9.90 (10 windows of 512 tokens of the offline text).
+    # Inputs get a zero point: on SmolLM2-135M the perplexity is 10.05. The default (symmetric) gives 10.26, and the
+    # unquantized model has 9.90 (10 windows of 512 tokens of the offline text).
     "int8dq": _Scheme(
         "Int8DynamicActivationInt8WeightConfig",
         "int8",
@@ -52,7 +52,7 @@ _SCHEMES = {
         (("granularity", "row"), ("act_mapping_type", "ASYMMETRIC")),
         dtype="bfloat16",
     ),
-    # IntxWeightOnly keeps a 4-bit value in a byte of its own.
+    # IntxWeightOnly keeps each 4-bit value in a whole byte.
     "intx4wo": _Scheme(
         "IntxWeightOnlyConfig",
         "int4 in int8",
@@ -60,8 +60,8 @@ _SCHEMES = {
         (("weight_dtype", "int4"), ("mapping_type", "ASYMMETRIC"), ("choose_qparams", "AFFINE")),
         grouped=True,
     ),
-    # HQQ's search is the better of the two that tinygemm's packing takes (torchao's docstring of the enum); the kernels
-    # take bfloat16 alone.
+    # tinygemm's packing takes two searches; HQQ's is the better one (torchao's docstring of the enum). The kernels take
+    # bfloat16 only.
     "int4wo": _Scheme(
         "Int4WeightOnlyConfig",
         "int4",
@@ -70,14 +70,14 @@ _SCHEMES = {
         grouped=True,
         dtype="bfloat16",
     ),
-    # Scales per row give bfloat16 alone.
+    # With scales per row torchao gives bfloat16 only.
     "float8wo": _Scheme("Float8WeightOnlyConfig", "float8_e4m3", 8, (("granularity", "row"),), dtype="bfloat16"),
     "float8dq": _Scheme(
         "Float8DynamicActivationFloat8WeightConfig", "float8_e4m3", 8, (("granularity", "row"),), dtype="bfloat16"
     ),
 }
 _NEEDS_CUDA = ("int4wo", "float8wo", "float8dq")
-#: What torchao asserts of the GPU (quantization/quant_api.py, ``is_sm_at_least_89``).
+#: The compute capability that torchao asserts (quantization/quant_api.py, ``is_sm_at_least_89``).
 _FLOAT8_CAPABILITY = 8.9
 _DEFAULT = "int8wo"
 
@@ -145,7 +145,7 @@ def _names(kind: str, scheme: _Scheme) -> list[str]:
 
 
 def _torchao_config(parameters: Parameters) -> Any:
-    """The object of torchao that a variant's parameters describe."""
+    """The torchao config object that a variant's parameters describe."""
     import torch
     from torchao import quantization
     from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm

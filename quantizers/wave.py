@@ -1,4 +1,4 @@
-"""Variants that are made together: ``python -m quantizers.wave WAVE.json RESULT.json`` in a child process."""
+"""Makes several variants together, in a child process: ``python -m quantizers.wave WAVE.json RESULT.json``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, keep
 from quantpress.record.base import Record
 
-#: Formats of other packages take ``OneByOne`` from here; see docs/add-a-format.md.
+#: Formats of other packages import ``OneByOne`` from here; see docs/add-a-format.md.
 __all__ = ["OneByOne", "WaveJob", "WaveResult", "main"]
 
 
@@ -25,8 +25,11 @@ class WaveJob(Record):
 
 
 class WaveResult(Record):
-    """A result per job, in their order; each has an equal share of the wave's seconds until it was done, and the peak
-    memory until then."""
+    """One result per job, in the order of the jobs.
+
+    Each result counts the wave's seconds until its job was done, divided by the number of jobs, and the peak memory
+    until then.
+    """
 
     results: list[Result]
 
@@ -45,7 +48,7 @@ def main(wave_file: Path, result_file: Path) -> None:
             peak_memory_bytes=peak_memory_bytes(),
             peak_device_memory_bytes=peak_device_memory_bytes(),
         )
-        # Beside the variant's files: a press that dies before the wave is done finds what is done of it.
+        # Kept beside the variant's files: a press that dies before the end of the wave finds the finished variants.
         keep(job, result, job.out.parent)
         results.append(result)
     write_text(result_file, WaveResult(results=results).model_dump_json(indent=1))

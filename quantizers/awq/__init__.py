@@ -11,8 +11,8 @@ from quantizers.traits import Traits
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
-#: Raised when the bytes change that quantizers/gptqmodel/awq_search.py gives for equal parameters; part of the recipe,
-#: for GPTQModel's version says nothing of our search.
+#: Part of the recipe, because GPTQModel's version says nothing about our search. Raise it when
+#: quantizers/gptqmodel/awq_search.py gives other bytes for equal parameters than before.
 _SEARCH_EDITION = 1
 
 
@@ -48,13 +48,13 @@ class AWQ(GPTQModelFormat):
         )
 
     def parameters(self, group_size: int) -> Parameters:
-        """What GPTQModel and our search are told."""
+        """The settings for GPTQModel and for our search."""
         return {
             "bits": 4,
             "group_size": group_size,
             "zero_point": True,
             "version": "gemm",
-            # The search of quantizers/gptqmodel/awq_search.py: tokens it looks at and steps of its grids.
+            # The search of quantizers/gptqmodel/awq_search.py: the tokens that it looks at and the steps of its grids.
             "scale_search_tokens": 2048,
             "scale_search_steps": 10,
             "clip_search_steps": 10,

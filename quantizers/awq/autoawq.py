@@ -1,4 +1,4 @@
-"""``awq`` by AutoAWQ: the checkpoints of the library that first wrote them."""
+"""The ``awq`` format by AutoAWQ, the library that first wrote these checkpoints."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _KNOWN = frozenset({
     "gemma", "gemma2", "stablelm", "starcoder2", "llava_next", "phi3", "phi3_v", "cohere", "deepseek_v2",
     "deepseek_v3", "minicpm", "internlm2", "minicpm3", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni",
 })  # fmt: skip
-#: Rows that AutoAWQ's clipping search takes at a time (awq/quantize/quantizer.py, ``oc_batch_size``).
+#: The number of rows that AutoAWQ's clipping search takes at a time (awq/quantize/quantizer.py, ``oc_batch_size``).
 _ROWS = 64
-#: Raised when the bytes change that autoawq_backend.py, which mends AutoAWQ's search, gives for equal parameters.
+#: Raise it when autoawq_backend.py, which fixes AutoAWQ's search, gives other bytes for equal parameters than before.
 _EDITION = 1
-#: Runs in the archived libraries' environment.
+#: The program that runs in the archived libraries' environment.
 _PROGRAM = Path(__file__).with_name("autoawq_backend.py")
 
 

@@ -1,6 +1,6 @@
-"""What formats share whose variants are whole checkpoints.
+"""What formats share if their variants are whole checkpoints.
 
-``Storage`` and ``contents`` stand here for formats of other packages, which describe what they made by them.
+Formats of other packages import ``Storage`` and ``contents`` from here. They use them to describe what they made.
 """
 
 from __future__ import annotations

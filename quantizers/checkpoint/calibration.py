@@ -11,8 +11,8 @@ from quantpress.errors import BadInput
 def calibration_windows(source: Path, calibration: CalibrationText) -> list[list[int]]:
     """``calibration.samples`` windows of ``calibration.length`` token ids, evenly spread over the text.
 
-    The text is tokenized once as the evaluation does it: special tokens in it are plain text, and each window's
-    first token is replaced by BOS where the tokenizer adds one. All windows have the same length: GPTQModel's
+    The text is tokenized once, in the same way as in the evaluation: special tokens in it are plain text, and BOS
+    replaces each window's first token if the tokenizer adds one. All windows have the same length, because GPTQModel's
     AWQ keeps only the last sample of a layer's inputs when lengths differ.
 
     Raises :class:`BadInput` when the text is too short.

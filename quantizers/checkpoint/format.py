@@ -1,5 +1,5 @@
-"""What formats have in common whose variants are whole checkpoints: made by an installed package, one by one, and
-measured by transformers."""
+"""What formats have in common if their variants are whole checkpoints. An installed package makes the variants one by
+one, and transformers measures them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from quantpress.errors import BadInput, Refused
 from quantpress.hints import hint
 from quantpress.record.measurement import Engine
 
-#: config.json's keys that say of how many experts a layer's feed-forward part consists.
+#: config.json's keys that hold the number of experts in a layer's feed-forward part.
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 class CheckpointFormat(OneByOne):
-    """The part of :class:`quantizers.protocol.Quantizer` that is the same for all of them."""
+    """The part of :class:`quantizers.protocol.Quantizer` that all checkpoint formats share."""
 
     format: str
     suffix: str
     engine: Engine = "transformers"
-    #: The packages that make the files, as pip names them; the first one's version goes into the recipe.
+    #: The packages that make the files, by their pip names. The recipe holds the version of the first.
     packages: tuple[str, ...]
-    #: The extra of quantpress that installs them.
+    #: The extra of quantpress that installs these packages.
     extra: str
 
     def known_names(self) -> list[str]:
@@ -49,7 +49,7 @@ class CheckpointFormat(OneByOne):
         return []
 
     def prepare(self, job: Job) -> None:
-        """The variants share nothing."""
+        """Does nothing: the variants share no work."""
 
     def _installed(self, package: str) -> str:
         try:
@@ -62,9 +62,9 @@ class CheckpointFormat(OneByOne):
 
 
 def refuse_experts(config: Parameters, what: str) -> None:
-    """Raises :class:`Refused` for a mixture of experts: transformers holds the experts of a layer as one tensor, which
-    ``what`` does not quantize, and nearly all weights would stay as they are."""
+    """Raises :class:`Refused` for a mixture of experts. transformers holds the experts of a layer as one tensor, which
+    ``what`` does not quantize, so nearly all weights would stay unquantized."""
     text = config.get("text_config", config)
     count = next((text[key] for key in _EXPERT_KEYS if isinstance(text.get(key), int) and text[key] > 1), None)
     if count:
-        raise Refused(f"{what} quantizes linears only, and this model's {count} experts are none: use gguf or gptq")
+        raise Refused(f"{what} quantizes only linears, not the {count} experts of this model: use gguf or gptq")

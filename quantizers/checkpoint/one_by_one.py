@@ -1,4 +1,4 @@
-"""Checkpoints are made one by one: they share no work."""
+"""For formats that make their variants one by one, because the variants share no work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from quantizers.protocol import Job, Layout, Output, Variant
 
 
 class OneByOne:
-    """For formats whose variants are checkpoints that share no work: every variant is a wave of its own."""
+    """For formats whose variants are checkpoints that share no work: every variant is a separate wave."""
 
     continues = False
 
     def check(self, job: Job) -> None:
-        """Nothing that the plan did not see in config.json already."""
+        """Checks nothing: the plan has already seen in config.json all that there is to check."""
 
     def costly_files(self, model_name: str) -> list[str]:
         return []

@@ -1,4 +1,4 @@
-"""Quantizing with transformers itself: a model is quantized while it is loaded, and saved."""
+"""Quantizes with transformers itself: transformers quantizes the model while it loads it, then saves it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quantizers.protocol import Job
 def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> None:
     """Loads ``job.source`` with a quantization config of transformers and saves the result in ``job.out``.
 
-    ``dtype`` names the type of what is not quantized, and of what quantized linears compute with.
+    ``dtype`` names the type of the unquantized tensors. The quantized linears also compute in this type.
     """
     import torch
     from transformers import AutoModelForCausalLM

@@ -1,7 +1,7 @@
-"""Group sizes against a model's widths, read from its config.json before any work starts.
+"""Checks group sizes against a model's widths. The widths are read from config.json before any work starts.
 
-A group is a run of neighbouring input weights that share a scale, so the group size must divide the number of
-inputs of every linear that is quantized.
+A group is a run of neighbouring input weights that share a scale. So the group size must divide the number of inputs
+of every linear that is quantized.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from quantpress.errors import Refused
 
 #: The group sizes that GPTQ's and AWQ's kernels know, best known first (vLLM, ExLlama, Marlin).
 GROUP_SIZES = (128, 64, 32)
-#: One scale for a whole row: divides every width.
+#: The group is a whole row, with one scale. It divides every width.
 WHOLE_ROW = -1
 
-#: GPTQ's checkpoints pack 32 inputs, and the zero points of 32 outputs, into whole 32-bit words at any number of bits
-#: (GPTQModel 7.6.0, ``pack_block`` of nn_modules/qlinear/__init__.py; AutoGPTQ 0.7.1, qlinear_cuda_old.py).
+#: At any number of bits, GPTQ's checkpoints pack 32 inputs into whole 32-bit words, and the zero points of 32 outputs
+#: too (GPTQModel 7.6.0, ``pack_block`` of nn_modules/qlinear/__init__.py; AutoGPTQ 0.7.1, qlinear_cuda_old.py).
 PACKED_TOGETHER = 32
 
-#: config.json's keys that are a number of inputs of some linear, and of which.
+#: config.json's keys that hold a linear's number of inputs, and which linears they are about.
 _WIDTH_KEYS = {
     "hidden_size": "inputs of attention, gate and up projections",
     "intermediate_size": "inputs of down projections",
@@ -28,9 +28,9 @@ _WIDTH_KEYS = {
 
 
 def input_widths(config: Parameters) -> dict[str, int]:
-    """What the linears of a model's layers take in: a description to the number of inputs.
+    """The numbers of inputs of the linears in a model's layers, by a description of the linears.
 
-    Raises :class:`Refused` when config.json does not say.
+    Raises :class:`Refused` when config.json does not hold them.
     """
     text = config.get("text_config", config)
     widths: dict[str, int] = {}
@@ -49,13 +49,13 @@ def input_widths(config: Parameters) -> dict[str, int]:
 
 
 def dividing(config: Parameters) -> list[int]:
-    """The group sizes that divide all of a model's widths, largest first; maybe none."""
+    """The group sizes that divide all of a model's widths, largest first. The list can be empty."""
     widths = input_widths(config).values()
     return [size for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
 
 
 def check_group_size(config: Parameters, group_size: int) -> None:
-    """Raises :class:`Refused` if ``group_size`` does not divide one of a model's widths, naming it."""
+    """Raises :class:`Refused`, naming the width, if ``group_size`` does not divide all of a model's widths."""
     if group_size == WHOLE_ROW:
         return
     for kind, width in input_widths(config).items():
@@ -64,7 +64,7 @@ def check_group_size(config: Parameters, group_size: int) -> None:
 
 
 def output_widths(config: Parameters) -> dict[str, int]:
-    """What the linears of a model's layers give out, as :func:`input_widths` has what they take in."""
+    """The numbers of inputs and of outputs of the linears in a model's layers, in the form of :func:`input_widths`."""
     text = config.get("text_config", config)
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     shared = text.get("num_key_value_heads")
@@ -76,15 +76,15 @@ def output_widths(config: Parameters) -> dict[str, int]:
 
 
 def check_divisible(config: Parameters, divisor: int, why: str) -> None:
-    """Raises :class:`Refused`, naming the width, unless ``divisor`` divides all that the layers' linears take in and
-    give out; ``why`` is the end of a sentence on weights."""
+    """Raises :class:`Refused`, naming the width, unless ``divisor`` divides all numbers of inputs and outputs of the
+    layers' linears. ``why`` ends the message's sentence "weights are …"."""
     for kind, width in output_widths(config).items():
         if width % divisor:
             raise Refused(f"{kind}, is not divisible by {divisor}: weights are {why}")
 
 
 def largest_group_size(config: Parameters) -> int:
-    """What ``group_size: auto`` is for a model. Raises :class:`Refused` if no group size divides its widths."""
+    """The group size that ``auto`` stands for. Raises :class:`Refused` if no group size divides the model's widths."""
     sizes = dividing(config)
     if not sizes:
         kind, _ = min(input_widths(config).items(), key=lambda item: item[1] & -item[1])
@@ -93,7 +93,7 @@ def largest_group_size(config: Parameters) -> int:
 
 
 def packed_bits(bits: int, group_size: int) -> float:
-    """Bits per weight of a quantized linear: its integers, and per group a float16 scale and a zero point."""
+    """Bits per weight of a quantized linear: its integers, plus a float16 scale and a zero point per group."""
     return bits if group_size == WHOLE_ROW else bits + (16 + bits) / group_size
 
 

@@ -1,6 +1,7 @@
-"""The ``exl2`` format, by ExLlamaV2: GPTQ with several widths mixed in each layer. CUDA only.
+"""The ``exl2`` format, by ExLlamaV2: GPTQ with several bit widths mixed in each layer. CUDA only.
 
-How much each width costs in each layer is measured once per model; every variant divides its bits by that.
+The cost of each bit width in each layer is measured once per model. Every variant distributes its bits by that
+measurement.
 """
 
 from __future__ import annotations

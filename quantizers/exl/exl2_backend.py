@@ -1,7 +1,7 @@
 """Makes EXL2 checkpoints with ExLlamaV2's converter, in this process. Needs the toolchain ``exllamav2`` and CUDA.
 
-The converter is a script and is run as one; its module that tokenizes a calibration text gives our windows instead, and
-what it measures of each width in each layer is :func:`token_accuracy`.
+The converter is a script and is run as one. Two of its parts are replaced: its module that tokenizes a calibration text
+gives our windows instead, and the accuracy of each bit width in each layer is :func:`token_accuracy`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from quantpress.files import write_text
 from quantpress.toolchain.exllama import EXLLAMAV2, activate
 
 _SCRIPT = "exllamav2.conversion.convert_exl2"
-#: Windows on which every width is tried in every layer: the script's own default (its ``--measurement_rows``).
+#: Windows on which every bit width is tried in every layer: the script's own default (its ``--measurement_rows``).
 _MEASURED_WINDOWS = 16
 _BESIDE = (".q_scale", ".q_scale_max", ".q_groups", ".q_invperm", ".q_perm", ".q_group_map")
 
@@ -45,7 +45,7 @@ def measure_exl2(job: Job) -> None:
 
 
 def quantize_exl2(job: Job) -> Output:
-    """Makes an EXL2 checkpoint in ``job.out``, by the measurement that ``prepare`` made."""
+    """Makes an EXL2 checkpoint in ``job.out``, using the measurement that ``prepare`` made."""
     windows = calibration_windows(job.source, job.calibration)
     options = {
         "--compile_full": job.out,
@@ -76,7 +76,7 @@ def _run(job: Job, work: Path, windows: list[list[int]], options: dict[str, Any]
     try:
         runpy.run_module(_SCRIPT, run_name="__main__")
     except SystemExit as end:
-        # The script leaves so on every mistake, with code 0 on most: what it made is looked at instead.
+        # The script exits like this on every mistake, mostly with code 0. So the caller looks at its files instead.
         print(f"{_SCRIPT} left with {end.code!r}", flush=True)
 
 
@@ -93,16 +93,19 @@ def _given(windows: list[list[int]]) -> Callable[..., None]:
 
 
 def token_accuracy(device: str) -> Callable[..., float]:
-    """What stands where ExLlamaV2 has ``test_error`` (exllamav2/conversion/measure.py): 1 less the mean over all tokens
-    of the norm of the error divided by that of the layer's output, both of one token, in float32.
+    """Returns the function that replaces ExLlamaV2's ``test_error`` (exllamav2/conversion/measure.py).
 
-    The original divides the norms of whole windows. In many models one token of each window, mostly the first, is
-    larger than all others by orders (Sun et al., "Massive Activations in Large Language Models", arXiv:2402.17762), and
-    only in some layers: errors there seem small, and the converter gives those layers 2 and 3 bits. docs/benchmarks.md
-    has what it costs.
+    For each token it divides the norm of the error by the norm of the layer's output, in float32. Its result is 1 minus
+    the mean of these ratios over all tokens.
 
-    The function takes a module with ``forward``, windows of its input and of its unquantized output, float16 ``[1,
-    tokens, width]``, and what ``forward`` takes after the input. The module is on ``device``, the windows anywhere.
+    The original divides the norms of whole windows. In some layers of many models one token of each window, mostly the
+    first, is larger than all others by orders of magnitude (Sun et al., "Massive Activations in Large Language Models",
+    arXiv:2402.17762). Errors in these layers then seem small, and the converter gives the layers 2 and 3 bits.
+    docs/benchmarks.md says what that costs.
+
+    The function takes a module with ``forward``, windows of its input, windows of its unquantized output (both float16
+    ``[1, tokens, width]``), and the arguments that ``forward`` takes after the input. The module is on ``device``; the
+    windows can be on any device.
     """
 
     def accuracy(module: Any, inputs: Iterable[Any], targets: Iterable[Any], cache: Any, attention: Any) -> float:
@@ -112,7 +115,7 @@ def token_accuracy(device: str) -> Callable[..., float]:
         for given, target in zip(inputs, targets, strict=True):
             made, wanted = module.forward(given.to(device), cache, attention), target.to(device).float()
             if not module.model.config.arch.lm.residual_stream_fp32:
-                made = made.clamp(-65504, 65504)  # float16's range, as the original does
+                made = made.clamp(-65504, 65504)  # to float16's range, as in the original
             norms = wanted.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
             errors.append(((made.float() - wanted).norm(dim=-1) / norms).mean().item())
         return max(1e-6, 1 - sum(errors) / len(errors))
@@ -121,8 +124,11 @@ def token_accuracy(device: str) -> Callable[..., float]:
 
 
 def packed_weights(name: str, file: Any) -> dict[str, int]:
-    """Each linear's groups of rows by their width: ``q_groups`` holds pairs of bits and the group's first row of packed
-    32-bit words in ``q_weight``, int32 ``[packed rows, columns]``."""
+    """Counts a linear's weights by bit width.
+
+    ``q_groups`` holds, for each group of rows, its number of bits and its first row of packed 32-bit words in
+    ``q_weight`` (int32 ``[packed rows, columns]``).
+    """
     if not name.endswith(".q_weight"):
         return {}
     packed_rows, columns = file.get_slice(name).get_shape()

@@ -9,8 +9,9 @@ from quantpress.errors import Refused
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV3
 
-#: Linears are padded to multiples of this, but what padded ones write fits neither the residual stream nor the keys and
-#: values (seen with 1.6.5 on SmolLM2, at hidden_size 576 and at 768 with 3 heads of 64: both fail at the first layer).
+#: ExLlamaV3 pads linears to multiples of this. The output of a padded linear fits neither the residual stream nor the
+#: keys and values (seen with 1.6.5 on SmolLM2, at hidden_size 576 and at 768 with 3 heads of 64: both fail at the first
+#: layer).
 _TILE = 128
 
 
@@ -31,7 +32,7 @@ class EXL3(ExLlamaFormat):
         size = text.get("head_dim") or (hidden or 0) // (text.get("num_attention_heads") or 1)
         for what, width in (("hidden_size", hidden), ("width of keys and values", (heads or 0) * size)):
             if isinstance(width, int) and width % _TILE:
-                raise Refused(f"ExLlamaV3 takes no {what} that {_TILE} does not divide, and it is {width}: use exl2")
+                raise Refused(f"ExLlamaV3 needs a {what} that {_TILE} divides, and it is {width}: use exl2")
         return found
 
     def quantize(self, job: Job) -> Output:

@@ -12,9 +12,9 @@ from quantizers.protocol import Job, Output
 from quantpress.errors import QuantpressError
 from quantpress.toolchain.exllama import EXLLAMAV3, activate
 
-#: Seconds between checkpoints: a job that was ended is begun anew, and needs none.
+#: Seconds between the converter's own checkpoints. A job that was ended starts again from the beginning and needs none.
 _NEVER = "86400"
-#: The tensors of a quantized linear beside its trellis: signs and scales of both sides, and which codebook it is.
+#: The tensors of a quantized linear other than its trellis: signs and scales of both sides, and which codebook is used.
 _BESIDE = (".suh", ".svh", ".su", ".sv", ".mcg", ".mul1")
 
 
@@ -47,7 +47,7 @@ def quantize_exl3(job: Job) -> Output:
 
 
 def save_tokens(windows: list[list[int]], path: Path) -> None:
-    """Writes windows as both converters read them: ``input_ids``, int64 ``[windows, length]``."""
+    """Writes windows in the form that both converters read: ``input_ids``, int64 ``[windows, length]``."""
     import torch
     from safetensors.torch import save_file
 
@@ -55,9 +55,10 @@ def save_tokens(windows: list[list[int]], path: Path) -> None:
 
 
 def trellis_weights(name: str, file: Any) -> dict[str, int]:
-    """A trellis is int16 ``[rows / 16, columns / 16, 16 * bits]``: each tile of 16 x 16 weights takes ``bits`` each.
+    """Counts a linear's weights by the bits of its trellis.
 
-    Rows and columns are padded to multiples of 128, and padding is counted with the weights.
+    A trellis is int16 ``[rows / 16, columns / 16, 16 * bits]``: each weight in a tile of 16 x 16 takes ``bits`` bits.
+    Rows and columns are padded to multiples of 128. The count includes the padding.
     """
     if not name.endswith(".trellis"):
         return {}

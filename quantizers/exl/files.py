@@ -1,4 +1,4 @@
-"""What ExLlama's converters leave, and what is in it."""
+"""Clears and describes the files that ExLlama's converters leave."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from quantizers.checkpoint.files import make_plain
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.source.safetensors import contents
 
-#: What ``exl2`` measures once per model, by the name under which turboderp publishes it.
+#: The file of what ``exl2`` measures once per model. turboderp publishes it under this name.
 MEASUREMENT = "measurement.json"
-#: What of a converter's output is the model. It copies all else from the source's folder, a model card too.
+#: The files of a converter's output that are the model. The converter copies the others from the source's folder,
+#: including a model card.
 _KEPT = ("*.safetensors", "*.safetensors.index.json", "config.json", "quantization_config.json")
 
 #: safetensors' names of data types to ours.
 _UNQUANTIZED = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
-#: A tensor's name, and what safetensors opened it in, to the quantized weights that it holds: counts by type.
+#: Takes a tensor's name and the safetensors file that holds it. Returns the counts of quantized weights in it, by type.
 Reader = Callable[[str, Any], dict[str, int]]
 
 
 def output(job: Job, read: Reader, beside: tuple[str, ...], details: Parameters) -> Output:
     """Clears and describes ``job.out``.
 
-    ``read`` counts what a tensor holds of quantized weights. Tensors whose names end as one of ``beside`` count as size
-    alone; all others are not quantized.
+    ``read`` counts the quantized weights in a tensor. Tensors whose names end with one of ``beside`` add to the size
+    only. All other tensors are not quantized.
     """
     kept = {path for pattern in _KEPT for path in job.out.glob(pattern)}
     for path in set(job.out.iterdir()) - kept:

@@ -1,7 +1,7 @@
-"""What ``exl3`` and ``exl2`` have in common: checkpoints of any average of bits per weight, a branch for each.
+"""What ``exl3`` and ``exl2`` have in common: checkpoints with any average of bits per weight, each on its own branch.
 
-Names and branches are those of turboderp, who wrote both formats and publishes them so: ``4.0bpw``, or ``8.0bpw_H8``
-where the head is stored in other than 6 bits.
+turboderp, who wrote both formats, publishes them with the same names and branches: ``4.0bpw``, or ``8.0bpw_H8`` if the
+head is not stored in 6 bits.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import ExLlama, require
 
 _NAME = re.compile(r"(?P<bits>\d\.\d\d?)bpw(?:_H(?P<head>\d{1,2}))?")
-#: What both converters take without being told.
+#: The default of both converters.
 _HEAD_BITS = 6
 
 
 class ExLlamaFormat(CheckpointFormat):
-    """The part of :class:`quantizers.protocol.Quantizer` that is the same for both."""
+    """The part of :class:`quantizers.protocol.Quantizer` that is the same for both formats."""
 
     engine: Engine
     package: ExLlama
-    #: Bits of the head that the converter knows.
+    #: The numbers of bits that the converter can give the head.
     head_bits: tuple[int, ...]
 
     def ladders(self) -> dict[str, list[str]]:
@@ -72,6 +72,6 @@ class ExLlamaFormat(CheckpointFormat):
 
 
 def _meant(name: str) -> str:
-    """``4bpw``, ``4_0`` or ``4.0`` mean ``4.0bpw``."""
+    """The name that a wrong name probably means: ``4bpw``, ``4_0`` and ``4.0`` all mean ``4.0bpw``."""
     number = re.search(r"([2-8])(?:[._](\d\d?))?", name)
     return f"{number[1]}.{number[2] or 0}bpw" if number else "4.0bpw"

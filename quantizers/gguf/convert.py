@@ -1,4 +1,4 @@
-"""The source as GGUF files without quantization, by llama.cpp's own converter."""
+"""Converts the source to GGUF files without quantization, with llama.cpp's own converter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
-#: What the converter may see of a source: safetensors, configuration and tokenizer; neither code nor pickles.
+#: The files of a source that the converter may see: safetensors, configuration and tokenizer, but no code or pickles.
 _SEEN_SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".md", ".jinja", ".tiktoken"}
 #: What the converter logs before it gives up (convert_hf_to_gguf.py; conversion/base.py, ``get_vocab_base_pre``).
 _UNKNOWN_ARCHITECTURE = re.compile(r"Model (\S+) is not supported")
@@ -25,26 +25,27 @@ _REMEDY = "take a newer llama.cpp (QUANTPRESS_LLAMA_CPP) or leave gguf out of th
 def convert(tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, file: Path) -> None:
     """Writes ``file``: the language model of ``source``, its matrices in ``storage``, its vectors in float32.
 
-    Raises :class:`Refused` as :func:`convert_vocabulary` does, and ``ChildFailed`` when the converter fails on
-    the weights.
+    Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, and when the
+    source holds no safetensors. Raises ``ChildFailed`` when the converter fails.
     """
     with atomic(file) as temporary:
         _run(tools, source, model_name, ["--outtype", storage.lower(), "--outfile", temporary])
 
 
 def convert_projector(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
-    """Writes ``file``: the encoder of images or sound of ``source``, and its projector, in float16.
+    """Writes ``file``: the encoder of ``source`` for images or sound, and its projector, in float16.
 
-    Raises :class:`Refused` when the converter has none registered for the architecture, ``ChildFailed`` when it fails.
+    Raises :class:`Refused` when the converter has no projector registered for the architecture, and ``ChildFailed``
+    when it fails.
     """
     with atomic(file) as temporary:
         _run(tools, source, model_name, ["--mmproj", "--outtype", "f16", "--outfile", temporary])
 
 
 def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
-    """Writes ``file`` with the metadata and the tokenizer of ``source``, and no weights; takes seconds.
+    """Writes ``file`` with the metadata and the tokenizer of ``source``, without weights. Takes seconds.
 
-    Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, or
+    Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, when it
     cannot read the tokenizer, and when the source holds no safetensors.
     """
     try:
@@ -60,7 +61,8 @@ def last_words(error: ChildFailed) -> str:
 
 
 def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Path]) -> None:
-    """Runs the converter on a folder of links named after the model, for it takes the metadata's names from there."""
+    """Runs the converter on a folder of links named after the model, because it takes names in the metadata from the
+    folder's name."""
     seen = [path for path in sorted(source.iterdir()) if path.is_file() and path.suffix in _SEEN_SUFFIXES]
     if not any(path.suffix == ".safetensors" for path in seen):
         raise Refused(f"{source} holds no safetensors file: only such weights are read")

@@ -1,4 +1,4 @@
-"""What llama-quantize would make of a model: its own decision for every tensor, from ``--dry-run``."""
+"""Asks ``llama-quantize --dry-run`` what it would make of a model: which type it chooses for every tensor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _FAILED = re.compile(r"failed to quantize: (.+)")
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """``shape`` is GGUF's: the row's width first, four numbers. Types are ggml's names in capitals (``Q4_K``)."""
+    """A tensor with its type before and after. ``shape`` has four numbers, the row's width first, as in GGUF. Types are
+    ggml's names in capitals (``Q4_K``)."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -43,8 +44,11 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class DryRun:
-    """``tensors`` are in the order in which they are written; ``fallbacks`` of them got another type than the
-    rung's, for their width is no multiple of its blocks."""
+    """The answer of a dry run.
+
+    ``tensors`` are in the order in which they are written. ``fallbacks`` counts the tensors that got another type than
+    the rung's, because their width is not a multiple of its block size.
+    """
 
     tensors: tuple[PlannedTensor, ...]
     fallbacks: int
@@ -52,10 +56,10 @@ class DryRun:
 
 
 def dry_run(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung) -> DryRun:
-    """Asks llama-quantize what it would make of ``model``; ``imatrix`` lies in the same folder.
+    """Asks llama-quantize what it would make of ``model``. ``imatrix`` lies in the same folder.
 
-    Raises :class:`Refused` with its reason when it would make nothing, :class:`QuantpressError` when its answer
-    is not understood.
+    Raises :class:`Refused` with llama-quantize's reason when it would make nothing, and :class:`QuantpressError` when
+    its answer is not understood.
     """
     command = [str(tools.quantize), "--dry-run", *arguments(rung, imatrix), model.name, rung.type]
     done = subprocess.run(
@@ -76,7 +80,7 @@ def dry_run(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung) -> D
 
 
 def parse(said: str) -> DryRun:
-    """Reads the output of a dry run. Raises :class:`QuantpressError` unless every tensor and the sum are there."""
+    """Reads the output of a dry run. Raises :class:`QuantpressError` if a tensor or the sum is missing or wrong."""
     tensors: list[PlannedTensor] = []
     for line in said.splitlines():
         if not _TENSOR_BEGINS.match(line):

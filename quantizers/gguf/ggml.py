@@ -1,7 +1,7 @@
 """ggml's own quantization, called in this process: a binding of the ``libggml-base`` beside llama-quantize.
 
-Calls release the interpreter's lock, so threads run at the same time. A wrong argument ends the process
-(ggml aborts): callers check types and widths before.
+Calls release the interpreter's lock, so threads run at the same time. A wrong argument ends the process, because ggml
+aborts. So callers check types and widths first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _ReadOptions(ctypes.Structure):
     _fields_ = (("no_alloc", _BOOL), ("ctx", ctypes.POINTER(_POINTER)))
 
 
-#: Result and arguments as declared in ggml.h and gguf.h.
+#: The types of the result and of the arguments, as declared in ggml.h and gguf.h.
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ggml_type_name": (_TEXT, [_INT]),
     "ggml_blck_size": (_LONG, [_INT]),
@@ -60,7 +60,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 class Ggml:
-    """The functions of one ``libggml-base``. Types are given by ggml's names in capitals."""
+    """The functions of one ``libggml-base``. Tensor types are ggml's names in capitals."""
 
     def __init__(self, file: Path) -> None:
         """Raises ``OSError`` when ``file`` cannot be loaded, ``AttributeError`` when it lacks a function."""
@@ -78,18 +78,18 @@ class Ggml:
         return {kind.name: kind.value for kind, name in named.items() if name and name.decode().upper() == kind.name}
 
     def block(self, type_name: str) -> int:
-        """Elements in a block; a row's width must be a multiple of it."""
+        """The number of elements in a block. A row's width must be a multiple of it."""
         return int(self.library.ggml_blck_size(self.types[type_name]))
 
     def row_bytes(self, type_name: str, width: int) -> int:
         return int(self.library.ggml_row_size(self.types[type_name], width))
 
     def valid(self, type_name: str, data: NDArray[np.uint8]) -> bool:
-        """Whether whole rows hold finite values only, as llama-quantize checks them."""
+        """Whether ``data``, which is whole rows, holds only finite values. llama-quantize checks the same."""
         return bool(self.library.ggml_validate_row_data(self.types[type_name], data.ctypes.data, data.nbytes))
 
     def widen(self, type_name: str, data: NDArray[np.uint8], out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``data``, elements of ``F32``, ``F16`` or ``BF16``, as float32, in ``out`` where a conversion is needed."""
+        """Returns ``data`` (elements of ``F32``, ``F16`` or ``BF16``) as float32. Uses ``out`` if it must convert."""
         import numpy as np
 
         if type_name == "F32":
@@ -107,10 +107,10 @@ class Ggml:
         weights: NDArray[np.float32] | None,
         out: NDArray[np.uint8],
     ) -> NDArray[np.uint8]:
-        """Quantizes whole rows of ``width`` values into the beginning of ``out``, which it returns.
+        """Quantizes whole rows of ``width`` values into the beginning of ``out``, and returns that part of ``out``.
 
-        ``weights`` has one value per column: how much that input matters. The grids that some types search in are
-        made at their first use and kept (some MB) while the process lives.
+        ``weights`` has one value per column: how much that input matters. Some types search in grids. ggml makes a grid
+        at its first use and keeps it (some MB) while the process lives.
         """
         written = self.library.ggml_quantize_chunk(
             self.types[type_name],
@@ -125,7 +125,7 @@ class Ggml:
 
     @contextmanager
     def opened(self, file: Path) -> Iterator[tuple[int, int]]:
-        """Yields the handles of a GGUF file's table and of its tensors' shapes; no data is read."""
+        """Yields the handles of a GGUF file's table and of its tensors' shapes. Reads no data."""
         shapes = _POINTER()
         table = self.library.gguf_init_from_file(str(file).encode(), _ReadOptions(True, ctypes.pointer(shapes)))
         if not table or not shapes.value:
@@ -138,7 +138,7 @@ class Ggml:
 
 
 def library_of(tools: LlamaCpp) -> Path | None:
-    """``libggml-base`` beside llama-quantize or in ``lib`` next to its folder; none where it is linked in."""
+    """``libggml-base`` beside llama-quantize or in ``lib`` next to its folder, or None if it is linked in."""
     programs = tools.quantize.resolve().parent
     folders = (programs, programs.parent / "lib")
     return next((path for folder in folders for name in _NAMES if (path := folder / name).is_file()), None)

@@ -23,16 +23,19 @@ _STARTED = re.compile(r"computing over (\d+) chunks")
 _NONE_LEFT = re.compile(r"there will be not enough tokens left after removing \d+ chunks")
 _NOT_FINITE = re.compile(r"non-finite values detected in (\S+)")
 _WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
-#: Windows between two savings of the sums; each begins with loading the model.
+#: Windows in a segment. Each segment begins by loading the model; the sums are saved after each.
 _SEGMENT = 32
 _LEAST_LEFT = 3
 _LAYER = "blk."
-#: A rung in which llama-quantize quantizes every matrix that it ever does: its blocks divide all usual widths.
+#: A rung in which llama-quantize quantizes every matrix that it can quantize: its block size divides all usual widths.
 _QUANTIZES_ALL = RUNGS["Q8_0"]
 
 
 class ImatrixReport(Record):
-    """What an imatrix rests on. ``unused`` names tensors that no token reached, or some of whose experts none chose."""
+    """What an imatrix is based on.
+
+    ``unused`` names the tensors that no token reached, or in which no token reached some of the experts.
+    """
 
     windows: int
     window_tokens: int
@@ -45,13 +48,13 @@ def make_imatrix(
 ) -> ImatrixReport:
     """Writes ``file`` from the unquantized ``model`` beside it, over ``samples`` windows of ``length`` tokens.
 
-    The windows are taken in segments. The sums so far lie beside ``file`` between two of them, and a call that finds
-    such sums goes on from there: float32 sums that were saved and loaded are the same sums, so ``file`` is byte
-    for byte that of one run over all windows. (What llama-imatrix saves by itself every few windows is no such
-    state: it saves in the midst of a window, when the first tensor has it and the others do not.)
+    The windows are taken in segments. After each segment the sums so far are saved beside ``file``. A call that finds
+    such sums continues from there. Saving and loading does not change float32 sums, so ``file`` is byte for byte that
+    of one run over all windows. (The files that llama-imatrix saves by itself every few windows do not allow this: it
+    saves in the middle of a window, when the first tensor's sums include the window and the others' do not.)
 
-    llama-imatrix runs in the model's folder with relative names only, for it stores the name of its text.
-    Raises :class:`BadInput` when the text is too short, :class:`QuantpressError` when a sum is not finite.
+    llama-imatrix runs in the model's folder with relative names only, because it stores the name of its text.
+    Raises :class:`BadInput` when the text is too short, and :class:`QuantpressError` when a sum is not finite.
     """
     if file.exists():
         return _report_of(tools, file, model)
@@ -83,9 +86,9 @@ def make_imatrix(
 
 
 def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
-    """The report of an imatrix, with the matrices of ``model`` that it does not have at all.
+    """The report of an imatrix. Its ``unused`` includes the matrices of ``model`` that the imatrix lacks completely.
 
-    Looked for are those in layers that llama-quantize would quantize, for llama-imatrix looks at layers only.
+    Only matrices in layers that llama-quantize would quantize are checked, because llama-imatrix looks at layers only.
     """
     from gguf import GGUFReader
 
@@ -98,16 +101,19 @@ def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
 
 
 def segments(windows: int) -> list[tuple[int, int]]:
-    """First window and the one after the last, of each segment.
+    """The first window of each segment, and the window after its last.
 
-    llama-imatrix does not start where fewer than three windows are left (tools/imatrix/imatrix.cpp).
+    llama-imatrix does not start if fewer than three windows are left (tools/imatrix/imatrix.cpp).
     """
     starts = list(range(0, max(windows - _LEAST_LEFT + 1, 1), _SEGMENT))
     return list(zip(starts, [*starts[1:], windows], strict=True))
 
 
 def _drop_metadata(file: Path, windows: int) -> None:
-    """Leaves the sums and the number of windows: llama-imatrix would add its text's name to the one that is there."""
+    """Removes all metadata except the number and the size of windows, and keeps the sums.
+
+    Otherwise llama-imatrix would add the name of its text to the name that is there.
+    """
     from gguf import GGUFReader, GGUFWriter
 
     stripped = file.with_name(f"{file.name}.stripped.tmp")
@@ -126,7 +132,8 @@ def _drop_metadata(file: Path, windows: int) -> None:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Reads along with llama-imatrix over the windows from ``start`` to ``end``, and ends it when it cannot succeed."""
+    """Reads the output of llama-imatrix for the windows from ``start`` to ``end``, and ends the run when it cannot
+    succeed."""
 
     calibration: CalibrationText
     start: int
@@ -155,7 +162,7 @@ def _overflow(where: str) -> str:
 
 
 def read_report(file: Path) -> ImatrixReport:
-    """Checks an imatrix in GGUF form. Raises :class:`QuantpressError` when a sum or count is not finite."""
+    """Checks and reports an imatrix in GGUF form. Raises :class:`QuantpressError` when a sum or count is not finite."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)

@@ -1,4 +1,4 @@
-"""An imatrix file as llama-quantize uses it: one weight per input of each matrix."""
+"""Reads an imatrix file as llama-quantize uses it: one weight per input of each matrix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True)
 class ImatrixNote:
-    """What a rung's file says of the imatrix that weighed it: its name, its text's, and how much is in it."""
+    """What a rung's file says about its imatrix: the imatrix's name, the name of its text, its entries and windows."""
 
     file: bytes
     text: bytes | None
@@ -27,9 +27,9 @@ class ImatrixNote:
 
 @dataclass(frozen=True)
 class Importance:
-    """``weights`` by tensor name: float32 of shape (matrices, width), one matrix or one per expert.
+    """``weights`` by tensor name: float32 of shape (matrices, width), with one matrix or one per expert.
 
-    ``text`` is the name of the calibration text as the file has it, ``windows`` how many were used.
+    ``text`` is the name of the calibration text as the file has it. ``windows`` is the number of windows used.
     """
 
     file: Path
@@ -45,8 +45,8 @@ class Importance:
 def read_importance(file: Path) -> Importance:
     """Reads an imatrix in GGUF form.
 
-    The mean square of each input is its sum over the number of tokens that reached the matrix, and 1 where none
-    did (tools/quantize/quantize.cpp, ``load_imatrix``). Raises :class:`BadInput` for another kind of file,
+    The weight of an input is its mean square: its sum divided by the number of tokens that reached the matrix, or 1 if
+    no token did (tools/quantize/quantize.cpp, ``load_imatrix``). Raises :class:`BadInput` for another kind of file, and
     :class:`QuantpressError` for a value that is not finite.
     """
     import numpy as np

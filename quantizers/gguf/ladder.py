@@ -14,14 +14,13 @@ from quantpress.source.config import values_of
 Kind = Literal["dense", "experts", "ternary"]
 
 _KEEP_ENDS = ("--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0")
-#: All matrices of all layers; what llama-quantize never quantizes (norms, routers) stays as it is.
+#: All matrices of all layers. Tensors that llama-quantize never quantizes (norms, routers) stay as they are.
 _LAYERS_TO_MXFP4 = ("--tensor-type", r"^blk\.=mxfp4")
 
 
 @dataclass(frozen=True)
 class Rung:
-    """``type`` and ``options`` are llama-quantize's arguments; ``kinds`` names the models that can have the rung.
-
+    """``type`` and ``options`` are llama-quantize's arguments. ``kinds`` names the models that can have the rung.
     ``nominal_bits`` are the bits per weight that the name promises.
     """
 
@@ -33,13 +32,13 @@ class Rung:
 
     @property
     def plain(self) -> bool:
-        """Whether the rung is a type of llama-quantize as it stands, without options."""
+        """Whether the rung is a plain type of llama-quantize, without options."""
         return not self.options
 
 
-#: Bits per weight on Llama 3.1 8B, from the tables of llama.cpp's tools/quantize/README.md. Q4_0, Q4_1, Q5_0, Q5_1,
-#: TQ1_0, TQ2_0 and MXFP4_MOE are not in them: theirs are the block sizes of ggml-common.h. Those with options are
-#: computed for the same model, whose embeddings and output are 6.54 % of the weights each.
+#: Bits per weight on Llama 3.1 8B, from the tables of llama.cpp's tools/quantize/README.md. The tables lack Q4_0, Q4_1,
+#: Q5_0, Q5_1, TQ1_0, TQ2_0 and MXFP4_MOE: their bits come from the block sizes of ggml-common.h. The bits of rungs with
+#: options are computed for the same model, in which embeddings and output are 6.54 % of the weights each.
 _RUNGS = (
     Rung("TQ1_0", "TQ1_0", 1.69, kinds=("ternary",)),
     Rung("IQ1_S", "IQ1_S", 2.00),
@@ -83,7 +82,7 @@ _RUNGS = (
 RUNGS = {rung.name: rung for rung in _RUNGS}
 NOMINAL_BITS = {rung.name: rung.nominal_bits for rung in _RUNGS}
 
-#: The rung that clients load when none is named (llama.cpp's ``-hf``, LM Studio).
+#: The rung that clients (llama.cpp's ``-hf``, LM Studio) load if the user names none.
 CLIENTS_DEFAULT = "Q4_K_M"
 
 
@@ -95,14 +94,14 @@ def _named(names: str) -> list[str]:
 
 #: The twelve types that TheBloke published for every model.
 THEBLOKE = _named("Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_0 Q5_K_S Q5_K_M Q6_K Q8_0")
-#: Those, and two types that came later and do better at their size.
+#: TheBloke's types, and two that came later and do better at their size.
 DEFAULT = _named("IQ3_M IQ4_XS " + " ".join(THEBLOKE))
-#: What bartowski publishes for models of up to some 10 B weights.
+#: The rungs that bartowski publishes for models of up to some 10 B weights.
 BARTOWSKI = _named(
     "IQ2_M Q2_K Q2_K_L IQ3_XXS IQ3_XS Q3_K_S IQ3_M Q3_K_M Q3_K_L Q3_K_XL IQ4_XS Q4_0 IQ4_NL Q4_K_S Q4_K_M Q4_1 "
     "Q4_K_L Q5_K_S Q5_K_M Q5_K_L Q6_K Q6_K_L Q8_0 BF16"
 )
-#: What llama-quantize makes with an importance matrix and refuses to make without one.
+#: The rungs that llama-quantize refuses to make without an importance matrix.
 IMATRIX_ONLY = _named("IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ2_M Q2_K_S IQ3_XXS IQ3_XS")
 #: A few rungs, a step apart.
 SMALL = _named("IQ3_M IQ4_XS Q4_K_M Q5_K_M Q6_K Q8_0")
@@ -116,13 +115,16 @@ LADDERS = {
     "small": SMALL,
 }
 
-#: Where the config.json of various architectures says how many experts a layer has.
+#: The keys with which the config.json of various architectures says how many experts a layer has.
 _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """A model's kind by its config.json, wherever in it the experts are counted: a multimodal model has them in its
-    text part, DBRX in the part of its feed-forward layers."""
+    """A model's kind, from its config.json.
+
+    The number of experts can stand in any part of config.json: a multimodal model has it in its text part, DBRX in the
+    part for its feed-forward layers.
+    """
     quantization = config.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
     if str(config.get("model_type", "")).lower().startswith("bitnet") or method == "bitnet":
@@ -132,12 +134,12 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
 
 
 def _each(said: Any) -> list[Any]:
-    """A count is one number, or a list of one for each layer or part."""
+    """The counts in a value, which is one number, or a list with a number for each layer or part."""
     return said if isinstance(said, list) else [said]
 
 
 def unsuited(name: str, config: Mapping[str, Any]) -> str | None:
-    """Why this model has no such rung, or none if it can have it."""
+    """Why this model cannot have the rung, or None if it can."""
     kind, kinds = kind_of(config), RUNGS[name].kinds
     if kind in kinds:
         return None
@@ -146,11 +148,11 @@ def unsuited(name: str, config: Mapping[str, Any]) -> str | None:
 
 
 def rungs_for(config: Mapping[str, Any], names: Iterable[str] = RUNGS) -> list[str]:
-    """Those of ``names`` that a model with this config.json can have, in the order given."""
+    """The rungs among ``names`` that a model with this config.json can have, in the order given."""
     return [name for name in names if unsuited(name, config) is None]
 
 
 def check_rung(name: str) -> None:
-    """Raises :class:`BadInput`, naming the nearest rung, unless ``name`` is one."""
+    """Raises :class:`BadInput`, naming the nearest rung, unless ``name`` is a rung."""
     if name not in RUNGS:
         raise BadInput(f"unknown GGUF variant {name!r}: {hint(name, RUNGS)}")

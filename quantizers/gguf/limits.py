@@ -1,9 +1,10 @@
-"""How far from the unquantized model a rung may be: a limit on its mean KL divergence, per name.
+"""How far a rung may be from the unquantized model: a limit on its mean KL divergence, by the rung's name.
 
 The limits are 1.5 to 2.2 times what llama.cpp's scoreboard measured for Llama-3-8B (tools/perplexity/README.md of
-llama.cpp, revision f364eb6f; without an importance matrix where it lists that). A rung beyond them is farther
-from its source than its name lets people expect. Small models lose more per bit, models that were trained for few
-bits lose less: the catalog changes a limit per model, with a reason that goes to the manifest and the card.
+llama.cpp, revision f364eb6f; without an importance matrix if the scoreboard lists that). A rung beyond its limit is
+farther from its source than people expect from its name. Small models lose more per bit. Models that were trained for
+few bits lose less. So the catalog can change a limit for a model, with a reason that goes into the manifest and the
+card.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SCOREBOARD: dict[str, tuple[float, float]] = {
     "Q3_K_L": (0.087176, 0.14),
     "Q3_K_M": (0.101913, 0.15),
 }
-#: Rungs of 16 bits are not on the scoreboard as rungs; they may at least not be worse than Q8_0.
+#: The scoreboard does not list rungs of 16 bits. They must at least not be worse than Q8_0.
 _AS_Q8_0 = ("F16", "BF16")
 
 
@@ -36,7 +37,7 @@ def _limit(rung: str) -> float | None:
     return found[1] if found else None
 
 
-#: The limit of each rung that has one. There is none below Q3_K_M, for MXFP4 and for ternary rungs: models differ too
-#: much there, or nobody published figures to go by. A rung that keeps embeddings and output at 8 bits has the limit of
-#: the rung that it is made from.
+#: The limit of each rung that has one. Rungs below Q3_K_M, MXFP4 and ternary rungs have no limit: models differ too
+#: much there, or there are no published figures. A rung that keeps embeddings and output at 8 bits has the limit of the
+#: rung that it is based on.
 LIMITS: dict[str, float] = {rung: limit for rung in RUNGS if (limit := _limit(rung)) is not None}

@@ -1,4 +1,4 @@
-"""llama-quantize as it is called for one rung: its arguments, and the numbers of its file types."""
+"""Calls llama-quantize for one rung, with its arguments, and reads the numbers of its file types."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FILE_TYPE = re.compile(r"^ *(\d+) +or +(\w+) *:", re.MULTILINE)
 
 
 def arguments(rung: Rung, imatrix: Path | None) -> list[str]:
-    """The options before the model's name. The imatrix is given by its name alone, for it is stored in the file."""
+    """The options before the model's name. The imatrix is given by its bare name, because the file stores that name."""
     weights = [] if imatrix is None else ["--imatrix", imatrix.name]
     return [*weights, *rung.options]
 
 
 def quantize_alone(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung, file: Path, threads: int) -> str:
-    """Makes one rung's ``file`` by llama-quantize, atomically, and returns what it said.
+    """Makes one rung's ``file`` with llama-quantize, atomically, and returns llama-quantize's output.
 
-    It runs in the folder of ``model``, in which ``imatrix`` lies too. Raises ``ChildFailed`` when it fails,
-    :class:`QuantpressError` when it succeeds and writes nothing.
+    llama-quantize runs in the folder of ``model``, where ``imatrix`` lies too. Raises ``ChildFailed`` when it fails,
+    and :class:`QuantpressError` when it succeeds and writes nothing.
     """
     file = file.resolve()
     with atomic(file) as temporary:
@@ -39,8 +39,11 @@ def quantize_alone(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Run
 
 
 def file_types(tools: LlamaCpp) -> dict[str, int]:
-    """``general.file_type`` by llama-quantize's name of the type, from its usage. Raises :class:`QuantpressError`."""
-    # The usage is what it prints for a wrong option, with exit code 1.
+    """The numbers of ``general.file_type`` by llama-quantize's name of the type, read from its usage.
+
+    Raises :class:`QuantpressError` when the usage names no file types.
+    """
+    # It prints its usage for any wrong option, with exit code 1.
     done = subprocess.run(
         [str(tools.quantize), "--help"],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The head of a rung's file, written by ggml's own GGUF functions in the order in which llama-quantize calls them."""
+"""Writes the head of a rung's file, with ggml's own GGUF functions in the order in which llama-quantize calls them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 #: ``GGML_QNT_VERSION`` of ggml.h.
 _QUANTIZATION_VERSION = 2
-#: ``GGUF_DEFAULT_ALIGNMENT``: llama-quantize pads to it whatever the source's alignment is.
+#: ``GGUF_DEFAULT_ALIGNMENT``: llama-quantize pads to it, even if the source has another alignment.
 _ALIGNMENT = 32
-#: Room for text in ``llama_model_kv_override`` (llama.h), less the final zero.
+#: Room for text in ``llama_model_kv_override`` (llama.h), without the final zero.
 _TEXT_BYTES = 127
-#: The keys by which a file says that an imatrix was used; see tools/quantize/quantize.cpp.
+#: The keys with which a file says that an imatrix was used; see tools/quantize/quantize.cpp.
 _IMATRIX_FILE, _IMATRIX_TEXT = "quantize.imatrix.file", "quantize.imatrix.dataset"
 _IMATRIX_ENTRIES, _IMATRIX_WINDOWS = "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"
 _SPLIT_COUNT = b"split.count"
@@ -31,7 +31,7 @@ _SPLIT_KEYS = (b"split.no", _SPLIT_COUNT, b"split.tensors.count")
 
 @dataclass(frozen=True)
 class Head:
-    """``data`` is the file up to its first tensor; ``offsets`` are bytes from the file's start, by tensor."""
+    """``data`` is the file up to its first tensor. ``offsets`` are in bytes from the file's start, by tensor."""
 
     data: bytes
     offsets: dict[str, int]
@@ -96,7 +96,7 @@ class UnquantizedTable:
 
 
 def read_note(file: GGUFReader) -> ImatrixNote | None:
-    """What a rung says of its imatrix; None where it was made without."""
+    """What a rung's file says about its imatrix, or None if the rung was made without one."""
 
     def text(key: str) -> bytes | None:
         field = file.fields.get(key)
@@ -114,7 +114,7 @@ def read_note(file: GGUFReader) -> ImatrixNote | None:
 
 @contextmanager
 def opened(ggml: Ggml, file: Path) -> Iterator[UnquantizedTable]:
-    """Yields the table of ``file``. Raises ``ValueError`` when it is no GGUF file."""
+    """Yields the table of ``file``. Raises ``ValueError`` when it is not a GGUF file."""
     with ggml.opened(file) as (table, shapes):
         yield UnquantizedTable(ggml, table, shapes)
 

@@ -1,9 +1,9 @@
-"""The ladder in one pass: each tensor is read once, quantized once to each type that any rung has it in.
+"""Makes the ladder in one pass: reads each tensor once, and quantizes it once to each type that it has in any rung.
 
-Rows are quantized independently of each other, so a tensor is cut into bands of rows, and threads take one
-band after another: read it, make float32 of it, quantize it to each type, write each result to its place in every
-file that wants it. Memory holds a band per thread, whatever the model's size. The files are byte for byte those that
-llama-quantize makes one by one.
+Rows are quantized independently of each other. So each tensor is cut into bands of rows, and threads take one band
+after another. A thread reads its band, converts it to float32, quantizes it to each type, and writes each result to its
+place in every file that needs it. Memory holds one band per thread, for a model of any size. The files are byte for
+byte those that llama-quantize makes one by one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Elements of a band: 512 KiB in float32, so that it stays in a core's cache while it is quantized again and again.
+#: Elements of a band. In float32 they are 512 KiB, so a band stays in a core's cache while it is quantized several
+#: times.
 _BAND_ELEMENTS = 1 << 17
-#: Bytes of an element in the widest type that is copied (I64, F64), and in the widest that is made (F32).
+#: Bytes of an element in the widest type that is copied (I64, F64), and in the widest type that is made (F32).
 _WIDEST_READ, _WIDEST_MADE = 8, 4
 _MIB = 1 << 20
 
@@ -50,7 +51,8 @@ class _Destination:
 
 @dataclass(frozen=True)
 class _Band:
-    """Whole rows of one matrix of a tensor: ``first_row`` counts over all its matrices. ``places`` by type."""
+    """Whole rows of one matrix of a tensor. ``first_row`` counts over all matrices of the tensor. ``places`` says where
+    the band goes, by type."""
 
     tensor: PlannedTensor
     source_offset: int
@@ -68,11 +70,11 @@ def write_rungs(
     threads: int,
     progress: Progress = silent,
 ) -> None:
-    """Writes a file of each plan; all appear together when all are whole.
+    """Writes a file for each plan. All files appear together, when all are complete.
 
-    The plans, given by their files, are of :func:`quantizers.gguf.rung_plan.plan_rungs` for the same model and
+    ``rungs`` maps each file to its plan from :func:`quantizers.gguf.rung_plan.plan_rungs` for the same model and
     imatrix. Raises :class:`QuantpressError` when a plan cannot be made here, the disk is full, the model is damaged or
-    a value is not finite; then no file appears.
+    a value is not finite. Then no file appears.
     """
     files, plans = {plan.rung: file for file, plan in rungs.items()}, list(rungs.values())
     for plan in plans:
@@ -92,7 +94,10 @@ def write_rungs(
 
 
 def _created(stack: ExitStack, file: Path, head: Head) -> int:
-    """A new file of the final size under a temporary name, its head written; named when ``stack`` ends well."""
+    """Opens a new file of the final size under a temporary name, and writes its head.
+
+    The file gets its final name when ``stack`` ends without an error.
+    """
     for leftover in file.parent.glob(f".{escape(file.name)}.*.tmp"):
         leftover.unlink()
     temporary = stack.enter_context(atomic(file))
@@ -127,7 +132,7 @@ def _bands(
         step = max(1, _BAND_ELEMENTS // width)
         offset = source.offset(tensor.name)
         for matrix in range(matrices * more):
-            # Experts have weights of their own: a band never holds rows of two matrices.
+            # Each expert has its own weights, so a band never holds rows of two matrices.
             row_weights = None if weights is None else weights.reshape(matrices, width)[matrix]
             for first in range(0, rows, step):
                 taken = min(step, rows - first)
@@ -199,7 +204,7 @@ class _Press:
 
 
 class _Buffers:
-    """One thread's memory, made once for the largest band."""
+    """One thread's memory. It is allocated again only for a larger band."""
 
     def __init__(self) -> None:
         self._elements = 0

@@ -1,4 +1,4 @@
-"""What would make a GGUF ladder fail hours later, or be wrong in silence: found before the model is converted."""
+"""Finds, before the model is converted, what would make a GGUF ladder fail hours later or be silently wrong."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from quantpress.machine.memory import available_memory
 from quantpress.source.weights import WeightsReport, check_weights
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: Bytes per element of the largest tensor, while the converter has it: as stored, in float32, in float32 once more
-#: where experts were stacked (its lazy tensors keep what they are made of), and as it is written.
+#: Bytes of memory per element of the largest tensor while the converter holds it. The converter holds it as stored, in
+#: float32, in float32 a second time if experts were stacked (its lazy tensors keep what they are made of), and as it is
+#: written.
 _CONVERTING = 12
-#: Bytes of a converter's Python with torch and transformers. Measured with 35 M weights, the largest tensor 28 M, a
-#: vocabulary of 49152: converter 0.50 GB.
+#: Bytes of the converter's Python with torch and transformers. Measured: the converter takes 0.50 GB for a model of
+#: 35 M weights with a largest tensor of 28 M and a vocabulary of 49152.
 _PROGRAM = 1_000_000_000
-#: Bytes per weight of the unquantized model, which transformers measures in float32 on a CPU. llama.cpp's tools, which
-#: map the unquantized GGUF, need no more.
+#: Bytes per weight of the unquantized model, which transformers measures in float32 on a CPU. llama.cpp's tools map the
+#: unquantized GGUF and need no more.
 _MEASURING = 4
-#: Bytes beside those weights: Python with torch and transformers, a pass's activations, and its logits (2048 positions
-#: at most; with half of them kept 1.1 GB for 262144 tokens, the largest vocabulary in use).
+#: Bytes in addition to those weights: Python with torch and transformers, a pass's activations, and its logits (2048
+#: positions at most; if half of them are kept, 1.1 GB for 262144 tokens, the largest vocabulary in use).
 _BESIDE_WEIGHTS = 2_000_000_000
-#: Tokenizers before whose text llama.cpp puts a BOS unless the file says otherwise (src/llama-vocab.cpp): SPM and WPM.
+#: The tokenizers SPM and WPM. llama.cpp puts a BOS before their text unless the file says otherwise
+#: (src/llama-vocab.cpp).
 _ADDING = ("llama", "bert")
 
 
 def check_source(
     tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, device: Literal["cpu", "cuda"]
 ) -> None:
-    """Raises :class:`Refused`, in one line that says what to do, for a source of which no GGUF ladder can be made.
+    """Raises :class:`Refused`, in one line that says what to do, if no GGUF ladder can be made from the source.
 
-    Looked at: weights that are cut off, not finite, or not finite in ``storage``, the unquantized GGUF's type;
-    memory; whether the converter knows architecture and tokenizer; the BOS.
+    It checks that the weights are complete, finite, and finite in ``storage`` (the unquantized GGUF's type). It checks
+    the memory, whether the converter knows the architecture and the tokenizer, and the BOS.
     """
     weights = check_weights(source)
     if storage == "F16" and weights.beyond_float16:
@@ -52,10 +54,10 @@ def check_source(
 
 
 def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:
-    """Bytes of RAM: for the converter's largest tensor, and on a CPU for the unquantized model while it is measured.
+    """The bytes of RAM that are needed: for the converter's largest tensor, or on a CPU for measuring the unquantized
+    model, whichever is more.
 
-    On CUDA the model lies in the GPU's memory, which the plan looks at
-    (:func:`quantpress.plan.devices.require_device`).
+    On CUDA the model lies in the GPU's memory, which the plan checks (:func:`quantpress.plan.devices.require_device`).
     """
     measuring = _MEASURING * weights.weights + _BESIDE_WEIGHTS if device == "cpu" else 0
     return max(measuring, _PROGRAM + _CONVERTING * weights.largest_tensor)
@@ -71,10 +73,10 @@ def require_memory(needed: int, available: int) -> None:
 
 
 def check_bos(vocabulary: Path) -> None:
-    """Raises :class:`Refused` when a GGUF file asks for a BOS before each text and names no token for it.
+    """Raises :class:`Refused` when a GGUF file asks for a BOS before each text and names no valid token for it.
 
-    llama.cpp then takes a number of its own (11 for BPE, 1 for SPM), whatever token that is in this vocabulary. A
-    model that adds no BOS needs none.
+    If no token is named, llama.cpp takes a fixed number (11 for BPE, 1 for SPM), which can be any token in this
+    vocabulary. A model that adds no BOS needs none.
     """
     from gguf import GGUFReader
 

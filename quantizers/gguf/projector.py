@@ -1,6 +1,6 @@
-"""The projector of a model that reads images or sound: a file of its own beside the rungs, which all of them share.
+"""The projector of a model that reads images or sound: a separate file beside the rungs. All rungs share it.
 
-Which architectures have one is the converter's decision, by its own registry.
+The converter's own registry decides which architectures have a projector.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from quantpress.files import write_text
 from quantpress.record.base import Record
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: config.json's keys of an encoder, as transformers names them.
+#: config.json's keys for an encoder, as transformers names them.
 _ENCODERS = ("vision_config", "audio_config")
-#: The converter's table of the architectures whose projector it converts: its file in the tree, and its name there.
+#: The converter's table of the architectures whose projector it converts: the file in llama.cpp's tree, and the table's
+#: name in that file.
 _REGISTRY, _TABLE = Path("conversion/__init__.py"), "MMPROJ_MODEL_MAP"
-#: What ``clip.*`` keys of the projector say of what it reads (gguf-py/gguf/constants.py, ``Keys.Clip``).
+#: The projector's ``clip.*`` keys that say what it reads (gguf-py/gguf/constants.py, ``Keys.Clip``).
 _READS: dict[str, Literal["images", "audio"]] = {
     "clip.has_vision_encoder": "images",
     "clip.has_audio_encoder": "audio",
 }
-#: The converter failed for want of the machine's memory or disk: no fault of the model.
+#: The converter failed because the machine lacks memory or disk. That is no fault of the model.
 _MACHINE = re.compile(r"was killed by|MemoryError|OSError|No space left")
 
 
 class ProjectorReport(Record):
-    """``file`` is the projector's name, or none, and then ``missing`` says why it could not be made."""
+    """``file`` is the name of the projector's file. If it is None, ``missing`` says why there is no projector."""
 
     file: str | None = None
     reads: list[Literal["images", "audio"]] = []
@@ -41,21 +42,21 @@ class ProjectorReport(Record):
 
 
 def projector_file(prepared: Path, model_name: str) -> Path:
-    """The projector; clients do not take a file named so for a model, and llama.cpp's ``-hf`` finds it."""
+    """The projector's file. With this name clients do not take it for a model, and llama.cpp's ``-hf`` finds it."""
     return prepared.resolve() / f"mmproj-{checked(model_name)}-F16.gguf"
 
 
 def projector_report(prepared: Path, model_name: str) -> ProjectorReport | None:
-    """What :func:`make_projector` found; None for a model that reads text alone."""
+    """The report of :func:`make_projector`, or None for a model that reads text only."""
     file = _report_file(prepared, model_name)
     return ProjectorReport.model_validate_json(file.read_bytes()) if file.exists() else None
 
 
 def make_projector(tools: LlamaCpp, source: Path, prepared: Path, model_name: str) -> None:
-    """Makes the projector of ``source`` in ``prepared``, and a report; neither for a model that reads text alone.
+    """Makes the projector of ``source`` in ``prepared``, and a report. Makes neither for a model that reads text only.
 
-    Where the converter makes none, the report says why, and the model's rungs read text. Raises ``ChildFailed``
-    when the converter fails for want of memory or disk.
+    If the converter makes no projector, the report says why, and the model's rungs read text only. Raises
+    ``ChildFailed`` when the converter fails because memory or disk is short.
     """
     config = json.loads((source / "config.json").read_bytes())
     has_encoder = any(isinstance(config.get(key), dict) for key in _ENCODERS)
@@ -65,15 +66,15 @@ def make_projector(tools: LlamaCpp, source: Path, prepared: Path, model_name: st
         return
     missing = None if file.exists() else _missing(tools, source, model_name, file, architectures)
     if missing is not None and not has_encoder:
-        return  # the architecture's name is one of those that have a projector, and this model has none
+        return  # other models of this architecture have a projector, but this one has none
     found = ProjectorReport(missing=missing) if missing else ProjectorReport(file=file.name, reads=_reads(file))
     write_text(report, found.model_dump_json(indent=1) + "\n")
 
 
 def registered(tools: LlamaCpp) -> frozenset[str]:
-    """Architectures whose projector the converter says it converts; none of a tree that keeps no such table.
+    """The architectures whose projector the converter can convert. Empty if llama.cpp's tree has no such table.
 
-    The table is read, not imported, which would load torch.
+    The table is read and not imported, because importing it would load torch.
     """
     file = tools.source / _REGISTRY
     if not file.is_file():
@@ -85,14 +86,14 @@ def registered(tools: LlamaCpp) -> frozenset[str]:
 
 
 def _architectures(config: Parameters) -> set[str]:
-    """Those by which the converter looks (conversion/base.py, ``get_model_architecture``)."""
+    """The architectures that the converter looks up (conversion/base.py, ``get_model_architecture``)."""
     vision = config.get("vision_config")
     parts = (config, vision if isinstance(vision, dict) else {})
     return {str(name) for part in parts for name in (part.get("architectures") or [])[:1]}
 
 
 def _missing(tools: LlamaCpp, source: Path, model_name: str, file: Path, architectures: set[str]) -> str | None:
-    """Makes ``file``. Returns why it could not be made, or none."""
+    """Makes ``file``. Returns why it could not be made, or None if it was made."""
     try:
         convert_projector(tools, source, model_name, file)
     except Refused:
@@ -115,7 +116,7 @@ def _reads(file: Path) -> list[Literal["images", "audio"]]:
 
 
 def _not_finite(file: Path) -> str | None:
-    """The first tensor with a value that is NaN or infinite."""
+    """The name of the first tensor with a value that is NaN or infinite, or None."""
     import numpy as np
     from gguf import GGUFReader
 

@@ -1,4 +1,4 @@
-"""The ``gguf`` format: an unquantized GGUF and its imatrix once per model, then the rungs of a wave in one pass."""
+"""The ``gguf`` format: an unquantized GGUF and its imatrix once per model, then all rungs of a wave in one pass."""
 
 from __future__ import annotations
 
@@ -85,10 +85,11 @@ class GGUF:
         check_source(install(), job.source, job.model_name, storage, job.device)
 
     def prepare(self, job: Job) -> None:
-        """Makes the unquantized GGUF, ``{Model}.imatrix.gguf`` and its report in ``job.prepared``, and Ollama's files.
+        """Makes in ``job.prepared`` the unquantized GGUF, ``{Model}.imatrix.gguf`` with its report, and Ollama's files.
 
-        Of a model that reads images or sound also ``mmproj-{Model}-F16.gguf``, where the converter makes one.
-        What an earlier child of the same job left there is continued: a file that has its name is whole.
+        For a model that reads images or sound it also makes ``mmproj-{Model}-F16.gguf``, if the converter can.
+        It continues from the files that an earlier child of the same job left there: a file with its final name is
+        complete.
         """
         from quantizers.gguf.convert import convert
         from quantizers.gguf.imatrix import make_imatrix
@@ -101,7 +102,7 @@ class GGUF:
         storage = storage_of(job.source, job.variant.parameters["from"])
         model = job.prepared.resolve() / unquantized_name(job.model_name, storage)
         for left in job.prepared.glob(".*.tmp"):
-            left.unlink()  # half of a file, of a child that was killed
+            left.unlink()  # an incomplete file from a child that was killed
         if not model.exists():
             convert(tools, job.source, job.model_name, storage, model)
         make_projector(tools, job.source, job.prepared, job.model_name)
@@ -117,7 +118,7 @@ class GGUF:
         write_text(report_file(job.prepared, job.model_name), report.model_dump_json(indent=1) + "\n")
 
     def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
-        """Asks llama-quantize what it would make of each rung, which takes a tenth of a second each."""
+        """Asks llama-quantize what it would make for each rung. This takes a tenth of a second per rung."""
         from quantizers.gguf.rung_plan import plan_rungs
         from quantizers.gguf.waves import cut_waves, disk_needed
         from quantpress.toolchain.llama_cpp import require
@@ -156,16 +157,16 @@ class GGUF:
         return None
 
     def quantize(self, job: Job) -> Output:
-        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``: as a wave of its own, and where the engine cannot, by
-        llama-quantize."""
+        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``, as a wave of one rung. If the one-pass engine cannot make it,
+        llama-quantize does."""
         (output,) = self.quantize_wave([job])
         return output
 
     def quantize_wave(self, jobs: list[Job]) -> Iterator[Output]:
-        """Makes the files of all ``jobs`` in one pass over the model, byte for byte llama-quantize's.
+        """Makes the files of all ``jobs`` in one pass over the model, byte for byte as llama-quantize makes them.
 
-        A file that has its name is whole, and is not made again. What the engine cannot make llama-quantize makes,
-        and the output says why.
+        A file with its final name is complete and is not made again. llama-quantize makes the files that the one-pass
+        engine cannot make, and the output says why.
         """
         from quantizers.gguf.rung_plan import plan_rungs
         from quantpress.toolchain.llama_cpp import require
@@ -179,10 +180,10 @@ class GGUF:
 
 
 def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Path) -> dict[str, str]:
-    """Makes those files of a wave that are not there; returns, by rung, why llama-quantize made it.
+    """Makes the missing files of a wave. Returns, for each rung that llama-quantize made, the reason.
 
-    Raises :class:`Refused` for a rung that the model cannot have, :class:`QuantpressError` where several rungs cannot
-    be made at once: each can be tried alone then.
+    Raises :class:`Refused` for a rung that the model cannot have. Raises :class:`QuantpressError` if several rungs
+    cannot be made together; the caller can then try each alone.
     """
     from quantizers.gguf.llama_quantize import quantize_alone
     from quantizers.gguf.one_pass import write_rungs
@@ -213,7 +214,7 @@ def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Pat
 
 
 def remove_halves(folder: Path) -> None:
-    """Removes files and parts without their final names, which a killed child left."""
+    """Removes incomplete files and parts, which have no final names yet. A killed child left them."""
     for left in folder.glob("*"):
         if left.is_dir():
             shutil.rmtree(left)
@@ -246,20 +247,20 @@ def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
 
 
 def rung_file(job: Job) -> Path:
-    """The file of a rung, named so that clients find the rung by its name in it."""
+    """The file of a rung. Clients find the rung by its name in the file's name."""
     return job.out.resolve() / f"{checked(job.model_name)}-{job.variant.name}.gguf"
 
 
 def imatrix_file(prepared: Path, model_name: str) -> Path:
-    """The imatrix; clients do not take a file named so for a model."""
+    """The imatrix's file. With this name clients do not take it for a model."""
     return prepared.resolve() / f"{checked(model_name)}.imatrix.gguf"
 
 
 def ollama_folder(prepared: Path) -> Path:
-    """Where the files lie that Ollama reads beside a model (:func:`quantizers.gguf.ollama.files.ollama_files`)."""
+    """The folder of the files that Ollama reads beside a model (:func:`quantizers.gguf.ollama.files.ollama_files`)."""
     return prepared.resolve() / "ollama"
 
 
 def report_file(prepared: Path, model_name: str) -> Path:
-    """What the imatrix rests on, as JSON (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
+    """The file with the imatrix's report, as JSON (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
     return prepared.resolve() / f"{checked(model_name)}.imatrix.json"

@@ -1,9 +1,9 @@
-"""A published rung with the metadata of another unquantized file: the same tensors behind a new head.
+"""Gives a published rung the metadata of another unquantized file: the same tensors behind a new head.
 
-What llama-quantize would make of that file and the same imatrix, byte for byte, without quantizing. It can be done
-where the other file holds the same tensors, which equal safetensors do not say: the converter makes some tensors of
-config.json (``rope_freqs.weight`` of its ``rope_scaling``), and some it lays out by what stands there (the rows of
-queries and keys, by the number of heads).
+The result is, byte for byte, what llama-quantize would make of that file with the same imatrix, but nothing is
+quantized. This works only if the other file holds the same tensors. Equal safetensors do not guarantee that: the
+converter makes some tensors from config.json (``rope_freqs.weight`` from its ``rope_scaling``), and config.json decides
+the layout of others (the number of heads decides the order of the rows of queries and keys).
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 _ARCHITECTURE = "general.architecture"
-#: Hyperparameters, after the architecture's name, by which an engine computes and the converter lays out nothing.
+#: Hyperparameters that only the engine computes with: they do not change how the converter lays out tensors. Their keys
+#: begin so, after the architecture's name.
 _COMPUTED_BY = (
     "context_length", "rope.freq_base", "rope.scaling.", "attention.sliding_window", "attention.layer_norm_rms_epsilon",
 )  # fmt: skip
 
 
 def other_tensors(model: Path, published: Path) -> str | None:
-    """Why the tensors of ``published`` are not those of the unquantized ``model``; None where nothing shows that.
+    """Why the tensors of ``published`` are not those of the unquantized ``model``, or None if no difference is found.
 
-    Compared are the hyperparameters by which tensors are laid out, names and shapes, and the values of tensors that
-    both files have in one type: vectors, and what the converter makes of config.json.
+    It compares the hyperparameters that decide the layout of tensors, the names and the shapes. It also compares the
+    values of tensors that have the same type in both files: vectors, and the tensors that the converter makes from
+    config.json.
     """
     from gguf import GGUFReader
 
@@ -60,7 +62,7 @@ def other_tensors(model: Path, published: Path) -> str | None:
 
 
 def _hyperparameters(file: GGUFReader) -> dict[str, Any]:
-    """The architecture, and what of its hyperparameters decides how tensors are laid out."""
+    """The architecture, and those of its hyperparameters that decide the layout of tensors."""
     architecture = str(file.fields[_ARCHITECTURE].contents())
     prefix = f"{architecture}."
     found = {
@@ -76,10 +78,10 @@ def _same_bytes(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 
 def refresh_rung(tools: LlamaCpp, model: Path, published: Path, file: Path) -> None:
-    """Writes ``file``: the tensors of ``published`` behind the head that llama-quantize writes for ``model``, of which
-    :func:`other_tensors` says nothing.
+    """Writes ``file``: the tensors of ``published`` behind the head that llama-quantize writes for ``model``.
 
-    Raises :class:`QuantpressError` when ggml cannot be loaded, or the published file is not whole.
+    Both files must hold the same tensors (:func:`other_tensors` returns None). Raises :class:`QuantpressError` when
+    ggml cannot be loaded or the published file is not complete.
     """
     from gguf import GGUFReader
 

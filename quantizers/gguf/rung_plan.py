@@ -1,4 +1,4 @@
-"""Which rungs a model gets, of which types each tensor is, and how each file is made: before any work."""
+"""Plans, before any work, which rungs a model gets, which type each tensor has, and how each file is made."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from quantizers.gguf.metadata import opened, padded
 from quantpress.errors import BadInput, Refused
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: What llama-quantize converts to float32 before it quantizes; other types it only copies.
+#: The types that llama-quantize converts to float32 before it quantizes. It only copies other types.
 _UNQUANTIZED = {"F32", "F16", "BF16"}
 #: Types that llama-quantize may refuse to make without weights for the tensor; Q2_K only in some files.
 _LOW_BITS = ("IQ1", "IQ2", "IQ3", "Q2_K")
-#: Tensors for which it passes over weights of another size; for these and the output, over missing ones.
+#: Tensors for which llama-quantize ignores imatrix weights of another size. For these and the output it also accepts
+#: missing weights.
 _EMBEDDINGS = {"token_embd.weight", "per_layer_token_embd.weight"}
 
 
 @dataclass(frozen=True)
 class RungPlan:
-    """What becomes of a rung for one model.
+    """How a rung is made for one model.
 
-    ``refusal`` says why llama.cpp makes no such file of it. ``by_llama_quantize`` says why the one-pass engine
-    cannot make the file that llama-quantize makes. ``same_bytes_as`` names another planned rung all of whose
-    tensors have the same types: the files differ in ``general.file_type`` alone. ``file_bytes`` is the exact size,
-    but for rungs of llama-quantize, where it may lack some hundred bytes of metadata. ``tensors`` are in the
-    file's order; none where refused.
+    ``refusal`` says why llama.cpp cannot make the rung for this model. ``by_llama_quantize`` says why the one-pass
+    engine cannot make the file that llama-quantize makes. ``same_bytes_as`` names another planned rung in which every
+    tensor has the same type: the two files differ only in ``general.file_type``. ``file_bytes`` is the exact size; for
+    rungs that llama-quantize makes, some hundred bytes of metadata may be missing from it. ``tensors`` are in the
+    file's order, and empty if the rung is refused.
     """
 
     rung: str
@@ -52,11 +53,11 @@ class RungPlan:
 def plan_rungs(
     tools: LlamaCpp, model: Path, imatrix: Path | None, rungs: Sequence[str], standing: Sequence[str] = ()
 ) -> list[RungPlan]:
-    """A plan per rung, in the order given, from llama-quantize's dry runs over the unquantized GGUF ``model``.
+    """One plan per rung, in the order given, from llama-quantize's dry runs over the unquantized GGUF ``model``.
 
-    Of rungs of the same bytes one of ``standing``, which have their files already, keeps its own.
+    ``standing`` rungs have their files already. If several rungs have the same bytes, a standing one keeps its file.
 
-    Raises :class:`BadInput` when ``imatrix`` is no imatrix or lies in another folder than ``model``,
+    Raises :class:`BadInput` when ``imatrix`` is not an imatrix or lies in another folder than ``model``, and
     ``QuantpressError`` when a dry run is not understood.
     """
     if imatrix is not None and imatrix.parent.resolve() != model.parent.resolve():
@@ -71,7 +72,7 @@ def plan_rungs(
 
 
 def load(tools: LlamaCpp) -> tuple[Ggml | None, str | None]:
-    """ggml's library of ``tools``, or why it cannot be used."""
+    """ggml's library of ``tools``, or the reason why it cannot be used."""
     file = library_of(tools)
     if file is None:
         return None, f"no libggml-base lies beside {tools.quantize.name}: it was built without shared libraries"
@@ -95,7 +96,7 @@ def _plan(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung, known:
 
 
 def _refusal(run: DryRun, rung: Rung, weighted: bool) -> str | None:
-    """Why llama-quantize would fail or abort midway, which its dry run does not say."""
+    """Why llama-quantize would fail or abort midway, or None. Its dry run does not say this."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if run.needs_imatrix and not weighted:
@@ -110,7 +111,7 @@ def _refusal(run: DryRun, rung: Rung, weighted: bool) -> str | None:
 
 
 def _beyond(ggml: Ggml | None, plan: RungPlan, importance: Importance | None) -> str | None:
-    """Why the engine could not make the same file, or none."""
+    """Why the one-pass engine could not make the same file, or None if it can."""
     for tensor in plan.tensors:
         if ggml is not None and not {tensor.source, tensor.target} <= ggml.types.keys():
             return f"the gguf package does not know type {tensor.target}"
@@ -140,7 +141,7 @@ def _with_sizes(ggml: Ggml | None, model: Path, note: ImatrixNote | None, plans:
             split = source.split
             by_engine = [plan for plan in made if plan.by_llama_quantize is None]
             if by_engine:
-                # The same for every rung: types and numbers in it have a fixed width.
+                # Every rung's head has this size, because the types and numbers in it have a fixed width.
                 head_bytes = len(source.head(by_engine[0].tensors, by_engine[0].file_type, note).data)
     several = "the source is split into several files" if split else None
     return [
@@ -156,10 +157,11 @@ def _with_sizes(ggml: Ggml | None, model: Path, note: ImatrixNote | None, plans:
 
 
 def _with_same_bytes(plans: list[RungPlan], standing: Sequence[str]) -> list[RungPlan]:
-    """Plans of equal types refer to the one that keeps its file.
+    """Makes plans with equal types refer to the one that keeps its file.
 
-    That is the one whose file is there; else the rung which clients load by default; else one of llama-quantize's own
-    types before one with options; else the one whose name promises most nearly the bits that it really has.
+    The plan that keeps its file is the first by this order: a rung whose file is there already; the rung that clients
+    load by default; a plain type of llama-quantize before one with options; the rung whose name promises a number of
+    bits closest to the real one.
     """
 
     def preference(plan: RungPlan) -> tuple[bool, bool, bool, float]:

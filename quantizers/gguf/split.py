@@ -1,4 +1,4 @@
-"""Files above a size limit are published in parts, which llama.cpp loads from the first one's name."""
+"""Splits files above a size limit into parts. llama.cpp loads all parts when it is given the name of the first."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from quantpress.toolchain.run import run_tool
 
 #: llama-gguf-split takes its limit in millions of bytes (tools/gguf-split/gguf-split.cpp, ``split_str_to_n_bytes``).
 _UNIT = 1_000_000
-#: What a part's metadata may have beyond that of the whole: three numbers of the split, and padding.
+#: How many bytes longer a part's metadata can be than that of the whole file: three numbers of the split, and padding.
 _SPLIT_METADATA = 1000
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def split_above(tools: LlamaCpp, file: Path, limit: int | None) -> list[Path]:
-    """Replaces ``file``, where it has more than ``limit`` bytes, by parts that have no more.
+    """Replaces ``file``, if it has more than ``limit`` bytes, with parts of at most ``limit`` bytes.
 
-    They are named as llama.cpp finds them, ``{Name}-00001-of-0000N.gguf``; the first holds the metadata. Returns
-    the files that are there now, in order. On disk are the whole and its parts, for a while. Raises :class:`Refused`
-    when a tensor or the metadata alone has more than the limit.
+    The parts have the names by which llama.cpp finds them, ``{Name}-00001-of-0000N.gguf``. The first part holds the
+    metadata. Returns the files that are there now, in order. For a while, the whole file and its parts are both on the
+    disk. Raises :class:`Refused` when a tensor or the metadata alone exceeds the limit.
     """
     if limit is None or file.stat().st_size <= limit:
         return [file]
@@ -50,7 +50,10 @@ def split_above(tools: LlamaCpp, file: Path, limit: int | None) -> list[Path]:
 
 
 def _check_complete(file: Path, parts: list[Path]) -> None:
-    """llama-gguf-split exits 0 on some failures: each part must be there, and together they hold all tensors."""
+    """Raises :class:`QuantpressError` unless each part is there and the parts together hold all tensors.
+
+    llama-gguf-split exits 0 on some failures.
+    """
     from gguf import GGUFReader
 
     numbers = [tuple(map(int, found.groups())) if (found := _PART.search(part.name)) else None for part in parts]

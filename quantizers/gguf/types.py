@@ -1,4 +1,4 @@
-"""What is really in a GGUF file: weights and bytes per storage type."""
+"""Counts what is really in a GGUF file: weights per storage type, and bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StorageTypes:
-    """``weights`` counts elements per tensor type (``Q4_K``, ``F32``, …), most frequent first; ``data_bytes`` is
-    the size of all tensors' data, without metadata and padding."""
+    """``weights`` counts elements per tensor type (``Q4_K``, ``F32``, …), most frequent first. ``data_bytes`` is the
+    size of all tensors' data, without metadata and padding."""
 
     weights: dict[str, int]
     data_bytes: int

@@ -1,4 +1,4 @@
-"""The unquantized GGUF: in which type the model is before any rung is made of it, and where the file lies."""
+"""The unquantized GGUF, from which all rungs are made: its type, and where its file lies."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from quantpress.source.weights import matrix_weights
 
 #: The types that a converted model's matrices have; the names are ggml's and the safetensors format's.
 UnquantizedType = Literal["F16", "BF16", "F32"]
-#: The recipe's word for: in the type in which the source stores its weights.
+#: The recipe's word for the type in which the source stores its weights.
 AS_STORED = "stored"
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def made_from(config: Parameters) -> str:
-    """What every rung of a model is made from, as its recipe says: ``F16`` or :data:`AS_STORED`.
+    """The type that every rung of a model is made from, as its recipe says it: ``F16`` or :data:`AS_STORED`.
 
-    A config.json that declares float16 is taken at its word: weights in another type, which some finetunes have,
-    become float16 as they become for everyone who loads the model, and what float16 cannot hold is refused.
+    If config.json declares float16, that counts. Some finetunes store weights in another type; these weights become
+    float16, as they do for everyone who loads the model. A model with values that float16 cannot hold is refused.
     """
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):
@@ -32,11 +32,13 @@ def made_from(config: Parameters) -> str:
 
 
 def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
-    """The type of the unquantized GGUF's matrices, so that converting loses nothing that quantizing would still see.
+    """The type of the unquantized GGUF's matrices. It is chosen so that converting loses nothing that matters for
+    quantizing.
 
-    It is the type of most of the matrices' weights, F16 where none is a 16- or 32-bit float (as in the converter's
-    own ``--outtype auto``, which asks the first matrix alone). float32 stays float32, where the converter
-    would round to float16: such sources are few, and range and digits lost there are lost to every rung.
+    It is the type that most of the matrices' weights have, or F16 if none of them is a 16- or 32-bit float. (The
+    converter's own ``--outtype auto`` does the same, but looks only at the first matrix.) float32 stays float32, while
+    the converter would round it to float16: such sources are few, and every rung would lose that range and those
+    digits.
     """
     if recipe_from != AS_STORED:
         return "F16"
@@ -50,12 +52,12 @@ def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
 
 
 def unquantized_name(model_name: str, storage: UnquantizedType) -> str:
-    """Raises :class:`Refused` for a model's name that is no file name."""
+    """The file name of the unquantized GGUF. Raises :class:`Refused` if the model's name is not a plain file name."""
     return f"{checked(model_name)}-{storage}.gguf"
 
 
 def unquantized_file(prepared: Path, model_name: str) -> Path:
-    """The unquantized GGUF in the folder that ``prepare`` filled. Raises :class:`QuantpressError` where none is."""
+    """The unquantized GGUF in the folder that ``prepare`` filled. Raises :class:`QuantpressError` if there is none."""
     files = [prepared.resolve() / unquantized_name(model_name, storage) for storage in get_args(UnquantizedType)]
     for file in files:
         if file.exists():
@@ -64,7 +66,7 @@ def unquantized_file(prepared: Path, model_name: str) -> Path:
 
 
 def checked(model_name: str) -> str:
-    """Raises :class:`Refused` for a model's name that is no file name."""
+    """Returns ``model_name``. Raises :class:`Refused` if it is not a plain file name."""
     if not _SAFE_NAME.fullmatch(model_name):
         raise Refused(f"model name {model_name!r} is not a plain file name: use letters, digits, '.', '_' and '-'")
     return model_name

@@ -1,4 +1,4 @@
-"""Which rungs are made together: as many as the disk budget holds, those that share quantized tensors first."""
+"""Decides which rungs are made together: as many as fit the disk budget, first those that share quantized tensors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from quantizers.gguf.rung_plan import RungPlan
 
 
 def disk_needed(wave: Sequence[RungPlan], split_above: int | None) -> int:
-    """Bytes that a wave's files take at most at a time.
+    """The most bytes that a wave's files take on the disk at any time.
 
-    The files above ``split_above`` bytes are split one after the other, and each lies beside its parts for a while.
+    Files above ``split_above`` bytes are split one after the other. For a while, each lies beside its parts.
     """
     sizes = [plan.file_bytes for plan in wave]
     split = [size for size in sizes if split_above is not None and size > split_above]
@@ -21,8 +21,8 @@ def disk_needed(wave: Sequence[RungPlan], split_above: int | None) -> int:
 def cut_waves(plans: Sequence[RungPlan], budget: int | None, split_above: int | None = None) -> list[list[RungPlan]]:
     """Divides ``plans`` into waves that need at most ``budget`` bytes of disk each (None: one wave).
 
-    A wave starts with the first rung left and takes in, one by one, the rung that shares most quantized weights
-    with it. A rung that llama-quantize has to make is a wave of its own. No plan by itself may need more than
+    A wave starts with the first remaining rung. It then adds, one by one, the rung that shares the most quantized
+    weights with it. A rung that llama-quantize has to make is a separate wave. A single plan must not need more than
     the budget.
     """
     together = [plan for plan in plans if plan.by_llama_quantize is None]

@@ -1,4 +1,4 @@
-"""The ``gptq`` format, by GPTQModel. Variants are named, and are branches, as TheBloke had them."""
+"""The ``gptq`` format, by GPTQModel. Variants are branches and have the names that TheBloke gave them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _AUTO = re.compile(r"gptq-(?P<bits>3|4|8)bit-auto")
 #: Best known first.
 _BITS = (4, 8, 3)
 
-#: The branches of TheBloke's later repos (TheBloke/Llama-2-7B-GPTQ), what his ``main`` held first, and 3 bits beside.
+#: The branches of TheBloke's later repos (TheBloke/Llama-2-7B-GPTQ), plus a variant of 3 bits. The first entry is what
+#: his ``main`` held.
 _THEBLOKE = [
     "gptq-4bit-auto",
     "gptq-4bit-128g-actorder_True",
@@ -49,7 +50,11 @@ class GPTQ(GPTQModelFormat):
         return [self.variant("gptq-4bit-auto", config).name]
 
     def variant(self, name: str, config: Parameters) -> Variant:
-        """``auto`` is the largest group size that the model can have, without activation order: TheBloke's ``main``."""
+        """Resolves a variant's name.
+
+        ``auto`` means the largest group size that the model can have, without activation order, as in TheBloke's
+        ``main``.
+        """
         self.check_name(name)
         self.check_architecture(config)
         if auto := _AUTO.fullmatch(name):
@@ -71,19 +76,19 @@ class GPTQ(GPTQModelFormat):
         )
 
     def parameters(self, bits: int, group_size: int, activation_order: bool) -> Parameters:
-        """What GPTQModel is told."""
+        """The settings for GPTQModel."""
         return {
             "bits": bits,
             "group_size": group_size,
             "desc_act": activation_order,
-            # Without activation order GPTQModel still sorts whole groups; the file needs no order then.
+            # Without activation order GPTQModel still sorts whole groups. Then the file needs to store no order.
             "act_group_aware": not activation_order,
             "sym": True,
             "true_sequential": True,
             "damp_percent": 0.05,
-            # Each group's scale is searched for the least sum of |error|**2.4 (gptq's own exponent): symmetric levels
-            # end half a step short of a group's largest weight, and without the search that costs more than
-            # calibration gains (docs/benchmarks.md).
+            # Searches each group's scale for the least sum of |error|**2.4 (gptq's own exponent). Symmetric levels end
+            # half a step short of a group's largest weight. Without the search this costs more than calibration gains
+            # (docs/benchmarks.md).
             "mse": 2.4,
             "scale_search_steps": 10,
         }

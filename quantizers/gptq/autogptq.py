@@ -1,4 +1,4 @@
-"""``gptq`` by AutoGPTQ: the checkpoints of the library that first wrote them."""
+"""The ``gptq`` format by AutoGPTQ, the library that first wrote these checkpoints."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _KNOWN = frozenset({
     "baichuan", "internlm", "qwen", "xverse", "deci", "stablelm_epoch", "llama", "longllama", "falcon", "mistral",
     "yi", "mixtral", "qwen2", "gemma",
 })  # fmt: skip
-#: Runs in the archived libraries' environment.
+#: The program that runs in the archived libraries' environment.
 _PROGRAM = Path(__file__).with_name("autogptq_backend.py")
 
 
 class AutoGPTQ(ArchivedLibrary, GPTQ):
-    """Implements :class:`quantizers.protocol.Quantizer`. Quantizes on CUDA alone."""
+    """Implements :class:`quantizers.protocol.Quantizer`. Quantizes on CUDA only."""
 
     library = "auto-gptq"
     traits = replace(GPTQ.traits, toolchain=archived_libraries.NAME)
@@ -37,7 +37,7 @@ class AutoGPTQ(ArchivedLibrary, GPTQ):
             "desc_act": activation_order,
             "sym": True,
             "true_sequential": True,
-            # TheBloke's, of whose cards: "0.01 is default, but 0.1 results in slightly better accuracy".
+            # TheBloke's value. His cards say: "0.01 is default, but 0.1 results in slightly better accuracy".
             "damp_percent": 0.1,
         }
 

@@ -1,7 +1,7 @@
 """Quantizes with AutoGPTQ: ``python -I autogptq_backend.py ORDER.json``, in the archived libraries' environment.
 
-Written for auto-gptq 0.7.1 and transformers 4.51.3; imports nothing of quantpress. See
-quantizers/archived.py for what is ordered.
+Written for auto-gptq 0.7.1 and transformers 4.51.3. Imports nothing from quantpress. quantizers/archived.py writes the
+order.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ def _sample(ids: list[int]) -> dict[str, torch.Tensor]:
 
 
 def _save(model: Any, config: BaseQuantizeConfig, source: Path, folder: Path) -> None:
-    """AutoGPTQ's own saving stores tied weights twice, a bias of zeros for every linear that has none, and gives the
-    file a name that transformers does not look for."""
+    """Saves the model in place of AutoGPTQ's own function.
+
+    AutoGPTQ stores tied weights twice, adds a bias of zeros to every linear that has none, and gives the file a name
+    that transformers does not look for.
+    """
     model.to("cpu")
     tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()
     added = {name for name in model.state_dict() if name.endswith(".bias")} - _names(source)
@@ -51,7 +54,7 @@ def _save(model: Any, config: BaseQuantizeConfig, source: Path, folder: Path) ->
         described.pop(local)
     model.config.quantization_config = described
     model.config.save_pretrained(folder)
-    # What text-generation-webui and AutoGPTQ itself look for.
+    # text-generation-webui and AutoGPTQ itself look for this file.
     (folder / "quantize_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,7 +1,8 @@
 """The architectures that the installed GPTQModel knows, read from its source.
 
-Importing it takes some ten seconds, for torch and transformers come with it; a plan must not. What is read is the
-table ``MODEL_MAP`` of ``gptqmodel/models/auto.py``: a dict with a ``model_type`` per key, and items added below it.
+Importing GPTQModel takes some ten seconds, because it imports torch and transformers. That is too slow for a plan. So
+this module reads the table ``MODEL_MAP`` of ``gptqmodel/models/auto.py``: a dict with a ``model_type`` per key, and
+items that are added below it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _TABLE = "MODEL_MAP"
 
 @cache
 def architectures() -> frozenset[str]:
-    """The ``model_type`` of each; empty where GPTQModel is not installed or has no such table."""
+    """The ``model_type`` of each architecture. Empty if GPTQModel is not installed or has no such table."""
     try:
         path = Path(str(distribution("gptqmodel").locate_file("gptqmodel/models/auto.py")))
     except PackageNotFoundError:
@@ -25,7 +26,7 @@ def architectures() -> frozenset[str]:
 
 
 def keys_of(source: str, table: str) -> frozenset[str]:
-    """The string keys of the dict that Python ``source`` gives the name ``table``, items set later included."""
+    """The string keys of the dict named ``table`` in the Python code ``source``, including items that are set later."""
     found: set[ast.expr | None] = set()
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Assign):

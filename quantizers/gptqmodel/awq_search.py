@@ -1,13 +1,13 @@
 """AWQ's search for scales and clipping bounds, within GPTQModel's walk over a model's layers.
 
-GPTQModel 7.6 walks the layers, captures inputs, applies scales and packs; its two searches are replaced, because on
-a CPU they took 80 s of wall time per layer of SmolLM2-135M (elementwise products in float16). The mathematics is AWQ's
-(Lin et al., arXiv:2306.00978, and the autoawq package), in float32, with three differences: the scale search looks
-at a sample of the calibration windows; it also tries no scaling at all; and the clipping error, which is
-quadratic in the weights' error, is computed from the inputs' Gram matrix over all calibration tokens.
+GPTQModel 7.6 walks the layers, captures inputs, applies scales and packs. This module replaces its two searches,
+because on a CPU they took 80 s of wall time per layer of SmolLM2-135M (elementwise products in float16). The
+mathematics is AWQ's (Lin et al., arXiv:2306.00978, and the autoawq package), in float32, with three differences: The
+scale search looks at a sample of the calibration windows. It also tries no scaling at all. The clipping error, which
+is quadratic in the weights' error, is computed from the inputs' Gram matrix over all calibration tokens.
 
-Only the quantizer's child process imports this module. What changes the bytes raises the edition in
-quantizers/awq/__init__.py.
+Only the quantizer's child process imports this module. Raise the edition in quantizers/awq/__init__.py with every
+change here that changes the bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOWEST_BOUND = 0.5
 
 @dataclass(frozen=True)
 class Search:
-    """How far to search: tokens that scales are judged on, and steps of the two grids."""
+    """How far to search: the number of tokens on which scales are judged, and the steps of the two grids."""
 
     scale_tokens: int
     scale_steps: int
@@ -35,7 +35,7 @@ class Search:
 
 
 def quantize_groups(weight: Tensor, bits: int) -> Tensor:
-    """Rounds float32 ``[..., group]`` to ``2**bits`` levels between each group's extremes; AWQ's zero point is
+    """Rounds float32 ``[..., group]`` to ``2**bits`` levels between each group's extremes. As in AWQ, the zero point is
     clamped to the levels (autoawq: ``pseudo_quantize_tensor``)."""
     levels = 2**bits - 1
     low, high = weight.amin(-1, keepdim=True), weight.amax(-1, keepdim=True)
@@ -46,10 +46,10 @@ def quantize_groups(weight: Tensor, bits: int) -> Tensor:
 
 
 def best_clipping(weight: Tensor, inputs: Tensor, bits: int, group_size: int, steps: int) -> Tensor:
-    """The bound on each group's magnitude that keeps the group's output closest: float32 ``[out, groups, 1]``.
+    """The clipping bounds with the smallest error in each group's output: float32 ``[out, groups, 1]``.
 
-    ``weight`` is ``[out, in]``, ``inputs`` ``[tokens, in]``. For an error ``d`` of a group's weights and inputs ``x``
-    the mean of ``(x . d)**2`` over tokens is ``d G d`` with ``G = mean(x x')``.
+    ``weight`` is ``[out, in]``, ``inputs`` is ``[tokens, in]``. For an error ``d`` of a group's weights and inputs
+    ``x``, the mean of ``(x . d)**2`` over tokens is ``d G d`` with ``G = mean(x x')``.
     """
     inputs = inputs.float().reshape(inputs.shape[0], -1, group_size).permute(1, 2, 0)
     gram = inputs @ inputs.transpose(1, 2) / inputs.shape[2]
@@ -66,7 +66,7 @@ def best_clipping(weight: Tensor, inputs: Tensor, bits: int, group_size: int, st
 
 
 def candidate_scales(input_means: Tensor, weight_means: Tensor, steps: int) -> Iterator[Tensor]:
-    """No scaling, then AWQ's scales between the weights' (ratio 0) and the inputs' (ratio 1) magnitudes."""
+    """Yields no scaling, then AWQ's scales from the weights' magnitudes (ratio 0) towards the inputs' (ratio 1)."""
     yield torch.ones_like(input_means)
     for step in range(steps):
         ratio = step / steps
@@ -77,11 +77,11 @@ def candidate_scales(input_means: Tensor, weight_means: Tensor, steps: int) -> I
 
 @contextmanager
 def searching(search: Search) -> Iterator[None]:
-    """Within the block GPTQModel's AWQ uses the searches of this module."""
+    """Makes GPTQModel's AWQ use the searches of this module within the block."""
     theirs = awq_processor.AWQProcessor
 
     class SearchingProcessor(theirs):  # type: ignore[misc, valid-type]  # GPTQModel has no type hints
-        """Overrides what GPTQModel calls per linear and per group of linears that share inputs."""
+        """Overrides what GPTQModel calls for each linear, and for each group of linears that share inputs."""
 
         @torch.inference_mode()
         def _compute_best_clip(self, w: Tensor, input_feat: Tensor, **_: Any) -> Tensor:
@@ -124,7 +124,7 @@ def searching(search: Search) -> Iterator[None]:
 
 
 def _sample(inputs: Tensor, tokens: int) -> Tensor:
-    """Whole windows, evenly spread, of ``[windows, length, in]`` that hold about ``tokens`` tokens."""
+    """Evenly spread whole windows of ``inputs`` (``[windows, length, in]``) that hold about ``tokens`` tokens."""
     inputs = inputs if inputs.dim() == 3 else inputs.reshape(1, -1, inputs.shape[-1])
     count = min(inputs.shape[0], max(1, tokens // inputs.shape[1]))
     chosen = torch.arange(count) * inputs.shape[0] // count

@@ -1,6 +1,6 @@
 """GPTQModel, the library behind the ``gptq`` and ``awq`` formats, on CPU and CUDA.
 
-What it writes is made plain, and its log of timings is left out, so that equal jobs give equal files.
+The files that GPTQModel writes are made plain, and its log of timings is removed, so that equal jobs give equal files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quantizers.checkpoint.files import describe, make_plain, source_config, sto
 from quantizers.protocol import Job, Output
 from quantpress.source.safetensors import Storage
 
-#: The parts of its quantized linears, in GPTQ's and AWQ's checkpoints alike.
+#: The other tensors of a quantized linear, the same in GPTQ's and AWQ's checkpoints.
 _BESIDE = (".qzeros", ".scales", ".g_idx")
 
 
@@ -50,15 +50,16 @@ def quantize_awq(job: Job) -> Output:
     )
     search = Search(given["scale_search_tokens"], given["scale_search_steps"], given["clip_search_steps"])
     with searching(search):
-        # Packs the same files everywhere; the other backends need CUDA.
+        # This backend packs the same files on any device; the other backends need CUDA.
         return _quantize(job, config, {"backend": BACKEND.AWQ_TORCH})
 
 
 @contextmanager
 def _scale_search(steps: int) -> Iterator[None]:
-    """Within the block GPTQModel tries ``steps`` scales from a group's full range down to half of it.
+    """Makes GPTQModel try ``steps`` scales within the block, from a group's full range down to half of it.
 
-    Its own 80 steps, down to a fifth of the range, take twice the time on a CPU (docs/benchmarks.md).
+    GPTQModel's own search has 80 steps, down to a fifth of the range. It takes twice the time on a CPU
+    (docs/benchmarks.md).
     """
     from gptqmodel.quantization.quantizer import Quantizer
 
@@ -75,7 +76,7 @@ def _scale_search(steps: int) -> Iterator[None]:
 
 
 def _prepare_environment(job: Job) -> None:
-    """GPTQModel reads these when imported; with fewer than two workers it fails on a CPU."""
+    """Sets the variables that GPTQModel reads when it is imported. With fewer than two workers it fails on a CPU."""
     os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, job.threads))
     os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -102,6 +103,6 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
 
 
 def packed(job: Job) -> Storage:
-    """How a GPTQ or AWQ checkpoint stores the linears of a job, whichever library wrote it."""
+    """How a GPTQ or AWQ checkpoint stores the quantized linears of a job. The same for every library that writes it."""
     bits = job.variant.parameters["bits"]
     return Storage(weights=(".qweight",), type=f"int{bits}", bits=bits, beside=_BESIDE)

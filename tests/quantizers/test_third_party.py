@@ -63,7 +63,7 @@ def test_a_format_of_another_package_comes_after_the_built_in_ones(site: Path) -
         (None, "cannot be loaded (ModuleNotFoundError: No module named"),
         ("1 / 0", "cannot be loaded (ZeroDivisionError: division"),
         ("", "cannot be loaded (AttributeError: module"),
-        ("class Format: format = 'mine'", "is no quantizer, for formats_{}:Format lacks check,"),
+        ("class Format: format = 'mine'", "is not a quantizer because formats_{}:Format lacks check,"),
         (GOOD.replace("'mine'", "'yours'"), "calls itself 'yours': its entry point must have that name"),
     ],
 )

@@ -49,7 +49,7 @@ def test_an_unknown_name_hints_at_the_nearest() -> None:
 
 
 def test_a_mixture_of_experts_is_refused() -> None:
-    with pytest.raises(Refused, match="TorchAO quantizes linears only, and this model's 8 experts are none"):
+    with pytest.raises(Refused, match="TorchAO quantizes only linears, not the 8 experts of this model"):
         quantizer("torchao").variant("int8wo", LLAMA3 | {"num_local_experts": 8})
 
 

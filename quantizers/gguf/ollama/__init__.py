@@ -1,1 +1,1 @@
-"""The files beside a GGUF by which the Hub serves it to Ollama."""
+"""The files beside a GGUF with which the Hub serves it to Ollama."""

@@ -1,27 +1,29 @@
-"""Renders a stranger's chat template: a Jinja program, in a sandbox, for a conversation and nothing else."""
+"""Renders an untrusted chat template in a sandbox. The template is a Jinja program and sees only a conversation."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
-#: What a template may read. ``range`` and other functions are not among them: no loop is longer than a conversation.
+#: The names that a template may read. ``range`` and similar functions are missing, so no loop is longer than a
+#: conversation.
 _KNOWN = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "namespace"})
-#: Characters. A prompt of a few sentences has some hundred more than those.
+#: In characters. A prompt of a few sentences has only some hundred characters beside those sentences.
 _LONGEST_PROMPT = 100_000
 
 Conversation = list[dict[str, str]]
 
 
 class Inexpressible(Exception):
-    """The template does something that no template of ours does."""
+    """The template does something that our Go templates cannot do."""
 
 
 class ChatTemplate:
     """A model's own template, rendered as transformers renders it (utils/chat_template_utils.py).
 
-    ``bos`` and ``eos`` are tokens' texts; with ``adds_bos`` the prompts are without the first of them, which the
-    tokenizer adds. Raises :class:`Inexpressible` for a template that asks for more than a conversation, jinja2's
-    ``TemplateError`` for one that is broken or leaves the sandbox, and what else a program may raise.
+    ``bos`` and ``eos`` are the texts of these tokens. With ``adds_bos`` the prompts lack the BOS, because the tokenizer
+    adds it. Raises :class:`Inexpressible` for a template that asks for more than a conversation, and jinja2's
+    ``TemplateError`` for a template that is broken or leaves the sandbox. The template is a program, so it can also
+    raise any other error.
     """
 
     def __init__(self, template: str, bos: str, eos: str, adds_bos: bool) -> None:
@@ -33,14 +35,15 @@ class ChatTemplate:
             intercepted_binops = frozenset({"*", "**", "%"})
 
             def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-                """Only numbers of a conversation's size: no text is multiplied, and no number without end."""
+                """Allows ``*`` and ``%`` on integers only, and no ``**``: no text or number can grow without limit."""
                 if operator == "**" or not isinstance(left, int) or not isinstance(right, int):
                     raise SecurityError(f"{operator} of texts or large numbers")
                 return super().call_binop(context, operator, left, right)
 
         environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         tree = environment.parse(template)
-        # What is set in a branch counts as undeclared, what is asked for ("is defined") is the caller's to give.
+        # jinja2 counts a name that is set in a branch as undeclared. A name that a test asks for ("is defined") would
+        # come from the caller.
         own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
         asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
         if meta.find_undeclared_variables(tree) - (own - asked) - _KNOWN:
@@ -49,7 +52,7 @@ class ChatTemplate:
         self._template = environment.from_string(template)
 
     def render(self, messages: Conversation, reply: bool = True) -> str:
-        """The prompt, without the first token where the tokenizer adds it."""
+        """The prompt, without the BOS if the tokenizer adds it."""
         text = self._template.render(
             messages=messages,
             add_generation_prompt=reply,

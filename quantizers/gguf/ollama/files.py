@@ -1,14 +1,14 @@
-"""The files by which the Hub serves a GGUF repo to Ollama: ``template``, ``system`` and ``params``
+"""The files with which the Hub serves a GGUF repo to Ollama: ``template``, ``system`` and ``params``
 (https://huggingface.co/docs/hub/ollama).
 
-Ollama renders prompts by Go templates, models come with Jinja. What is put around the words of each role is learned by
-rendering the model's own template for conversations of known words, written as a Go template, and checked: both
-renderings of other conversations must agree to the last character, or there are no files. Then the Hub and Ollama do
-what they would without this press. (Blanks around a message, which some templates trim, are left out of this.) A
-template that takes tools, documents or switches is not expressed at all: half of it would be less than what the Hub
-makes of it by itself.
+Ollama renders prompts with Go templates, but models come with Jinja templates. This module renders the model's own
+template for conversations of known words and so learns the text around the words of each role. It writes that as a Go
+template and then checks it: both templates must render other conversations the same, to the last character. If they do
+not, there are no files, and the Hub and Ollama do what they would do without this press. (The check ignores blanks
+around a message, which some templates trim.) A template that takes tools, documents or switches is not expressed at
+all: half of it would be less than what the Hub makes of it by itself.
 
-A stranger's template is a program. It runs in a sandbox, in a child process with limits:
+A template from upstream is an untrusted program. It runs in a sandbox, in a child process with limits:
 ``python -m quantizers.gguf.ollama.files JOB.json RESULT.json``.
 """
 
@@ -36,7 +36,7 @@ from quantpress.source.source import chat_template
 _CPU_SECONDS = 20
 _MEMORY_BYTES = 2_000_000_000
 
-#: Words that no template has. They hold what a template could trip over: line breaks, quotes, braces, the words of Go.
+#: Words that no template contains. They hold what a template could trip over: line breaks, quotes, braces, Go's words.
 _SYSTEM, _USER, _ASSISTANT, _MORE = "Qsystem\nsaid", 'Quser\'s "first"', "Qassistant <&> {x}", "Quser asked\n\nagain"
 
 
@@ -46,8 +46,8 @@ def _conversation(*words: str) -> Conversation:
 
 
 class OllamaJob(Record):
-    """``template`` is Jinja; ``bos`` and ``eos`` are tokens' texts; ``adds_bos`` says that the tokenizer adds the
-    first by itself, wherefore Ollama's template must not."""
+    """``template`` is Jinja. ``bos`` and ``eos`` are the texts of these tokens. ``adds_bos`` says that the tokenizer
+    adds the BOS by itself; then Ollama's template must not add it."""
 
     template: str
     bos: str
@@ -56,9 +56,10 @@ class OllamaJob(Record):
 
 
 class Expressed(Record):
-    """The Go template and the system prompt that the model's own template puts where there is none.
+    """The Go template, and the system prompt that the model's own template adds to a conversation without one.
 
-    ``template`` is None where the Jinja template cannot be expressed. ``after_assistant`` ends the model's words.
+    ``template`` is None if the Jinja template cannot be expressed. ``after_assistant`` is the text that ends the
+    model's words.
     """
 
     template: str | None = None
@@ -68,9 +69,9 @@ class Expressed(Record):
 
 @dataclass(frozen=True)
 class _Frame:
-    """What stands around the words of each role; ``start`` comes before all, ``reply`` asks for the model's words.
+    """The text around the words of each role. ``start`` comes before everything, ``reply`` asks for the model's words.
 
-    ``nested``: a system prompt stands within the first user's turn, not before it.
+    ``nested`` says that a system prompt stands within the first user's turn, not before it.
     """
 
     start: str
@@ -81,7 +82,7 @@ class _Frame:
     nested: bool
 
     def go(self) -> str:
-        """The Go template. Raises :class:`Inexpressible` where a text would be taken for an action."""
+        """The Go template. Raises :class:`Inexpressible` if Go would take a text for an action."""
         for text in (self.start, *self.system, *self.user, *self.assistant, self.reply):
             if "{{" in text or "}}" in text:
                 raise Inexpressible
@@ -100,10 +101,10 @@ class _Frame:
 
 
 def express(job: OllamaJob) -> Expressed:
-    """The Go template for a Jinja template, and nothing (``template`` is None) where there is none that agrees."""
+    """The Go template for a Jinja template. ``template`` is None if no Go template agrees with it."""
     from jinja2 import TemplateError
 
-    # What a stranger's program may fail with; a fault of the sandbox is a TemplateError.
+    # The errors that an untrusted template can raise. A breach of the sandbox is a TemplateError.
     failures = (Inexpressible, TemplateError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
     with suppress(*failures):
         jinja = ChatTemplate(job.template, job.bos, job.eos, job.adds_bos)
@@ -117,7 +118,7 @@ def express(job: OllamaJob) -> Expressed:
 
 
 def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Frame, str]:
-    """What stands around the words, and the default system prompt. Raises :class:`Inexpressible`."""
+    """Learns the text around the words, and the default system prompt. Raises :class:`Inexpressible`."""
     before, after_user, after_assistant = _pieces(jinja, [_USER, _ASSISTANT, _MORE], [_USER, _ASSISTANT, _MORE])[:3]
     (user_end,) = _pieces(jinja, [_USER], [_USER], reply=False)[1:]
     (assistant_end,) = _pieces(jinja, [_USER, _ASSISTANT], [_USER, _ASSISTANT], reply=False)[2:]
@@ -147,7 +148,10 @@ def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Frame, str]:
 
 
 def _pieces(jinja: ChatTemplate, said: Sequence[str], words: Sequence[str], reply: bool = True) -> list[str]:
-    """The text before, between and after the words, each of which must be there once and in their order."""
+    """The text before, between and after the words.
+
+    Raises :class:`Inexpressible` unless each word is there exactly once and in order.
+    """
     rest = jinja.render(_conversation(*said), reply)
     found = []
     for word in words:
@@ -171,7 +175,7 @@ def _without_end(text: str, end: str) -> str:
 
 
 def _agree(jinja: ChatTemplate, go: str, default: str) -> bool:
-    """Whether both templates render the same of conversations that were not learned from, too."""
+    """Whether both templates also render the same for conversations that were not used for learning."""
     asked = [
         [_USER],
         [_SYSTEM, _USER],
@@ -182,15 +186,18 @@ def _agree(jinja: ChatTemplate, go: str, default: str) -> bool:
     for words in asked:
         if jinja.render(_conversation(*words)) != _ollama(go, default, words):
             return False
-    # A conversation that ends with the model's words is one that it goes on with.
+    # If a conversation ends with the model's words, the model continues these words.
     begun = [_SYSTEM, _USER, _ASSISTANT]
     text = jinja.render(_conversation(*begun), reply=False)
     return text[: text.rindex(_ASSISTANT) + len(_ASSISTANT)] == _ollama(go, default, begun)
 
 
 def _ollama(go: str, default: str, words: Sequence[str]) -> str:
-    """What Ollama makes of it: its system prompt stands first where the conversation has none of its own
-    (server/routes.go), and all system prompts are ``.System`` too (template/template.go)."""
+    """The prompt that Ollama makes of a conversation.
+
+    Ollama puts its default system prompt first if the conversation has none (server/routes.go). It also joins all
+    system prompts in ``.System`` (template/template.go).
+    """
     messages = [{"Role": each["role"], "Content": each["content"]} for each in _conversation(*words)]
     if default and words[0] != _SYSTEM:
         messages.insert(0, {"Role": "system", "Content": default})
@@ -198,9 +205,10 @@ def _ollama(go: str, default: str, words: Sequence[str]) -> str:
 
 
 def ollama_files(source: Path) -> dict[str, str]:
-    """The files for a fetched source, text by name; empty where its chat template cannot be expressed, or has none.
+    """The files for a fetched source, as text by name. Empty if its chat template is missing or cannot be expressed.
 
-    ``system`` is there only where the model's template has a default one, ``params`` where a token ends its words.
+    ``system`` is there only if the model's template has a default system prompt, ``params`` only if a token ends the
+    model's words.
     """
     template = chat_template(source)
     if template is None:
@@ -229,14 +237,14 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _token(value: object) -> str:
-    """A token's text, which the tokenizer's configuration holds bare or in an object."""
+    """A token's text. The tokenizer's configuration holds it as a string or within an object."""
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
 
 
 def _adds_bos(source: Path, configuration: dict[str, Any], bos: str) -> bool:
-    """Whether the GGUF file's tokenizer begins by ``bos`` itself: ``gguf.SpecialVocab`` reads the same, and where
-    nothing is said, llama.cpp does so for SentencePiece alone."""
+    """Whether the GGUF file's tokenizer adds ``bos`` by itself. It reads what ``gguf.SpecialVocab`` reads. If the files
+    do not say it, llama.cpp adds a BOS for SentencePiece only."""
     said = configuration.get("add_bos_token")
     if isinstance(said, bool):
         return said
@@ -247,7 +255,7 @@ def _adds_bos(source: Path, configuration: dict[str, Any], bos: str) -> bool:
 
 
 def _stop_tokens(source: Path, configuration: dict[str, Any], after_assistant: str) -> list[str]:
-    """Texts of the tokens that end a reply: the configured ones, and the one that the template writes after one."""
+    """Texts of the tokens that end a reply: the configured ones, and the one that the template writes after a reply."""
     added = {token.get("id"): _token(token) for token in _json(source / "tokenizer.json").get("added_tokens") or []}
     ids = _json(source / "generation_config.json").get("eos_token_id")
     texts = [added.get(each, "") for each in (ids if isinstance(ids, list) else [ids])]

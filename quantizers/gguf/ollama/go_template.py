@@ -1,7 +1,8 @@
-"""Renders what Ollama would of a Go template, for the few actions that :mod:`quantizers.gguf.ollama.files` writes.
+"""Renders a Go template as Ollama does, for the few actions that :mod:`quantizers.gguf.ollama.files` writes.
 
-Go's text/template (https://pkg.go.dev/text/template) with ``range``, ``if``, ``else if``, ``else``, ``end``, fields,
-variables, and the functions ``eq``, ``ne``, ``and``, ``len``, ``slice``. Anything else is a ValueError.
+It knows these parts of Go's text/template (https://pkg.go.dev/text/template): ``range``, ``if``, ``else if``, ``else``,
+``end``, fields, variables, and the functions ``eq``, ``ne``, ``and``, ``len``, ``slice``. Anything else is a
+ValueError.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class _Value:
 
 @dataclass(frozen=True)
 class _If:
-    """``branches`` are tried in turn; the condition of an ``else`` is None."""
+    """``branches`` are tried in order. The condition of an ``else`` is None."""
 
     branches: tuple[tuple[str | None, tuple[_Node, ...]], ...]
 
@@ -46,9 +47,9 @@ _Variables = Mapping[str, Any]
 
 
 def render(template: str, system: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """The prompt: ``messages`` are mappings of ``Role`` and ``Content``, as Ollama has them. Raises ValueError."""
+    """Renders the prompt. ``messages`` are mappings of ``Role`` and ``Content``, as in Ollama. Raises ValueError."""
     parts = _ACTION.split(template)
-    # split() gives text and actions in turn, beginning and ending with a text.
+    # split() gives texts and actions alternately. The first and the last part are texts.
     stream = iter([("action" if number % 2 else "text", part) for number, part in enumerate(parts)])
     nodes, closing = _parse(stream)
     if closing is not None:
@@ -58,7 +59,7 @@ def render(template: str, system: str, messages: Sequence[Mapping[str, str]]) ->
 
 
 def _parse(stream: Iterator[tuple[str, str]]) -> tuple[tuple[_Node, ...], str | None]:
-    """Nodes up to the action that closes them, and that action (None at the end)."""
+    """The nodes up to the action that closes them, and that action (None at the end of the template)."""
     nodes: list[_Node] = []
     for kind, part in stream:
         action = part.strip()
@@ -124,7 +125,7 @@ def _evaluate(pipeline: str, variables: _Variables) -> Any:
 
 
 def _command(tokens: list[str], variables: _Variables) -> tuple[Any, list[str]]:
-    """The value of a function with its arguments, or of one operand, and the tokens after it."""
+    """The value of a function call or of one operand, and the tokens after it."""
     arguments: list[Any] = []
     function = tokens[0] if tokens and re.fullmatch(r"[a-z]+", tokens[0]) else None
     rest = tokens[1:] if function else tokens

@@ -71,10 +71,10 @@ def test_other_names_are_refused_with_the_right_one(format_name: str, name: str,
 
 
 def test_exl3_refuses_a_width_that_its_tiles_do_not_divide() -> None:
-    with pytest.raises(Refused, match="no hidden_size that 128 does not divide, and it is 576: use exl2"):
+    with pytest.raises(Refused, match="needs a hidden_size that 128 divides, and it is 576: use exl2"):
         quantizer("exl3").variant("4.0bpw", CONFIG | {"hidden_size": 576})
     narrow = CONFIG | {"num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 64}
-    with pytest.raises(Refused, match="no width of keys and values that 128 does not divide, and it is 192"):
+    with pytest.raises(Refused, match="needs a width of keys and values that 128 divides, and it is 192"):
         quantizer("exl3").variant("4.0bpw", narrow)
     for config in (CONFIG | {"hidden_size": 576}, narrow):
         quantizer("exl2").variant("4.0bpw", config)
