@@ -60,7 +60,7 @@ def front_matter(
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes a text of several lines on one line, with ``\\n`` in double quotes. YAML then reads none of it as keys."""
+    """Writes a text of several lines on one line, with ``\\n`` in double quotes. No line of it can be read as YAML."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
