@@ -1,4 +1,4 @@
-"""Prefect flows: they order the stages and decide nothing.
+"""Prefect flows. They order the stages and decide nothing.
 
-Import :mod:`flows` only where Prefect is to run: the stages themselves know nothing of it.
+Import :mod:`flows` only to run Prefect. The stages themselves know nothing of Prefect.
 """

@@ -1,4 +1,4 @@
-"""What a run leaves in Prefect's interface: the plan, the results, the plots. History, never truth."""
+"""The artifacts that a run leaves in Prefect's interface: the plan, the results, the plots. History, never truth."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from quantpress.record.report import ModelReport
 
 
 def show_plan(plans: list[ModelPlan], orphaned: list[Step]) -> None:
-    """Table artifact ``plan``: one row per step, with its reason, and one for each repository that is orphaned."""
+    """Creates the table artifact ``plan``: one row per step with its reason, and one per orphaned repository."""
     steps = [step for each in plans for step in each.steps] + orphaned
     rows = [step.model_dump(exclude={"estimate"}) for step in steps]
     create_table_artifact(key="plan", table=rows, description="What is to be done, and why")
 
 
 def show_results(reports: list[ModelReport]) -> None:
-    """Table artifact ``results``: one row per variant that was made, with its figures."""
+    """Creates the table artifact ``results``: one row per variant that was made, with its figures."""
     rows = [row.model_dump() for report in reports for row in report.variants]
     create_table_artifact(key="results", table=rows, description="What was made and published")
 
 
 def show_plot(endpoint: str, repo_id: str, commit: str) -> None:
-    """Image artifact ``plot-…``: the published plot of perplexity against size, at the commit's address."""
+    """Creates the image artifact ``plot-…``: the published plot of perplexity against size, at the commit's address."""
     create_image_artifact(
         image_url=f"{endpoint}/{repo_id}/resolve/{commit}/{PERPLEXITY_PLOT}",
         key="plot-" + re.sub(r"[^a-z0-9]+", "-", repo_id.lower()).strip("-"),

@@ -19,8 +19,8 @@ from quantpress.toolchain.registry import install_on_demand
 
 @stage("toolchain: {name}")
 def toolchain(name: str) -> str | None:
-    """Finds a toolchain, or, where a press does so by itself, builds it once, which takes minutes; returns its
-    version."""
+    """Finds a toolchain, or builds it once, which takes minutes. Returns its version. Returns None for a toolchain that
+    a press does not build by itself."""
     return install_on_demand(name, plain_lines(get_run_logger().info))
 
 
@@ -33,7 +33,7 @@ def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[stages.Made]:
 def publish(composed: Composed, source: Source, settings: Settings, message: str) -> dict[str, str] | None:
     heads = plain.publish(composed, source, settings, message)
     if heads is None:
-        get_run_logger().warning("%s: another commit came first; it is read, and composed anew", composed.plan.repo_id)
+        get_run_logger().warning("%s: another commit came first; reading it, composing again", composed.plan.repo_id)
     return heads
 
 

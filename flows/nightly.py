@@ -1,4 +1,4 @@
-"""The flow ``nightly``: plan the whole catalog, press each model that has work, report."""
+"""The flow ``nightly``: plans the whole catalog, presses each model that has work, and reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from quantpress.settings import load_settings
 def nightly(
     catalog: str = "catalog.yaml", only: str | None = None, formats: list[str] | None = None
 ) -> list[ModelReport] | State[list[ModelReport]]:
-    """Does everything that the catalog asks for and the Hub does not have yet."""
+    """Makes everything that the catalog asks for and the Hub does not have yet."""
     log = get_run_logger()
     try:
         plans = plan(catalog, only, formats)
@@ -59,17 +59,17 @@ def nightly(
 
 
 def _left_behind(catalog: str) -> list[Step]:
-    """What left the catalog; a night is not lost for want of that list."""
+    """Returns what left the catalog. If that list cannot be read, the night goes on without it."""
     try:
         return orphaned(catalog)
     except StageFailed as error:
-        get_run_logger().warning("what is orphaned is not known: %s", error)
+        get_run_logger().warning("cannot tell what is orphaned: %s", error)
         return []
 
 
 @stage("orphaned")
 def orphaned(catalog: str) -> list[Step]:
-    """What is published and in no line of the catalog any more."""
+    """Returns what is published but no longer in the catalog."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
     return find_orphans(loaded, settings, target_hub(settings))
@@ -77,7 +77,7 @@ def orphaned(catalog: str) -> list[Step]:
 
 @stage("plan {catalog}")
 def plan(catalog: str, only: str | None, formats: list[str] | None) -> list[ModelPlan]:
-    """Catalog minus manifests."""
+    """Plans the catalog: catalog minus manifests."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
     return plan_catalog(loaded, settings, hubs(settings), only=only, formats=formats)

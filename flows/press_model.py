@@ -41,7 +41,7 @@ _STAGES = ModelStages(
 def press_model(
     repo: str, catalog: str = "catalog.yaml", formats: list[str] | None = None, upload_budget: int | None = None
 ) -> ModelReport | State[ModelReport]:
-    """Presses one model of the catalog; ``formats`` narrows the formats, ``upload_budget`` is the model's part of the
+    """Presses one model of the catalog. ``formats`` limits the formats. ``upload_budget`` is the model's part of the
     setting."""
     settings = load_settings(load_catalog(Path(catalog)).settings)
     if upload_budget is not None:
@@ -56,13 +56,13 @@ def press_model(
 
 @stage("plan {repo}")
 def plan_one(repo: str, catalog: str, formats: list[str] | None, settings: Settings) -> ModelPlan:
-    """The plan of one model, from the Hubs as they are now."""
+    """Plans one model, from the current state of the Hubs."""
     loaded = load_catalog(Path(catalog))
     return plan_catalog(loaded, settings, hubs(settings), only=repo, formats=formats)[0]
 
 
 def _pressed(repo: str, catalog: str, formats: list[str] | None, settings: Settings) -> ModelReport:
-    """What became of a model, collected from what its press tells."""
+    """Presses a model, and collects its report from the events of the press."""
     log = get_run_logger()
     rows: list[VariantReport] = []
     committed: list[str] = []

@@ -1,4 +1,4 @@
-"""A stage as a Prefect task: named after what it works on, failing with one line."""
+"""A stage as a Prefect task. The task is named after what it works on, and fails with one line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ R = TypeVar("R")
 
 
 class StageFailed(QuantpressError):
-    """A stage did not succeed; the text is the error's."""
+    """A stage did not succeed. The text is that of the error."""
 
 
 def stage(run_name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a stage of a function. ``run_name`` may use its parameters: ``{plan.format}: publish``.
+    """Returns a decorator that turns a function into a stage.
 
-    An expected error (:class:`QuantpressError`) becomes a failed task run with that message and no stack
-    trace, and is raised in the flow as :class:`StageFailed`. Reuse comes from fingerprints, not from Prefect.
+    ``run_name`` may use the function's parameters: ``{plan.format}: publish``. An expected error
+    (:class:`QuantpressError`) becomes a failed task run with the error's message and no stack trace. In the flow it is
+    raised as :class:`StageFailed`. Fingerprints decide what is reused, not Prefect.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,4 +1,4 @@
-"""The earlier address of :mod:`quantpress.card.templates`: packages with a format check their card's template by it."""
+"""The earlier name of :mod:`quantpress.card.templates`. Packages with a format import it to check their template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished files appear whole or not at all: written to a temporary name, fsynced, renamed."""
+"""Writes files so that they appear whole or not at all: written to a temporary name, fsynced, renamed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in 1 MiB pieces."""
+    """Returns the hex SHA-256 of a file's bytes. Reads them in 1 MiB pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -20,13 +20,13 @@ def sha256_of(path: Path) -> str:
 
 
 def stays_within(path: str) -> bool:
-    """Whether a path that a Hub lists leads to a file within the folder in which the repo lies, whatever the folder."""
+    """Says whether a path that a Hub lists always stays within the folder of the downloaded repo."""
     parts = path.split("/")
     return not ({"", ".", ".."} & set(parts) or "\\" in path or any(character < " " for character in path))
 
 
 def git_sha1_of(path: Path) -> str:
-    """Hex SHA-1 that git has for a file with these bytes, as the Hub lists it for files outside LFS."""
+    """Returns git's hex SHA-1 of a file's bytes, which the Hub lists for files outside LFS."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -36,9 +36,9 @@ def git_sha1_of(path: Path) -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside ``path``; on success it is fsynced and renamed to ``path``.
+    """Yields a temporary name beside ``path``. On success the temporary file is fsynced and renamed to ``path``.
 
-    On an exception the temporary file is removed and ``path`` stays as it was.
+    On an exception it is removed, and ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -65,7 +65,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """Puts a finished file under another name, atomically: as a link, or as a copy on another file system."""
+    """Puts a finished file under another name, atomically. Makes a hard link, or a copy if a link is impossible."""
     with atomic(target) as temporary:
         try:
             os.link(source, temporary)

@@ -1,4 +1,4 @@
-"""What to say of a word that is not among the valid ones."""
+"""Hints for a word that is not among the valid words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from difflib import get_close_matches
 
 
 def nearest(word: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The valid word that ``word`` most likely stands for: one that begins with it, else the most similar one.
+    """Returns the valid word that ``word`` most likely means: one that begins with it, else the most similar one.
 
-    Similar means difflib's ratio of at least ``cutoff``; upper and lower case are alike.
+    Words are similar if difflib's ratio is at least ``cutoff``. Upper and lower case count as equal. None if no word is
+    similar.
     """
     words = list(valid)
     by_lower = {each.lower(): each for each in reversed(words)}
@@ -19,7 +20,7 @@ def nearest(word: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
 
 
 def hint(word: str, valid: Iterable[str]) -> str:
-    """``did you mean 'X'?``, or the list of valid words where none is near."""
+    """Returns ``did you mean 'X'?``, or the list of valid words if none is similar."""
     words = list(valid)
     found = nearest(word, words)
     return f"did you mean {found!r}?" if found else f"use one of {', '.join(words)}"

@@ -6,18 +6,19 @@ import re
 
 from quantpress.errors import BadInput
 
-#: huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters a part.
+#: The rules of huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters per
+#: part.
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 PATTERN = rf"^{_PART}/{_PART}$"
 
 
 def is_namespace(value: str) -> bool:
-    """Whether ``value`` can be a user's or an organization's name."""
+    """Says whether ``value`` can be the name of a user or an organization."""
     return re.fullmatch(_PART, value) is not None and "--" not in value and ".." not in value
 
 
 def check_repo_id(value: str) -> str:
-    """``value``, where it can name a repo. Raises :class:`BadInput` otherwise."""
+    """Returns ``value`` if it can name a repo. Raises :class:`BadInput` otherwise."""
     if not re.fullmatch(PATTERN, value) or "--" in value or ".." in value or value.endswith(".git"):
         raise BadInput(f"{value!r} is not a repo id: write namespace/name, as in the model's address on the Hub")
     return value

@@ -1,6 +1,6 @@
-"""Settings: from the environment (``QUANTPRESS_*``), then the catalog's ``settings``, then the defaults here.
+"""Settings: from the environment (``QUANTPRESS_*``), then the catalog's ``settings``, then the defaults in this module.
 
-Tokens are not settings: the Hub client finds them where ``hf auth login`` puts them, or in ``HF_TOKEN``.
+Tokens are not settings. The Hub client finds them where ``hf auth login`` puts them, or in ``HF_TOKEN``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from quantpress.errors import BadInput
 from quantpress.repo_id import is_namespace
 
-#: The Hub that everybody means.
+#: The default Hub.
 HUGGING_FACE = "https://huggingface.co"
-#: Seconds: longer than a Hub's restart, shorter than a night.
+#: In seconds. It is longer than a Hub's restart and shorter than a night.
 DEFAULT_PATIENCE = 300.0
 
 
 class Settings(BaseSettings):
-    """How and where the press works; what it publishes is the catalog's ``models``."""
+    """How and where the press works. The catalog's ``models`` say what it publishes."""
 
     model_config = SettingsConfigDict(env_prefix="QUANTPRESS_", extra="forbid", frozen=True)
 
@@ -35,22 +35,22 @@ class Settings(BaseSettings):
     windows: int = Field(64, ge=2, description="evaluation windows of 512 tokens, from the text's start")
     evaluation_text: Path | None = Field(
         None,
-        description="text to measure on: a file, such as a local copy of WikiText-2's wiki.test.raw, or pydoc-topics, "
-        "the offline text; default: WikiText-2's test split where the source Hub has it, else the offline text",
+        description="text to measure on: a file, such as a local copy of WikiText-2's wiki.test.raw, or pydoc-topics "
+        "(the offline text); default: WikiText-2's test split if the source Hub has it, else the offline text",
     )
     disk_budget: ByteSize | None = Field(
         None,
-        description="disk for variants that are not published yet, such as 200GB; default: nine tenths of what is free "
-        "beside source, unquantized GGUF and log-probabilities",
+        description="disk for variants that are not published yet, such as 200GB; default: nine tenths of the space "
+        "that source, unquantized GGUF and log-probabilities leave free",
     )
     logits_budget: ByteSize = Field(
         ByteSize(20_000_000_000),
-        description="disk for one unquantized model's log-probabilities, such as 20GB; where windows would take more, "
-        "fewer are measured, but two at least",
+        description="disk for one unquantized model's log-probabilities, such as 20GB; if all windows need more, "
+        "fewer are measured, but at least two",
     )
     logits_cache: ByteSize = Field(
         ByteSize(40_000_000_000),
-        description="disk for log-probabilities that are kept for the next run, of all models together, such as 40GB; "
+        description="disk for the log-probabilities of all models that are kept for the next run, such as 40GB; "
         "0 keeps none",
     )
     split_above: ByteSize = Field(
@@ -60,8 +60,8 @@ class Settings(BaseSettings):
     patience: float = Field(
         DEFAULT_PATIENCE,
         ge=0,
-        description="seconds for which a request is repeated that a Hub does not answer or refuses for now; where the "
-        "Hub itself asks to wait, it may be an hour",
+        description="seconds for which to repeat a request that a Hub does not answer or refuses for now; if the Hub "
+        "itself asks to wait, up to an hour",
     )
     upload_budget: ByteSize | None = Field(
         None, description="bytes that one run may upload, such as 500GB; variants beyond it wait for the next run"
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the catalog, whose values come as keyword arguments."""
+        """Lets the environment win over the catalog. The catalog's values come as keyword arguments."""
         return env_settings, init_settings
 
     @field_validator("namespace")
@@ -92,23 +92,26 @@ class Settings(BaseSettings):
     def _is_url(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
-        if "@" in value:  # it would reach logs, cards and the environment of children
+        if "@" in value:  # a password would reach logs, cards and the environment of children
             raise ValueError("must not hold a user or password; log in with hf auth login, or set HF_TOKEN")
         return value.rstrip("/")
 
     def compute_device(self) -> Literal["cpu", "cuda"]:
-        """The device to use: the setting, or CUDA where the NVIDIA driver's control device is."""
+        """Returns the device to use: the setting, else CUDA if the NVIDIA driver's control device exists, else CPU."""
         if self.device != "auto":
             return self.device
         return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
 
     def thread_count(self) -> int:
-        """Threads to use: the setting, or the cores this process may run on."""
+        """Returns the number of threads to use: the setting, or the number of cores this process may run on."""
         return self.threads or len(os.sched_getaffinity(0))
 
 
 def load_settings(from_catalog: dict[str, Any]) -> Settings:
-    """Settings from the environment, then ``from_catalog``. Raises :class:`BadInput` naming the variable."""
+    """Returns the settings from the environment, then from ``from_catalog``.
+
+    Raises :class:`BadInput` for an invalid value, and names the variable or setting.
+    """
     try:
         return Settings(**from_catalog)
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""The model card: what a repository's README.md says, made from its manifest."""
+"""The model card: a repository's README.md, made from the repository's manifest."""

@@ -1,4 +1,4 @@
-"""Whom each variant is for: a sentence per variant that follows from its figures beside those of the others."""
+"""Whom each variant is for: one sentence per variant. It compares the variant's figures with the other variants'."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from quantpress.card.figures import DIVERGENCE_STEPS, PERPLEXITY_STEPS, same_top
 from quantpress.evaluation.frontier import Comparison, dominating, frontier, mean_divergence, worse_with_more_bits
 from quantpress.record.manifest import Entry
 
-#: For the steps of divergence (or of perplexity's rise), and beyond the last.
+#: One text for each step of divergence (or of the rise in perplexity), and one for a loss beyond the last step.
 _LOSSES = (
     "to keep the unquantized model's answers in less memory",
     "for everyday use, at a small loss",
@@ -16,7 +16,7 @@ _LOSSES = (
 
 
 def audiences(comparison: Comparison, source_bytes: int | None) -> list[tuple[str, str]]:
-    """Variant and sentence, largest first. None for a single variant, which there is nothing to choose beside.
+    """Returns pairs of variant and sentence, largest variant first. Empty for a single variant: there is no choice.
 
     ``source_bytes`` is the size of the unquantized weights, if known.
     """
@@ -30,7 +30,7 @@ def audiences(comparison: Comparison, source_bytes: int | None) -> list[tuple[st
 
 
 def _instead_of(entry: Entry, comparison: Comparison) -> str | None:
-    """What to take in its place, where another variant dominates it."""
+    """Says which variant to take in its place. None if no other variant dominates it."""
     other = dominating(entry, comparison.entries, comparison.distance)
     if other is None:
         return None
@@ -47,7 +47,7 @@ def _instead_of(entry: Entry, comparison: Comparison) -> str | None:
 
 
 def _for_whom(entry: Entry, worth: list[Entry], comparison: Comparison, source_bytes: int | None) -> str:
-    """The kind of use that its loss allows, what it costs, and what the next larger one would give."""
+    """Says what use its loss allows, what it costs, and how it compares with the next larger variant."""
     facts = []
     if comparison.has_divergence:
         facts.append(f"it agrees with the unquantized model on {same_top_text(entry.evaluation)} of the next tokens")
@@ -60,7 +60,7 @@ def _for_whom(entry: Entry, worth: list[Entry], comparison: Comparison, source_b
 
 
 def _step(entry: Entry, comparison: Comparison) -> int:
-    """How many of the steps its loss is beyond."""
+    """Counts the steps that its loss exceeds."""
     if comparison.has_divergence:
         return sum(mean_divergence(entry) > step for step in DIVERGENCE_STEPS)
     if comparison.reference is None:
@@ -70,7 +70,7 @@ def _step(entry: Entry, comparison: Comparison) -> int:
 
 
 def _beside_larger(entry: Entry, worth: list[Entry], comparison: Comparison) -> str:
-    """What it saves and loses beside the next larger variant of the frontier."""
+    """Says what it saves and loses against the next larger variant of the frontier."""
     position = worth.index(entry)
     if not comparison.has_divergence or position + 1 == len(worth):
         return ""

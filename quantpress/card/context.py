@@ -1,6 +1,6 @@
-"""What a card says beside its manifest: the object, and how it is gathered for a repo that is published already.
+"""The card's context: what a card says besides its manifest.
 
-No source is on disk then.
+Also gathers the context for a repo that is already published, when no source is on disk.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_confi
 
 
 class CardContext(Record):
-    """What a card needs beside the manifest.
+    """What a card needs besides the manifest.
 
-    ``repo_id`` and ``branch`` are where the card will stand, ``siblings`` maps other formats to their repos of the
-    same model, ``comparison`` is the repo that compares them all. ``target_endpoint`` and ``source_endpoint`` are None
+    ``repo_id`` and ``branch`` say where the card will stand. ``siblings`` maps the model's other formats to their
+    repos. ``comparison`` is the repo that compares all formats. ``target_endpoint`` and ``source_endpoint`` are None
     for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the folder
     of the Jinja templates.
     """
@@ -55,7 +55,7 @@ class CardContext(Record):
     @field_validator("target_endpoint", "source_endpoint")
     @classmethod
     def _without_slash(cls, endpoint: str | None) -> str | None:
-        """None for huggingface.co; else the address without a slash at its end."""
+        """Returns None for huggingface.co, else the address without a trailing slash."""
         if endpoint is None or endpoint.rstrip("/") == HUGGING_FACE:
             return None
         if not markdown.is_web_address(endpoint) or "@" in endpoint:
@@ -65,15 +65,17 @@ class CardContext(Record):
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What only the source knows of a card: its chat template, and the size of the unquantized weights; None where it
-    says nothing, or cannot be asked."""
+    """What a card takes from the source alone: the chat template, and the size of the unquantized weights.
+
+    Each is None if the source does not have it or cannot be reached.
+    """
 
     chat_template: str | None = None
     weight_bytes: int | None = None
 
 
 def card_context(repo_id: str, model_name: str, settings: Settings, facts: SourceFacts) -> CardContext:
-    """The context of the card on ``main`` of a repo, as far as no Hub is asked: without siblings."""
+    """Returns the context of the card on a repo's ``main``. Asks no Hub, so the siblings are missing."""
     namespace = repo_id.partition("/")[0]
     return CardContext(
         repo_id=repo_id,
@@ -87,10 +89,10 @@ def card_context(repo_id: str, model_name: str, settings: Settings, facts: Sourc
 
 
 def gather_context(manifest: Manifest, repo_id: str, settings: Settings, hubs: Hubs) -> tuple[CardContext, str | None]:
-    """The context of the card on ``main``, and why it lacks what only the source knows (None: it lacks nothing).
+    """Returns the context of the card on ``main``, and why it lacks the facts of the source (None: it lacks nothing).
 
-    A source that has gone, or that cannot be reached, leaves the card without the chat template and the size of the
-    unquantized weights. Raises :class:`QuantpressError` where the target Hub cannot be reached.
+    If the source is gone or cannot be reached, the card lacks the chat template and the size of the unquantized
+    weights. Raises :class:`QuantpressError` if the target Hub cannot be reached.
     """
     facts, missing = SourceFacts(), None
     try:
@@ -114,8 +116,10 @@ def _facts_of(api: HfApi, manifest: Manifest) -> SourceFacts:
 def with_siblings(
     context: CardContext, model_name: str, format_name: str, api: HfApi, coming: Collection[str] = ()
 ) -> CardContext:
-    """The context with the repos of the model's other formats: those that exist, and those that are ``coming``, for
-    the same press makes them."""
+    """Returns the context with the repos of the model's other formats.
+
+    These are the repos that exist, and the repos in ``coming``, which the same press is making.
+    """
     namespace = context.repo_id.partition("/")[0]
     others = {
         name: f"{namespace}/{model_name}-{chosen.suffix}" for name, chosen in usable().items() if name != format_name

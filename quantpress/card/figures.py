@@ -1,4 +1,4 @@
-"""The card's figures in words: rows of its tables and the advice that follows from what was measured."""
+"""The card's figures in words: the rows of its tables, and the advice that follows from the measurements."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from quantpress.evaluation.frontier import Comparison, dominating, frontier, wor
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 
-#: What stands for a figure that there is not.
+#: Stands in place of a missing figure.
 MISSING = "\N{EN DASH}"
 
-#: Mean divergences, in nats per token, for which the card names the smallest variant. For orientation,
+#: Mean divergences, in nats per token. For each the card names the smallest variant within it. For orientation,
 #: Llama-3-8B on llama.cpp's scoreboard: Q6_K 0.0055, Q4_K_M 0.031 (tools/quantize/README.md of llama.cpp).
 DIVERGENCE_STEPS = (0.01, 0.05, 0.2)
-#: The same for perplexity, as a rise over the unquantized model, where no divergence was measured.
+#: The same for perplexity, as a rise over the unquantized model. Used if no divergence was measured.
 PERPLEXITY_STEPS = (0.01, 0.03, 0.1)
-#: The step whose variant the card's commands use: the smallest with a small loss.
+#: The index of the middle step. The card's commands use the smallest variant within it.
 _EVERYDAY_STEP = 1
 
-#: What llama.cpp stores a tensor as whose width 256 does not divide, in place of K- and IQ-types
+#: llama.cpp uses these types in place of K- and IQ-types for a tensor whose width is not divisible by 256
 #: (``tensor_type_fallback`` in llama-quant.cpp).
 _FALLBACK_TYPES = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
-#: Variants of K- and IQ-types, which come in blocks of 256; IQ4_NL has blocks of 32.
+#: Variants of K- and IQ-types, which have blocks of 256. IQ4_NL is left out: it has blocks of 32.
 _BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
-#: Below this share of the weights fallbacks are not worth a word: some mixes put single tensors into Q8_0.
+#: Fallbacks below this share of the weights are not mentioned: some mixes put single tensors into Q8_0.
 _FALLBACKS_FROM = 0.05
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant of a table, every figure as text."""
+    """A table's row for one variant, with every figure as text."""
 
     variant: str
     branch: str
@@ -51,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Fallback:
-    """A variant with many weights in other types than its name says: each type with its share of all weights."""
+    """A variant that stores many weights in other types than its name says.
+
+    ``types`` names each of these types with its share of all weights.
+    """
 
     variant: str
     bits: str
@@ -60,14 +63,14 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Advice:
-    """A variant worth taking, and the measured ``reasons``."""
+    """A variant worth taking, and the ``reasons``, which follow from measurements."""
 
     entry: Entry
     reasons: list[str]
 
 
 def size_text(size: int) -> str:
-    """Decimal units with three digits, as the Hub lists sizes."""
+    """Returns the size in decimal units with three digits, as the Hub lists sizes."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= scale * 0.9995:
             return f"{_three_digits(size / scale)}\u00a0{unit}"
@@ -75,26 +78,29 @@ def size_text(size: int) -> str:
 
 
 def perplexity_text(evaluation: Evaluation) -> str:
-    """Perplexity and its standard error, both to two decimals."""
+    """Returns perplexity and its standard error, both to two decimals."""
     if not math.isfinite(evaluation.perplexity):
         return MISSING
     return f"{evaluation.perplexity:.2f}\u00a0±\u00a0{evaluation.perplexity_error:.2f}"
 
 
 def divergence_text(evaluation: Evaluation) -> str:
-    """Mean divergence to four decimals."""
+    """Returns the mean divergence to four decimals."""
     divergence = evaluation.divergence
     return f"{divergence.mean:.4f}" if divergence and math.isfinite(divergence.mean) else MISSING
 
 
 def share_text(share: float) -> str:
-    """A share of 0 to 1 in percent, to one decimal."""
+    """Returns a share between 0 and 1 as a percentage, to one decimal."""
     return f"{share * 100:.1f}\u00a0%" if math.isfinite(share) else MISSING
 
 
 def detail_rows(entries: Sequence[Entry], comparison: Comparison) -> list[list[str]]:
-    """Per variant the distribution of its divergence: mean and error, median, 99 %, 99.9 %, maximum, same top token
-    and error. Variants whose figures are of another protocol, or lack a divergence, are left out."""
+    """Returns the distribution of each variant's divergence.
+
+    The cells are: variant, mean and error, median, 99 %, 99.9 %, maximum, same top token and error. Variants measured
+    under another protocol, or without a divergence, are left out.
+    """
     found = []
     for entry in entries:
         divergence = entry.evaluation.divergence
@@ -117,7 +123,7 @@ def same_top_text(evaluation: Evaluation) -> str:
 
 
 def rows(entries: Sequence[Entry], comparison: Comparison) -> list[Row]:
-    """Rows in the order of the entries. Figures of another protocol are not shown beside the others."""
+    """Returns rows in the order of the entries. Figures measured under another protocol are not shown."""
     return [_row(entry, comparison) for entry in entries]
 
 
@@ -140,7 +146,7 @@ def _row(entry: Entry, comparison: Comparison) -> Row:
 
 
 def _types_text(entry: Entry) -> str:
-    """The storage types of the weights, largest share first; shares below half a percent are left out."""
+    """Names the storage types of the weights, largest share first. Leaves out shares below half a percent."""
     total = sum(entry.artifact.tensor_types.values())
     shares = sorted(entry.artifact.tensor_types.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{name} {count / total * 100:.0f}\u00a0%" for name, count in shares if total and count / total >= 0.005]
@@ -176,10 +182,11 @@ def _notes(entry: Entry, comparison: Comparison) -> list[str]:
 
 
 def fallback(entry: Entry) -> Fallback | None:
-    """What a GGUF rung stores otherwise than its name says, because 256 does not divide the tensors' widths.
+    """Returns the types that a GGUF rung uses in place of its name's, because tensor widths are not divisible by 256.
 
-    Types that the recipe asks for by name (say for the embeddings) are not counted. Where llama-quantize's own
-    count of fallbacks is known and 0, there are none.
+    Types that the recipe asks for by name (for example for the embeddings) are not counted. Returns None if the rung's
+    name is not a K- or IQ-type, if the fallbacks hold too few weights, or if llama-quantize's own count of fallbacks
+    is known and 0.
     """
     none_fell_back = entry.artifact.details.get("fallbacks") == 0
     if none_fell_back or not _BLOCKS_OF_256.match(entry.variant):
@@ -196,7 +203,7 @@ def fallback(entry: Entry) -> Fallback | None:
 
 
 def _each(said: Any) -> list[Any]:
-    """A parameter is one value or a list of them, as a rung's options are."""
+    """Returns a parameter's values as a list. A parameter is one value, or a list of values like a rung's options."""
     return said if isinstance(said, list) else [said]
 
 
@@ -205,7 +212,10 @@ def _share(share: float) -> str:
 
 
 def advice(comparison: Comparison) -> list[Advice]:
-    """Whom each worthwhile variant is for, largest first. Every one of them is on the efficient frontier."""
+    """Returns the variants worth taking, each with its reasons, largest first. All are on the efficient frontier.
+
+    Empty if there are fewer than two variants to compare.
+    """
     worth = frontier(comparison.entries, comparison.distance)
     if len(comparison.entries) < 2:
         return []
@@ -220,10 +230,11 @@ def advice(comparison: Comparison) -> list[Advice]:
 
 
 def everyday(comparison: Comparison) -> Entry | None:
-    """The variant that the card's commands use.
+    """Returns the variant that the card's commands use.
 
-    Where variants are branches, the one on ``main``, which clients take by themselves, unless another dominates
-    it. Else the smallest within the middle step, or within the next one; else the closest of all.
+    If variants are branches, it is the variant on ``main``, which clients take by default, unless another variant
+    dominates it. Else it is the smallest variant within the middle step, or within the next step. Else it is the
+    closest variant of all.
     """
     worth = frontier(comparison.entries, comparison.distance)
     on_main = [entry for entry in worth if entry.branch == "main"]
@@ -239,7 +250,7 @@ def everyday(comparison: Comparison) -> Entry | None:
 
 
 def _limits(comparison: Comparison) -> list[tuple[str, float]]:
-    """The steps in words and as distances."""
+    """Returns the steps, each in words and as a distance."""
     if comparison.has_divergence:
         return [(f"a mean KLD of {step:g}", step) for step in DIVERGENCE_STEPS]
     if comparison.reference is None:
@@ -251,7 +262,10 @@ def _limits(comparison: Comparison) -> list[tuple[str, float]]:
 
 
 def _smallest_within(comparison: Comparison, worth: Sequence[Entry]) -> list[tuple[str, Entry]]:
-    """Per variant the tightest step that it is the smallest within; ``worth`` is smallest first."""
+    """Finds the smallest variant within each step. A variant found for several steps is listed with the tightest.
+
+    ``worth`` is smallest first.
+    """
     found: dict[str, tuple[str, Entry]] = {}
     for words, limit in _limits(comparison):
         within = [entry for entry in worth if comparison.distance(entry) <= limit]
@@ -261,7 +275,7 @@ def _smallest_within(comparison: Comparison, worth: Sequence[Entry]) -> list[tup
 
 
 def figures_text(entry: Entry) -> str:
-    """The measured figures of one variant as a sentence without its full stop."""
+    """Returns the measured figures of one variant as a sentence without a full stop."""
     evaluation = entry.evaluation
     if evaluation.divergence is None:
         return f"Perplexity {evaluation.perplexity:.2f}"

@@ -1,4 +1,4 @@
-"""The YAML front matter of a model card: what the Hub reads of it (https://huggingface.co/docs/hub/model-cards)."""
+"""The YAML front matter of a model card, which the Hub reads (https://huggingface.co/docs/hub/model-cards)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quantpress.record.manifest import SourceRecord
 from quantpress.text import one_line
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
-#: Tags that the Hub derives from a repo's files or hosting; they were true of the source's repo only.
+#: Tags that the Hub derives from a repo's files or hosting. They are true of the source's repo only.
 _DERIVED = frozenset({
     "autotrain_compatible", "endpoints_compatible", "text-generation-inference", "custom_code", "has_space",
     "deploy", "transformers", "pytorch", "tf", "jax", "safetensors", "onnx", "gguf", "gptq", "awq", "exl2",
@@ -30,11 +30,11 @@ def front_matter(
     tags: Sequence[str],
     license_base: str,
 ) -> str:
-    """The block with its ``---`` lines.
+    """Returns the front matter with its ``---`` lines.
 
-    ``license_base`` is the address that a relative ``license_link`` of the source is relative to: in the
-    quantized repo the same link would lead nowhere. Values that the Hub would refuse (a pipeline tag with a
-    line break in it) are left out; the rest is YAML's own quoting, one line per text.
+    A relative ``license_link`` of the source is resolved against the address ``license_base``, because the link
+    would lead nowhere in the quantized repo. Values that the Hub would refuse (such as a pipeline tag with a line
+    break) are left out. All other values are quoted by YAML, one line per text.
     """
     values: dict[str, Any] = {
         "base_model": one_line(source.repo),
@@ -60,7 +60,7 @@ def front_matter(
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes a text of several lines as one, with ``\\n`` in double quotes: no line of it can be taken for YAML."""
+    """Writes a text of several lines on one line, with ``\\n`` in double quotes. No line of it can be read as YAML."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -74,7 +74,7 @@ _OneLine.add_representer(str, _text)
 
 
 def license_url(source: SourceRecord, base: str) -> str | None:
-    """Where the licence's text is: an address, or a file of the source's repo under ``base``."""
+    """Returns where the licence's text is: a web address, or a file of the source's repo under ``base``."""
     target = _line(source.license_link)
     if target is None or is_web_address(target):
         return target
@@ -91,6 +91,9 @@ def _identifier(text: str | None) -> str | None:
 
 
 def _inherited_tags(source: SourceRecord, own: Sequence[str]) -> list[str]:
-    """Tags that describe the model itself; not what the Hub derives, nor language, licence and task again."""
+    """Returns the source's tags that describe the model itself.
+
+    Leaves out the tags that the Hub derives, and the language, licence and task, which have keys of their own.
+    """
     known = {*own, *source.language, *_DERIVED, source.pipeline_tag, source.license}
     return [tag for tag in dict.fromkeys(source.tags) if _IDENTIFIER.fullmatch(tag) and tag not in known]

@@ -1,8 +1,8 @@
-"""Text from strangers becomes Markdown here, and nowhere else.
+"""Turns text from strangers into Markdown. No other module does.
 
 Names, licences and chat templates come from the Hub: they are data. The card's Jinja environment passes the
-value of every expression through :func:`finished`, which escapes whatever is not already :class:`Markdown`.
-A template therefore cannot forget to escape; it can only choose a better form (``code``, ``link``, ``fence``).
+value of every expression through :func:`finished`, which escapes every value that is not already :class:`Markdown`.
+A template therefore cannot forget to escape. It can only choose a better form (``code``, ``link``, ``fence``).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _ENTITIES = {ord(character): f"&#{ord(character)};" for character in "`|<>&$"}
 
 
 class Markdown(str):
-    """Text that is already Markdown: it goes into the card as it is."""
+    """Text that is already Markdown. It goes into the card unchanged."""
 
     __slots__ = ()
 
 
 def escape(text: str) -> Markdown:
-    """Plain text as Markdown that shows just that text, in a paragraph as in a table cell."""
+    """Returns Markdown that shows exactly this plain text, in a paragraph or in a table cell."""
     return Markdown(_BACKSLASHED.sub(r"\\\1", one_line(text)).translate(_ENTITIES))
 
 
 def finished(value: object) -> str:
-    """What an expression of a template becomes: Markdown stays, all else is escaped."""
+    """Returns the text for the value of a template's expression: Markdown unchanged, anything else escaped."""
     return value if isinstance(value, Markdown) else escape(str(value))
 
 
 def code(text: str) -> Markdown:
-    """An identifier in code type. Text with anything unusual in it is spelt in entities, safe in tables too."""
+    """Returns an identifier as code. Unusual characters are written as HTML entities, which are safe in tables too."""
     flat = one_line(text)
     if flat and _SAFE_IN_CODE.fullmatch(flat):
         return Markdown(f"`{flat}`")
@@ -45,7 +45,10 @@ def code(text: str) -> Markdown:
 
 
 def link(label: str, url: str | None) -> Markdown:
-    """A link; just the label where the address is missing or is no web address (``javascript:`` and the like)."""
+    """Returns a link, or just the label if the address is missing or unsafe (``javascript:`` and the like).
+
+    An address is safe if it is a web address or begins with a slash.
+    """
     text = finished(label)
     if url is None or not (url.startswith("/") or is_web_address(url)):
         return Markdown(text)
@@ -53,12 +56,12 @@ def link(label: str, url: str | None) -> Markdown:
 
 
 def image(description: str, url: str) -> Markdown:
-    """A picture with its description as alternative text."""
+    """Returns a picture with its description as alternative text."""
     return Markdown("!" + link(description, url))
 
 
 def is_web_address(url: str) -> bool:
-    """Whether this is an absolute http or https address."""
+    """Says whether this is an absolute http or https address."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -67,17 +70,17 @@ def is_web_address(url: str) -> bool:
 
 
 def path(*segments: str) -> str:
-    """Segments joined and percent-encoded for the path of an address. Slashes stay: repo ids have them."""
+    """Joins and percent-encodes segments for the path of an address. Keeps slashes, because repo ids have them."""
     return "/".join(quote(one_line(segment), safe="/") for segment in segments)
 
 
 def segment(text: str) -> str:
-    """One segment of an address: slashes are encoded too, as the Hub wants them in revisions."""
+    """Percent-encodes one segment of an address. Encodes slashes too, as the Hub requires in revisions."""
     return quote(one_line(text), safe="")
 
 
 def fence(text: str, language: str = "") -> Markdown:
-    """A fenced block whose fence is longer than any run of backticks in the text."""
+    """Returns a fenced block whose fence is longer than any run of backticks in the text."""
     plain = plain_lines(text)
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     ticks = "`" * max(3, longest + 1)
@@ -85,10 +88,10 @@ def fence(text: str, language: str = "") -> Markdown:
 
 
 def shell(text: str) -> Markdown:
-    """One word of a shell command, quoted where it must be. For use inside a ``fence``."""
+    """Returns one word of a shell command, quoted if necessary. For use inside a ``fence``."""
     return Markdown(shlex.quote(one_line(text)))
 
 
 def literal(text: str) -> Markdown:
-    """A Python (and JSON) string literal. For use inside a ``fence``."""
+    """Returns a Python (and JSON) string literal. For use inside a ``fence``."""
     return Markdown(json.dumps(one_line(text), ensure_ascii=False))

@@ -1,7 +1,7 @@
-"""The model card: README.md of a published revision, front matter and Markdown, made from the manifest alone.
+"""Makes the model card: a published revision's README.md, which is front matter and Markdown.
 
-Every sentence with a figure follows from the manifest. The templates in ``templates/`` are ours; text from the
-source (names, licence, chat template) only ever is a value in them, and :mod:`quantpress.card.markdown` escapes it.
+Every sentence with a figure follows from the manifest. The templates in ``templates/`` are ours. Text from the
+source (names, licence, chat template) is only ever a value in them, and :mod:`quantpress.card.markdown` escapes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest
 from quantpress.settings import HUGGING_FACE
 from quantpress.text import one_line
 
-#: Longer chat templates are cut on the card. Templates with tool calls reach some 10,000 characters.
+#: The card cuts chat templates that have more characters. Templates with tool calls reach some 10,000 characters.
 LONGEST_CHAT_TEMPLATE = 16_000
 
 _T = TypeVar("_T")
@@ -36,15 +36,18 @@ _PLOTS = {
 
 
 class _Places:
-    """Addresses within the Hub at ``base``."""
+    """Makes addresses within the Hub at ``base``."""
 
     def __init__(self, base: str) -> None:
         self._base = base
 
     @classmethod
     def at(cls, endpoint: str | None, seen_from: str | None) -> _Places:
-        """Places of one Hub in a card on another. Within a Hub other than huggingface.co, addresses start with
-        a slash: they hold under any host name by which it is reached."""
+        """Returns the places of the Hub at ``endpoint``, for a card on the Hub at ``seen_from``.
+
+        If both are the same Hub, and not huggingface.co, addresses start with a slash. They then work under any
+        host name of that Hub.
+        """
         if endpoint is None:
             return cls(HUGGING_FACE)
         return cls("" if endpoint == seen_from else endpoint)
@@ -60,7 +63,7 @@ class _Places:
 
 
 def render_card(manifest: Manifest, context: CardContext) -> str:
-    """The whole README.md. Raises :class:`QuantpressError` where there is no template for the format."""
+    """Returns the whole README.md. Raises :class:`QuantpressError` if the format has no template."""
     name, folders = f"{manifest.format}.md.jinja", template_path(manifest.format, context.templates)
     if not any((folder / name).is_file() for folder in folders):
         raise QuantpressError(f"no card template {name} in {folders[-1]}: add one for the format")
@@ -69,7 +72,7 @@ def render_card(manifest: Manifest, context: CardContext) -> str:
 
 
 def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
-    """The names that templates may use; docs/cards.md describes them."""
+    """Returns the names that templates may use. docs/cards.md describes them."""
     comparison = compare(manifest)
     here = _Places.at(context.target_endpoint, seen_from=context.target_endpoint)
     there = _Places.at(context.source_endpoint, seen_from=context.target_endpoint)
@@ -121,7 +124,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "plain_kernel": PLAIN_KERNELS.get(manifest.format),
         "plots": _plots(manifest, context, here),
         "settings": lambda labels: _settings(shown, labels),
-        # A quantizer that read no calibration text says so.
+        # A quantizer that read no calibration text reports 0 calibration tokens.
         "calibrations": _unique(
             entry.recipe.calibration for entry in shown if entry.artifact.details.get("calibration_tokens") != 0
         ),
@@ -148,25 +151,28 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
 
 
 def _why_withheld(entry: Entry) -> list[str]:
-    """The reasons, and why it had been withdrawn before it was made anew."""
+    """Returns the reasons, and why the variant was retracted before it was made again."""
     before = [f"what was published before was retracted: {entry.retraction}"] if entry.retraction else []
     return [*entry.verdict.reasons, *before]
 
 
 def _unique(values: Iterable[_T]) -> list[_T]:
-    """The values without repetition, in the order in which they come."""
+    """Returns the values without repetition, in their first order."""
     return list(dict.fromkeys(values))
 
 
 def _weighed_by_another(manifest: Manifest, entries: list[Entry]) -> list[str]:
-    """Variants whose importance matrix is not the one that is published: they were quantized from an earlier commit."""
+    """Returns the variants that used another importance matrix than the published one.
+
+    They were quantized from an earlier commit of the source.
+    """
     published = {file.sha256 for file in manifest.shared}
     own = {entry.variant: entry.artifact.details.get("imatrix", {}).get("sha256") for entry in entries}
     return [variant for variant, sha256 in own.items() if sha256 is not None and sha256 not in published]
 
 
 def _plots(manifest: Manifest, context: CardContext, here: _Places) -> list[tuple[str, str]]:
-    """Description and address of the plots that are among the manifest's shared files."""
+    """Returns description and address of each plot among the manifest's shared files."""
     shared = {file.path for file in manifest.shared}
     return [
         (description, here.file(context.repo_id, context.branch, name))
@@ -176,7 +182,10 @@ def _plots(manifest: Manifest, context: CardContext, here: _Places) -> list[tupl
 
 
 def _settings(entries: list[Entry], labels: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Columns of parameters: label and one value per entry. First those with a label, then the rest by name."""
+    """Returns columns of parameters: a label, and one value per entry.
+
+    Parameters with a label in ``labels`` come first, then the rest by name.
+    """
     keys = {key for entry in entries for key in entry.recipe.parameters}
     ordered = [key for key in labels if key in keys] + sorted(keys - set(labels))
     return [

@@ -1,4 +1,4 @@
-"""Where the cards' templates are, and which version of them made a card."""
+"""Where the cards' templates are, and a fingerprint of the templates that made a card."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ _USED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["'
 
 
 def template_path(format_name: str, templates: Path = TEMPLATES) -> list[Path]:
-    """The folders in which the templates of a format's card are looked for, in this order."""
+    """Returns the folders to search for the templates of a format's card, in this order."""
     return [templates, *template_folders(format_name)]
 
 
 def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
-    """:func:`fingerprint` of the template of a format's card. Empty where the format has no template."""
+    """Returns the :func:`fingerprint` of the template of a format's card. Empty if the format has no template."""
     return fingerprint([f"{format_name}.md.jinja"], template_path(format_name, templates))
 
 
 def fingerprint(names: Sequence[str], folders: Sequence[Path] = (TEMPLATES,)) -> str:
-    """Hex SHA-256 of templates and of those that they rest on, each of the first folder that has it. Empty where there
-    are none."""
+    """Returns the hex SHA-256 of templates and of the templates that they extend, include or import.
+
+    Each template is read from the first folder that has it. Empty if none exists.
+    """
     digest, waiting, seen = hashlib.sha256(), list(names), set[str]()
     while waiting:
         name = waiting.pop()
@@ -45,14 +47,17 @@ def fingerprint(names: Sequence[str], folders: Sequence[Path] = (TEMPLATES,)) ->
 
 
 def markdown_environment(templates: Sequence[Path]) -> ImmutableSandboxedEnvironment:
-    """Sandboxed, strict about missing values; every value that is not Markdown yet is escaped."""
+    """Returns the Jinja environment of the cards.
+
+    It is sandboxed. A missing value is an error. Every value that is not yet Markdown is escaped.
+    """
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(templates),
         undefined=StrictUndefined,
         finalize=markdown.finished,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # HTML's escapes are not Markdown's: finalize does what this would do
+        autoescape=False,  # finalize escapes instead: HTML's escapes are not Markdown's
     )
     environment.filters.update(
         code=markdown.code,

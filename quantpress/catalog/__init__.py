@@ -1,1 +1,1 @@
-"""The catalog: what should be published, and what is said of each mistake in it."""
+"""The catalog: what should be published, and an error message for each mistake in it."""

@@ -1,4 +1,4 @@
-"""Reads ``catalog.yaml`` and says of every mistake in which line it is."""
+"""Reads ``catalog.yaml`` and names the line of every mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KeyPath = tuple[str | int, ...]
 
 
 def load_catalog(path: Path) -> Catalog:
-    """The validated catalog. Raises :class:`BadInput` with one line per mistake: file, line, what, remedy."""
+    """Returns the validated catalog. Raises :class:`BadInput` with one line per mistake: file, line, what, remedy."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -35,7 +35,7 @@ def load_catalog(path: Path) -> Catalog:
 
 
 def parse_catalog(text: str, name: str) -> Catalog:
-    """As :func:`load_catalog`, from text; ``name`` stands for the file in errors."""
+    """Does the same as :func:`load_catalog`, from text. Errors name the file ``name``."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_duplicate_keys(root, name)
@@ -56,7 +56,7 @@ def parse_catalog(text: str, name: str) -> Catalog:
 
 
 def _refuse_duplicate_keys(node: yaml.Node | None, name: str) -> None:
-    """YAML lets a later key silently replace an earlier one; a catalog must not."""
+    """Raises :class:`BadInput` for a duplicate key. YAML itself lets a later key silently replace an earlier one."""
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -87,7 +87,7 @@ def _explain(detail: ErrorDetails, root: yaml.Node | None, name: str) -> str:
 
 
 def _model_at(place: KeyPath) -> type[BaseModel]:
-    """The model that the mapping at ``place`` is read into."""
+    """Returns the pydantic model for the mapping at ``place``."""
     if place and place[-1] == "calibration":
         return CalibrationLine
     if len(place) > 1 and place[-2] == "gates":
@@ -105,7 +105,7 @@ def _dotted(place: KeyPath) -> str:
 
 
 def _line_of(place: KeyPath, root: yaml.Node | None) -> int:
-    """The 1-based line of the deepest part of ``place`` that the text has."""
+    """Returns the 1-based line of the deepest part of ``place`` that exists in the text."""
     node, line = root, 1
     for part in place:
         entry = _child(node, part)
@@ -127,7 +127,7 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | N
 
 
 def schema() -> dict[str, Any]:
-    """The catalog's JSON schema, for editors; ``make schema`` writes it to ``catalog.schema.json``."""
+    """Returns the catalog's JSON schema, for editors. ``make schema`` writes it to ``catalog.schema.json``."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Catalog.model_json_schema(),

@@ -1,4 +1,4 @@
-"""The catalog: ``catalog.yaml``, what should be published. One line per model is enough."""
+"""The schema of ``catalog.yaml``, which lists what should be published. One line per model is enough."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from quantpress.record.names import model_name
 from quantpress.repo_id import PATTERN, check_repo_id
 from quantpress.settings import Settings
 
-#: What is made of a model where neither its line nor the defaults name formats: what most people download, on any
-#: machine. The others are asked for by name.
+#: The formats to make if neither the model's line nor the defaults name any. Most people download these, and any
+#: machine can make them. Other formats must be named.
 _DEFAULT_FORMATS = ("gguf", "gptq", "awq")
 
 
@@ -49,7 +49,10 @@ RepoId = Annotated[str, AfterValidator(_repo_id), Field(json_schema_extra={"patt
 
 
 class PositionedError(ValueError):
-    """A rule between several parts is broken; ``place`` is the part to point at, seen from where the rule stands."""
+    """A rule between several parts is broken.
+
+    ``place`` is the part to point at, relative to the model that has the rule.
+    """
 
     def __init__(self, place: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
@@ -61,7 +64,7 @@ class CalibrationLine(Record):
 
     text: str | None = Field(
         None,
-        description="a UTF-8 text file, or pydoc-topics, the offline text; default: WikiText-2's training split where "
+        description="a UTF-8 text file, or pydoc-topics (the offline text); default: WikiText-2's training split if "
         "the source Hub has it, else the offline text",
     )
     samples: int = Field(64, ge=1, le=4096, description="windows of calibration text")
@@ -69,10 +72,12 @@ class CalibrationLine(Record):
 
 
 class GateLine(Record):
-    """A limit of the gate that is not the default for one model, and why."""
+    """A limit of the gate that differs from the default, and why."""
 
-    max_divergence: float = Field(gt=0, description="largest mean KL divergence, in nats per token, to publish with")
-    reason: str = Field(min_length=1, description="why; it goes to the manifest and the card")
+    max_divergence: float = Field(
+        gt=0, description="largest mean KL divergence, in nats per token, of a variant that is published"
+    )
+    reason: str = Field(min_length=1, description="why the limit differs; goes to the manifest and the card")
 
 
 class ModelLine(Record):
@@ -81,21 +86,21 @@ class ModelLine(Record):
     repo: RepoId = Field(description="the model on the source Hub, namespace/name")
     revision: str = Field("main", min_length=1, description="branch, tag or commit of the source to follow")
     formats: list[Format] | None = Field(
-        None, min_length=1, description="formats to make; without it those of `defaults`"
+        None, min_length=1, description="formats to make; default: the formats of `defaults`"
     )
     variants: dict[Format, list[str]] = Field({}, description="variants or named ladders per format")
     backends: dict[Format, str] = Field({}, description="library to make a format with, per format")
     calibration: CalibrationLine | None = None
     gates: dict[str, GateLine] = Field({}, description="limits of the gate per variant, each with a reason")
     licence_override: str | None = Field(
-        None, min_length=1, description="reason to publish although the licence seems to forbid it; it goes to the card"
+        None, min_length=1, description="reason to publish although the licence seems to forbid it; goes to the card"
     )
     priority: int = Field(0, description="models with a higher priority are pressed first")
     skip: str | None = Field(None, min_length=1, description="reason not to press this model; a link is welcome")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """An editor accepts the bare name too."""
+        """Lets an editor accept the bare name too."""
         return {"anyOf": [{"type": "string", "pattern": PATTERN}, handler(schema)]}
 
     @model_validator(mode="before")
@@ -124,7 +129,7 @@ class ModelLine(Record):
 
 
 class Defaults(Record):
-    """What a model line that says nothing gets."""
+    """Values for the keys that a model line leaves out."""
 
     formats: list[Format] = Field(default_factory=lambda: list(_DEFAULT_FORMATS), min_length=1)
     variants: dict[Format, list[str]] = {}
@@ -164,7 +169,7 @@ class Catalog(Record):
 
     @model_validator(mode="after")
     def _published_names_differ(self) -> Catalog:
-        """Two lines of one model, or two models of one name, would publish to the same repository."""
+        """Refuses two lines for one model, or two models with one name: both would publish to the same repository."""
         seen: dict[str, tuple[int, str]] = {}
         for position, line in enumerate(self.models):
             name = model_name(line.repo)
@@ -178,15 +183,15 @@ class Catalog(Record):
         return self
 
     def formats_of(self, line: ModelLine) -> list[str]:
-        """The formats of a model, in the registry's order."""
+        """Returns the formats of a model, in the registry's order."""
         wanted = line.formats or self.defaults.formats
         return [name for name in formats() if name in wanted]
 
     def variants_of(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> list[str]:
-        """Variant names of a model in a format; ``config`` is the source's config.json.
+        """Returns the variant names of a model in a format. ``config`` is the source's config.json.
 
-        A ladder stands for those of its variants that this model can have. Raises :class:`Refused`, with the reason of
-        the first, where it can have none of what is asked for.
+        A ladder stands for its variants that this model can have. Raises :class:`Refused` if the model can have no
+        requested variant. The reason is that of the first such variant.
         """
         chosen = quantizer(format_name, self.backend_of(line, format_name))
         asked = self._asked(line, format_name)
@@ -200,7 +205,10 @@ class Catalog(Record):
         return wanted
 
     def left_out(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> dict[str, str]:
-        """The variants of ladders that a model cannot have, with the reason; not those that are asked for by name."""
+        """Returns the variants of ladders that a model cannot have, with the reason.
+
+        Variants that the catalog asks for by name are not among them.
+        """
         chosen = quantizer(format_name, self.backend_of(line, format_name))
         asked, ladders = self._asked(line, format_name), chosen.ladders()
         reasons: dict[str, str] = {}
@@ -215,12 +223,12 @@ class Catalog(Record):
         return line.variants.get(format_name) or self.defaults.variants.get(format_name) or []
 
     def backend_of(self, line: ModelLine, format_name: str) -> str | None:
-        """The library to make a format of a model with; None is the format's default."""
+        """Returns the library that makes a format of a model. None is the format's default library."""
         asked = line.backends.get(format_name) or self.defaults.backends.get(format_name)
         return None if asked in backends(format_name)[:1] else asked
 
     def gates_of(self, line: ModelLine) -> dict[str, GateLine]:
-        """The gates that differ from the built-in ones, by variant."""
+        """Returns the limits that the catalog changes, by variant."""
         return self.defaults.gates | line.gates
 
     def calibration_of(self, line: ModelLine) -> CalibrationLine:
@@ -228,7 +236,7 @@ class Catalog(Record):
 
 
 def suggestion(word: str, valid: Iterable[str]) -> str:
-    """``; did you mean 'X'?``, or the list of valid words where none is near."""
+    """Returns ``; did you mean 'X'?``, or the list of valid words if none is similar."""
     return f"; {hint(word, valid)}"
 
 
@@ -241,7 +249,7 @@ def _is_variant(format_name: str, name: str) -> bool:
 
 
 def check_gate_names(gates: Iterable[str], format_names: list[str]) -> None:
-    """Raises :class:`PositionedError` for the first name that is a variant of none of the formats."""
+    """Raises :class:`PositionedError` for the first name that no format has as a variant."""
     for name in gates:
         if not any(_is_variant(format_name, name) for format_name in format_names):
             raise PositionedError(("gates", name), f"{name!r} is no variant of the formats {', '.join(format_names)}")

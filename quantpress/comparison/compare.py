@@ -1,7 +1,7 @@
-"""All formats and variants of one model, side by side: made from its repositories' manifests and nothing else.
+"""Compares all formats and variants of one model. Reads the manifests of its repositories and nothing else.
 
-Figures stand side by side only where they were measured under one protocol, from one commit of the source. What was
-measured otherwise is listed apart.
+Figures stand side by side only if they were measured under one protocol, from one commit of the source. All other
+variants are listed apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quantpress.record.base import Record
 from quantpress.record.manifest import Entry, Manifest, SourceRecord
 from quantpress.record.measurement import Evaluation, Protocol
 
-#: Memory that machines have, in bytes: what is named in the answer to "which file for my memory?".
+#: Classes of memory, in bytes, as machines have it. The table "which file for my memory?" names them.
 MEMORY_CLASSES = tuple(
     int(gigabytes * 1e9)
     for gigabytes in (0.125, 0.25, 0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768)
@@ -25,9 +25,10 @@ MEMORY_CLASSES = tuple(
 class ComparedVariant(Record):
     """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
 
-    ``seconds_to_make`` are the quantizer's; rungs that were made in one pass share theirs evenly. ``memory_bytes`` is
-    the peak while it was measured on ``runner``, of the GPU where it ran on one. The last two say whether no other
-    variant is as good at no more bytes of size, or of memory as the same engine took on that runner.
+    ``seconds_to_make`` is the quantizer's time. Rungs that were made in one pass share its time evenly.
+    ``memory_bytes`` is the peak while the variant was measured on ``runner``. It is GPU memory if it ran on a GPU.
+    ``best_for_size`` says that no other variant dominates it by size. ``best_for_memory`` says that no other variant
+    of the same engine and runner dominates it by memory.
     """
 
     format: str
@@ -58,7 +59,7 @@ class ComparedVariant(Record):
 
 
 class OtherVariant(Record):
-    """A published variant whose figures may not stand beside the others, and why."""
+    """A published variant whose figures cannot be compared with the others, and why."""
 
     format: str
     variant: str
@@ -67,15 +68,18 @@ class OtherVariant(Record):
 
 
 class Choice(Record):
-    """The variants closest to the unquantized model that were measured within ``memory_bytes``, one per engine and
-    runner; the first is the closest of all."""
+    """The best variants for machines with ``memory_bytes``: one per engine and runner, the closest to the unquantized
+    model whose measured peak was within that memory. The first is the closest of all."""
 
     memory_bytes: int
     best: list[ComparedVariant]
 
 
 class ModelComparison(Record):
-    """``variants`` by size, largest first; ``reference`` is the unquantized model under the same protocol."""
+    """The comparison of one model's formats.
+
+    ``variants`` are sorted by size, largest first. ``reference`` is the unquantized model under the same protocol.
+    """
 
     model_name: str
     source: SourceRecord
@@ -87,9 +91,9 @@ class ModelComparison(Record):
 
 
 def compare_formats(manifests: Mapping[str, Manifest]) -> ModelComparison:
-    """The comparison of one model from the manifests of its repos' ``main``, by repo id.
+    """Compares one model's formats. ``manifests`` maps repo id to the manifest of the repo's ``main``.
 
-    Raises :class:`BadInput` where there is no manifest.
+    Raises :class:`BadInput` if there is no manifest.
     """
     merged = merge(manifests)
     found = figures.compare(merged)
@@ -126,15 +130,16 @@ def compare_formats(manifests: Mapping[str, Manifest]) -> ModelComparison:
 
 
 def merge(manifests: Mapping[str, Manifest]) -> Manifest:
-    """One manifest with the published entries of all repos that were made of the source commit that most of them were,
-    each named by format and variant. Raises :class:`BadInput` where there is no manifest."""
+    """Merges the manifests into one. Keeps the published entries of the source commit that most entries have, and
+    names each by format and variant. Raises :class:`BadInput` if there is no manifest."""
     if not manifests:
         raise BadInput("no manifest to compare: press the model first")
     kept = Counter(entry.recipe.source_sha for _, _, entry in _published(manifests))
     first = next(iter(manifests.values()))
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
     of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
-    # While the formats follow a moved source one by one, most variants may be of a commit that no manifest has now.
+    # Formats follow a moved source one by one. Until all have, most variants may be of a commit that no manifest names
+    # as its source.
     known = [manifest.source for manifest in of_sha]
     known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
     source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))
@@ -160,7 +165,7 @@ def _published(manifests: Mapping[str, Manifest]) -> list[tuple[str, Manifest, E
 
 
 def _label(format_name: str, variant: str) -> str:
-    """Format and variant; a variant whose name begins with its format's is named by itself."""
+    """Returns format and variant, or the variant alone if its name begins with the format's name."""
     return variant if variant.lower().startswith(format_name) else f"{format_name} {variant}"
 
 
@@ -198,8 +203,8 @@ def _variant(repo_id: str, entry: Entry) -> ComparedVariant:
 
 
 def _choices(variants: Sequence[ComparedVariant]) -> list[Choice]:
-    """For each class of memory the closest variant per engine and runner; classes that change nothing are left out, as
-    are all where a divergence is missing."""
+    """Returns for each class of memory the closest variant per engine and runner. Leaves out classes that change
+    nothing. Empty if a variant's divergence is missing."""
     if any(variant.divergence is None for variant in variants):
         return []
     choices: list[Choice] = []

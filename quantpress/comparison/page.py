@@ -1,4 +1,4 @@
-"""The comparison of a model's formats as text: Markdown, HTML, JSON, CSV, and as a commit to its repository."""
+"""Writes the comparison of a model's formats as Markdown, HTML, JSON and CSV, and as a commit to its repository."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ _PLOTS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the comparison stands: who published it, and the Hub's address (None within huggingface.co)."""
+    """Where the comparison stands: the namespace that publishes it, and the Hub's address (None for huggingface.co)."""
 
     namespace: str
     endpoint: str | None = None
 
     @property
     def base(self) -> str:
-        """What an address on the Hub begins with: a slash alone within a Hub of our own, whatever its host's name."""
+        """The start of an address on the Hub. Empty for any Hub other than huggingface.co: addresses there begin with
+        a slash, and work under any host name."""
         return HUGGING_FACE if self.endpoint in (None, HUGGING_FACE) else ""
 
     def repo(self, repo_id: str) -> str:
@@ -66,12 +67,12 @@ class Place:
 def compose_comparison(
     manifests: Mapping[str, Manifest], place: Place, folder: Path, collected: Collection[str] = ()
 ) -> BranchCommit:
-    """What the comparison's repository shall hold: README.md, plots, the same figures as HTML, JSON and CSV, and its
-    state.
+    """Returns the commit to the comparison's repository: README.md, plots, the same figures as HTML, JSON and CSV, and
+    the comparison's state.
 
-    ``manifests`` are those of ``main`` by repo id, ``folder`` is where plots are drawn, ``collected`` are repositories
-    that the model's collection holds. Equal input gives equal bytes. Raises :class:`~quantpress.errors.BadInput` where
-    there is no manifest.
+    ``manifests`` maps repo id to the manifest of ``main``. Plots are drawn into ``folder``. ``collected`` are the
+    repositories that the model's collection holds. Equal input gives equal bytes. Raises
+    :class:`~quantpress.errors.BadInput` if there is no manifest.
     """
     comparison, plots = compare_formats(manifests), draw(manifests, folder)
     texts = {
@@ -87,14 +88,14 @@ def compose_comparison(
 
 
 def draw(manifests: Mapping[str, Manifest], folder: Path) -> list[Path]:
-    """Draws perplexity and divergence of all variants against size and against memory; returns the files."""
+    """Draws perplexity and divergence of all variants against size and against memory. Returns the files."""
     merged = merge(manifests)
     drawn = {path.name: path for path in [*draw_plots(merged, folder), *draw_memory_plots(merged, folder)]}
     return [drawn[name] for name in _PLOTS if name in drawn]
 
 
 def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] = ()) -> str:
-    """The page as a repository's README.md; ``plots`` are names of files beside it."""
+    """Returns the page as a repository's README.md. ``plots`` are names of files beside it."""
     repo = comparison_repo(place.namespace, comparison.model_name)
     source = comparison.source
     head = front_matter(
@@ -110,7 +111,7 @@ def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] 
 
 
 def as_html(comparison: ModelComparison, place: Place, plots: Sequence[Path] = ()) -> str:
-    """The page as one HTML file that needs no other: the plots are within it."""
+    """Returns the page as one HTML file that needs no other file. The plots are embedded."""
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -129,8 +130,8 @@ def as_json(comparison: ModelComparison) -> str:
 
 
 def as_csv(comparison: ModelComparison) -> str:
-    """One line per comparable variant under the names of :class:`~quantpress.comparison.compare.ComparedVariant`, with
-    the protocol in the last columns."""
+    """Returns one line per comparable variant. The columns are the fields of
+    :class:`~quantpress.comparison.compare.ComparedVariant`, then the protocol."""
     protocol = comparison.protocol.model_dump() if comparison.protocol else {}
     columns = [*ComparedVariant.model_fields, *(f"protocol_{name}" for name in protocol)]
     text = io.StringIO()
@@ -142,7 +143,7 @@ def as_csv(comparison: ModelComparison) -> str:
 
 
 def _plain(value: object) -> object:
-    """A text that a spreadsheet would take for a formula is marked as text."""
+    """Marks a value as text if a spreadsheet would read it as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
@@ -167,6 +168,6 @@ def _rendered(
 
 
 def _repos(comparison: ModelComparison) -> list[str]:
-    """The repositories of all variants, each once, in the order in which they come."""
+    """Returns the repositories of all variants, each once, in the order of the variants."""
     compared = [variant.repo_id for variant in comparison.variants]
     return list(dict.fromkeys(compared + [other.repo_id for other in comparison.others]))

@@ -1,4 +1,4 @@
-"""Publishing the comparison of all that is published of a model."""
+"""Publishes the comparison of a model's formats."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str:
-    """Sees to it that the repository of a model's comparison exists, gated as the source is; returns its id.
+    """Creates the repository of a model's comparison if it is missing, and gates it like the source. Returns its id.
 
-    Raises :class:`~quantpress.errors.Refused` where there is a repository with weights in its place: a comparison has
-    none.
+    Raises :class:`~quantpress.errors.Refused` if a repository with weights has this name, because a comparison holds
+    no weights.
     """
     repo_id = comparison_repo(namespace, model_name(source.repo))
     read_shelf(api, repo_id).require_ours("main")
@@ -35,8 +35,8 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
 
 
 def make_comparison_gated(api: HfApi, namespace: str, source: SourceRecord) -> None:
-    """Gates the published comparison of a model whose source is gated: to be called before another repository says
-    that the source is."""
+    """Gates the published comparison of a model whose source is gated. Call it before another repository says that
+    the source is gated."""
     repo_id = comparison_repo(namespace, model_name(source.repo))
     if _is_published(api, repo_id):
         make_gated_like_source(api, repo_id, source)
@@ -45,23 +45,24 @@ def make_comparison_gated(api: HfApi, namespace: str, source: SourceRecord) -> N
 def _is_published(api: HfApi, repo_id: str) -> bool:
     try:
         return read_state(api, repo_id) is not None
-    except Unreadable:  # ours, of another version
+    except Unreadable:  # our comparison, of another version
         return True
 
 
 def publish_comparison(
     api: HfApi, namespace: str, source: SourceRecord, private: bool, collected: Collection[str] = ()
 ) -> str | None:
-    """Compares what is published of a model now; no commit where that says the same as before. Returns the id of the
-    repository if there was one.
+    """Compares the published formats of a model, and commits the comparison. Makes no commit if nothing changed.
+    Returns the repository's id if there was a commit, else None.
 
-    ``collected`` are repositories that the model's collection holds, beside those that it was seen to hold before.
-    Raises :class:`~quantpress.errors.QuantpressError` where the Hub refuses, or where others commit again and again.
+    ``collected`` are repositories that the model's collection holds, in addition to the recorded ones. Raises
+    :class:`~quantpress.errors.QuantpressError` if the Hub refuses, or if other commits come first again and again.
     """
     repo_id = open_comparison(api, namespace, source, private)
 
     def attempt() -> str | None:
-        # Heads before manifests: a comparison that another press commits in between may be made of newer ones.
+        # Read the heads before the manifests. If another press commits a comparison in between, it may have read newer
+        # manifests, and this commit must be refused.
         heads = ensure_repo(api, repo_id, private)
         manifests = read_manifests(api, namespace, source.repo)
         held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}

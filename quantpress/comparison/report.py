@@ -1,4 +1,4 @@
-"""``quantpress report``: the comparison of a model's published formats, written or printed."""
+"""``quantpress report``: writes or prints the comparison of a model's published formats."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FORMATS = ("md", "html", "json", "csv")
 
 
 def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest]:
-    """The manifests on ``main`` of a model's published repos, by repo id, in the registry's order.
+    """Returns the manifests on ``main`` of a model's published repos, by repo id, in the registry's order.
 
-    Raises :class:`BadInput` without a namespace, for what names no model, or where none of the formats is published.
+    Raises :class:`BadInput` if there is no namespace, if ``model`` is not a valid name, or if no format is published.
     """
     if not namespace:
         raise BadInput("no namespace to read from: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
@@ -52,7 +52,10 @@ def check_formats(formats: Sequence[str]) -> None:
 def write_report(
     manifests: Mapping[str, Manifest], settings: Settings, formats: Sequence[str], out: Path | None
 ) -> list[str]:
-    """Writes ``comparison.{format}`` and the plots into ``out`` and returns their paths; without it, the texts."""
+    """Writes ``comparison.{format}`` and the plots into ``out`` and returns their paths.
+
+    Without ``out`` it returns the texts.
+    """
     comparison = compare_formats(manifests)
     place = Place(settings.namespace, settings.target_endpoint)
     with tempfile.TemporaryDirectory() as scratch:

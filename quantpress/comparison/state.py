@@ -1,4 +1,4 @@
-"""What a published comparison was made from, and so whether it still says what the manifests say."""
+"""Records what a published comparison was made from. This shows whether the comparison is still up to date."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ COMPARISON_TEMPLATES = ("comparison.md.jinja", "comparison.html.jinja")
 
 
 class ComparisonState(Record):
-    """The model that is compared (the source's repo), the SHA-256 of each manifest by repo id, and of the templates;
-    and which of the repositories, its own among them, the model's collection was seen to hold."""
+    """What a comparison was made from.
+
+    ``model`` is the source's repo. ``manifests`` maps repo id to the manifest's SHA-256. ``templates`` is the SHA-256
+    of the templates. ``collected`` lists the repositories that the model's collection was seen to hold. The
+    comparison's own repository may be among them.
+    """
 
     model: str
     manifests: dict[str, str]
@@ -38,7 +42,7 @@ class ComparisonState(Record):
 
 
 def state_of(manifests: Mapping[str, Manifest], collected: Collection[str] = ()) -> ComparisonState:
-    """The state of a comparison that is made of these manifests now, of which there is one at least."""
+    """Returns the state of a comparison that is made from these manifests now. At least one manifest is needed."""
     hashes = {repo_id: hashlib.sha256(each.to_json().encode()).hexdigest() for repo_id, each in manifests.items()}
     return ComparisonState(
         model=next(iter(manifests.values())).source.repo,
@@ -49,16 +53,16 @@ def state_of(manifests: Mapping[str, Manifest], collected: Collection[str] = ())
 
 
 def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
-    """The state of the comparison in ``repo_id``, if there is one.
+    """Returns the state of the comparison in ``repo_id``. None if there is no comparison.
 
-    Raises :class:`Unreadable` where it is none of this version, and :class:`~quantpress.errors.QuantpressError` where
+    Raises :class:`Unreadable` if the state is not of this version, and :class:`~quantpress.errors.QuantpressError` if
     the Hub cannot be reached.
     """
     from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 
     with explained(api.endpoint, f"reading {repo_id}"):
         try:
-            # By its commit: for a branch the client may give what it had before.
+            # Ask for the commit. For a branch the client may return an older file from its cache.
             head = api.model_info(repo_id).sha
             text = Path(api.hf_hub_download(repo_id, STATE_FILE, revision=head)).read_bytes()
         except (RepositoryNotFoundError, RemoteEntryNotFoundError):
@@ -70,10 +74,10 @@ def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
 
 
 def why_outdated(api: HfApi, repo_id: str, manifests: Mapping[str, Manifest]) -> str | None:
-    """Why the comparison in ``repo_id`` is to be made anew; None where it need not be.
+    """Says why the comparison in ``repo_id`` must be made again. None if it is up to date, or without manifests.
 
-    ``manifests`` are those of ``main`` by repo id. Others that it compares, of formats that nobody asks about, are not
-    looked at. Raises :class:`~quantpress.errors.QuantpressError` where the Hub cannot be reached.
+    ``manifests`` maps repo id to the manifest of ``main``. The comparison may also compare other formats. Their
+    manifests are not checked. Raises :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     if not manifests:
         return None

@@ -1,1 +1,1 @@
-"""The gate: what a variant must be to be published, and the limit for each rung."""
+"""The gate: the checks that a variant must pass to be published, and the limit for each rung."""

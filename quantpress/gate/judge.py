@@ -1,4 +1,4 @@
-"""The gate: what a variant must pass to be published. What fails is withheld, with the reason."""
+"""The gate: the checks that a variant must pass to be published. A variant that fails is withheld, with the reason."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from quantpress.gate.limits import Limit
 from quantpress.record.manifest import Verdict
 from quantpress.record.measurement import Evaluation
 
-#: Two engines on the unquantized model may differ by their arithmetic (F16 products against float32), not more;
-#: measured 0.001 % apart on SmolLM2-135M (docs/benchmarks.md).
+#: Relative difference of perplexity that two engines may have on the unquantized model. They may differ only by their
+#: arithmetic (F16 products against float32). Measured: 0.001 % apart on SmolLM2-135M (docs/benchmarks.md).
 ENGINE_AGREEMENT = 0.005
-#: Beyond this ratio to the unquantized perplexity the text that a model writes has come apart. The worst rung
-#: that people still use (Q2_K of a small model) lies between 1.5 and 3.
+#: Ratio to the unquantized perplexity. Beyond it a model no longer writes sensible text. The worst rung that people
+#: still use (Q2_K of a small model) lies between 1.5 and 3.
 RUINED = 10.0
-#: A variant diverges, in nats per token, by about what it costs on text that the model knows, which is the logarithm
-#: of its perplexity's ratio. Measured: 0.8 to 1.7 times that, for 34 variants and 6 roundings of SmolLM2-135M that
-#: diverge by more than 0.01; 9.4 times where attention saw the tokens that were to be predicted (docs/benchmarks.md).
+#: The mean divergence of a variant, in nats per token, is about the logarithm of its perplexity's ratio to the
+#: unquantized model's, on text that the model knows. Measured: 0.8 to 1.7 times that logarithm, for 34 variants and 6
+#: roundings of SmolLM2-135M that diverge by more than 0.01. It was 9.4 times when attention saw the tokens to predict
+#: (docs/benchmarks.md).
 CONTRADICTION, SLACK = 3.0, 0.5
 
 
 def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = None) -> Verdict:
-    """Compares a variant's figures with the unquantized model's by the same engine, and with the variant's limit."""
+    """Compares a variant's figures with the unquantized model's, measured by the same engine, and with its limit."""
     reasons = []
     if evaluation.protocol != baseline.protocol:
         reasons.append("measured under another protocol than the unquantized model")
@@ -64,13 +65,16 @@ def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = No
 
 
 def _finite(evaluation: Evaluation) -> bool:
-    """Whether perplexity and, where it was measured, mean divergence are finite numbers."""
+    """Says whether perplexity and mean divergence are finite numbers. A missing divergence is not checked."""
     divergence = evaluation.divergence
     return math.isfinite(evaluation.perplexity) and (divergence is None or math.isfinite(divergence.mean))
 
 
 def contradicts(evaluation: Evaluation, baseline: Evaluation) -> bool:
-    """Whether the mean divergence is several times what the perplexity tells of; not, where it was not measured."""
+    """Says whether the mean divergence is several times larger than the perplexity explains.
+
+    False if the divergence was not measured.
+    """
     if evaluation.divergence is None:
         return False
     told = max(0.0, math.log(evaluation.perplexity / baseline.perplexity))
@@ -78,15 +82,18 @@ def contradicts(evaluation: Evaluation, baseline: Evaluation) -> bool:
 
 
 def exceeds(evaluation: Evaluation, max_divergence: float) -> bool:
-    """Whether the mean divergence lies above the limit beyond its measurement error; not, where it was not measured."""
+    """Says whether the mean divergence exceeds the limit by more than its measurement error.
+
+    False if the divergence was not measured.
+    """
     found = evaluation.divergence
     return found is not None and found.mean - SURE * found.mean_error > max_divergence
 
 
 def require_agreement(reference: Evaluation, other: Evaluation) -> None:
-    """The unquantized model must measure the same in two engines, with equal token ids.
+    """Checks that two engines measure the same perplexity of the unquantized model, with equal token ids.
 
-    Raises :class:`QuantpressError` otherwise: such a difference is a conversion bug.
+    Raises :class:`QuantpressError` if they do not: such a difference is a conversion bug.
     """
     pair = f"{reference.engine} and {other.engine}"
     if reference.token_sha256 != other.token_sha256:

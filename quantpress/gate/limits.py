@@ -1,6 +1,7 @@
-"""How far from the unquantized model a variant may be: its format's limit on the mean KL divergence, or the catalog's.
+"""How far a variant may be from the unquantized model: a limit on its mean KL divergence.
 
-The formats' limits are data of their quantizers: GGUF's are in quantizers/gguf/limits.py.
+The limit comes from the format, or from the catalog. The formats' limits are data of their quantizers: the limits of
+GGUF are in quantizers/gguf/limits.py.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from quantpress.catalog.schema import GateLine
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest mean KL divergence with which a variant is published; ``changed`` says why it is not the default."""
+    """The largest mean KL divergence of a variant that is published.
+
+    ``changed`` says why it is not the default. None for a default.
+    """
 
     max_divergence: float
     changed: str | None = None
 
 
 def limit_of(variant: Variant, changes: Mapping[str, GateLine]) -> Limit | None:
-    """The limit of a variant for one model, whose catalog line may change it; None where there is none."""
+    """Returns the limit of a variant for one model. ``changes`` are the catalog's limits. None if there is no limit."""
     default, change = traits_of(quantizer_of(variant)).limits.get(variant.name), changes.get(variant.name)
     if change is None:
         return None if default is None else Limit(default)

@@ -1,1 +1,1 @@
-"""The Hub: the client, its patience, and what a Hub allows."""
+"""The Hub: the client, its patience, and a Hub's limits."""

@@ -1,4 +1,4 @@
-"""The two Hubs of a press, which nobody can mistake for each other."""
+"""The two Hubs of a press. Each has its own name, so that code cannot confuse them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hubs:
-    """``source`` holds the unquantized models; on ``target`` the press publishes."""
+    """``source`` holds the unquantized models. The press publishes on ``target``."""
 
     source: HfApi
     target: HfApi
 
 
 def hubs(settings: Settings) -> Hubs:
-    """Both Hubs, as the settings name them."""
+    """Returns both Hubs, as the settings name them."""
     return Hubs(source_hub(settings), target_hub(settings))
 
 
 def source_hub(settings: Settings) -> HfApi:
-    """The Hub that holds the unquantized models."""
+    """Returns the Hub that holds the unquantized models."""
     return hub_client(settings.source_endpoint, settings.patience)
 
 
 def target_hub(settings: Settings) -> HfApi:
-    """The Hub on which to publish."""
+    """Returns the Hub on which to publish."""
     return hub_client(settings.target_endpoint, settings.patience)

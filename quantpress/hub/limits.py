@@ -1,4 +1,4 @@
-"""What a Hub allows, and what it adds: commits an hour, files a commit, its own files."""
+"""A Hub's limits: commits per hour and files per commit. Also the files that the Hub itself adds."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-#: Commits that a press makes within an hour. huggingface.co takes 128 of a free account ("the 128 commits/hour limit",
-#: huggingface_hub issue 3010) and answers 429 then; the rest is left to whoever else uses the account.
+#: Commits that a press makes per hour. huggingface.co accepts 128 from a free account ("the 128 commits/hour limit",
+#: huggingface_hub issue 3010), then answers 429. The rest is left for other programs and people with this account.
 COMMITS = 120
 HOUR = 3600.0
-#: Files that the Hub advises to stay below in one commit (https://huggingface.co/docs/hub/repositories-recommendations).
+#: The Hub advises fewer files in one commit (https://huggingface.co/docs/hub/repositories-recommendations).
 FILES_A_COMMIT = 100
-#: Made by the Hub itself, and no press writes them: ``.gitattributes`` decides what is stored as LFS.
+#: Files that the Hub itself makes. A press never writes them. ``.gitattributes`` decides what is stored as LFS.
 HUB_FILES = frozenset({".gitattributes"})
 
 
 @dataclass
 class CommitPace:
-    """Lets ``commits`` pass within any ``seconds``; whoever comes after them waits. Safe to use from threads.
+    """Lets at most ``commits`` pass within any ``seconds``. Later commits wait. Safe to use from threads.
 
-    ``clock`` gives seconds, ``sleep`` waits for some, ``say`` is told how many they will be.
+    ``clock`` returns the time in seconds. ``say`` is called with the seconds to wait, then ``sleep`` waits for them.
     """
 
     clock: Callable[[], float]
@@ -33,7 +33,7 @@ class CommitPace:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self) -> None:
-        """Returns when there is room for one more commit, which then counts."""
+        """Waits until one more commit is allowed, and counts it."""
         with self._lock:
             if len(self._made) == self.commits:
                 wait = self._made.popleft() + self.seconds - self.clock()

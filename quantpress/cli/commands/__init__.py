@@ -1,1 +1,1 @@
-"""Commands of the command line, in groups; :mod:`quantpress.cli.app` registers them."""
+"""Commands of the command line, in groups. :mod:`quantpress.cli.app` registers them."""

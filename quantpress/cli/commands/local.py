@@ -1,4 +1,4 @@
-"""Commands that work on this machine alone: ``quantize``."""
+"""The command that makes variants without publishing them: ``quantize``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from quantpress.errors import QuantpressError
 
 def quantize(
     model: Annotated[str, typer.Argument(metavar="PATH_OR_REPO", help="a folder, or a repository of the source Hub")],
-    out: Annotated[Path, typer.Option(help="folder to fill; it must be empty or not there yet")],
+    out: Annotated[Path, typer.Option(help="folder to fill; it must be empty or not exist yet")],
     format_name: Annotated[str, typer.Option("--format", help="what to make")] = "gguf",
     variants: Annotated[
-        str | None, typer.Option(metavar="A,B", help="variants or ladders, by comma; default: the format's own choice")
+        str | None, typer.Option(metavar="A,B", help="variants or ladders, by comma; default: the format's choice")
     ] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
     as_json: JsonOption = False,
 ) -> None:
-    """Quantizes and measures a model without publishing it: files, manifest and card go to a folder."""
+    """Quantizes and measures a model without publishing it. Writes files, manifest and card to a folder."""
     from quantpress.catalog.schema import Catalog
     from quantpress.cli.tables import print_variants
     from quantpress.hub.hubs import source_hub

@@ -50,7 +50,7 @@ def evaluate(
 def report(
     model: Annotated[str, typer.Option("--model", metavar="REPO", help="a model of the catalog, or its name alone")],
     formats: Annotated[str, typer.Option("--format", metavar="A,B", help="md, html, json, csv")] = "md",
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="folder to write to; else printed")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="folder to write to; default: print")] = None,
     catalog: CatalogOption = DEFAULT_CATALOG,
 ) -> None:
     """Compares all published formats and variants of a model, from their manifests on the target Hub."""

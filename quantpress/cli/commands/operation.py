@@ -1,4 +1,4 @@
-"""Commands of whoever runs the press: ``deploy`` and ``doctor``."""
+"""Commands for the operator of the press: ``deploy`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quantpress.errors import QuantpressError
 
 
 def deploy(as_json: JsonOption = False) -> None:
-    """Registers deployments, work pools and automations with the Prefect server at PREFECT_API_URL; a second call
+    """Registers deployments, work pools and automations with the Prefect server at PREFECT_API_URL. A second call
     changes nothing."""
     from quantpress.cli.deploy import deploy as register
 
@@ -25,7 +25,8 @@ def deploy(as_json: JsonOption = False) -> None:
 
 
 def doctor(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False) -> None:
-    """What this machine has, what is missing, and how to get it: exit 1 if the catalog needs what is missing."""
+    """Shows what this machine has, what is missing, and how to get it. Exits with 1 if the catalog needs a missing
+    thing."""
     from quantpress.cli.doctor import examine
 
     findings = examine(*load_optional(catalog))

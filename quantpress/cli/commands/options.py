@@ -1,4 +1,4 @@
-"""What several commands share: options, and how catalog and settings are read."""
+"""Code that several commands share: their options, and how they read catalog and settings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEFAULT_CATALOG = Path("catalog.yaml")
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="the catalog file", envvar="QUANTPRESS_CATALOG")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 OnlyOption = Annotated[str | None, typer.Option("--only", metavar="REPO", help="one model of the catalog")]
-FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", help="some formats, by comma")]
+FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", help="only these formats, by comma")]
 
 
 def load(path: Path) -> tuple[Catalog, Settings]:
-    """The catalog, and the settings in it and in the environment.
+    """Returns the catalog, and the settings from the environment and the catalog.
 
-    Formats of other packages that will not be used are told on the standard error.
+    Prints to standard error which formats of other packages are not used, and why.
     """
     from quantizers import mistakes
     from quantpress.catalog.reader import load_catalog
@@ -39,8 +39,10 @@ def load(path: Path) -> tuple[Catalog, Settings]:
 
 
 def load_optional(path: Path) -> tuple[Catalog | None, Settings]:
-    """As :func:`load`, for commands that ask the catalog for settings only: where nobody named one, and there is none
-    here, those of the environment will do."""
+    """Does the same as :func:`load`, for commands that can do without a catalog.
+
+    If no catalog is named and the default one does not exist, returns None and the settings from the environment.
+    """
     from quantpress.settings import load_settings
 
     if path == DEFAULT_CATALOG and not path.exists():
@@ -49,12 +51,12 @@ def load_optional(path: Path) -> tuple[Catalog | None, Settings]:
 
 
 def by_comma(text: str | None) -> list[str] | None:
-    """The words of an option such as ``A,B``; None where it was not given."""
+    """Splits an option such as ``A,B`` into words. Returns None if the option was not given."""
     return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
 def from_fields(command: Callable[[Any], None]) -> Callable[..., None]:
-    """The command as Typer asks for it, with a parameter per option, of a function that takes a dataclass of them."""
+    """Turns a function that takes a dataclass of options into a command for Typer, with one parameter per option."""
     (parameter,) = inspect.signature(command, eval_str=True).parameters.values()
     options = parameter.annotation
     hints = get_type_hints(options, include_extras=True)
@@ -73,7 +75,7 @@ def from_fields(command: Callable[[Any], None]) -> Callable[..., None]:
         )
         for field in fields(options)
     ]
-    # Typer asks inspect, which looks for this before it looks at the function.
+    # Typer calls inspect.signature, which reads this attribute before it looks at the function.
     run.__signature__ = inspect.Signature(asked)  # type: ignore[attr-defined]
     run.__annotations__ = hints
     return run

@@ -1,4 +1,4 @@
-"""Commands that look after what is published: ``retract`` and ``rebuild``."""
+"""Commands for variants that are already published: ``retract`` and ``rebuild``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from quantpress.errors import QuantpressError
 def retract(
     repo: Annotated[str, typer.Argument(help="published repository")],
     variant: Annotated[str, typer.Argument(help="the variant to withdraw")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="why; it goes to the card and the manifest")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="why; goes to the card and the manifest")],
     catalog: CatalogOption = DEFAULT_CATALOG,
     as_json: JsonOption = False,
 ) -> None:
-    """Withdraws a published variant: its files leave the branch, its record stays, with the reason."""
+    """Withdraws a published variant. Its files leave the branch. Its record stays, with the reason."""
     from quantpress.hub.hubs import hubs
     from quantpress.upkeep.retract import retract as withdraw
 
@@ -37,17 +37,17 @@ def retract(
 
 @dataclass(frozen=True)
 class RebuildOptions:
-    """What ``rebuild`` takes on the command line."""
+    """The command-line options of ``rebuild``."""
 
     repo: Annotated[str, typer.Argument(help="published repository")]
     variant: Annotated[str, typer.Argument(help="the variant to make again")]
     revision: Annotated[str, typer.Option(help="branch, tag or commit whose manifest is read")] = "main"
-    out: Annotated[Path | None, typer.Option(help="folder to leave the files in; without it they are removed")] = None
+    out: Annotated[Path | None, typer.Option(help="folder to keep the files in; default: remove them")] = None
     calibration_text: Annotated[
-        Path | None, typer.Option(help="the text it was calibrated on, where that is none of ours")
+        Path | None, typer.Option(help="the text it was calibrated on, if not WikiText-2 or the offline text")
     ] = None
     any_toolchain: Annotated[
-        bool, typer.Option("--any-toolchain", help="go on with other versions than the recipe's")
+        bool, typer.Option("--any-toolchain", help="go on even if tools have other versions than in the recipe")
     ] = False
     catalog: CatalogOption = DEFAULT_CATALOG
     as_json: JsonOption = False
@@ -55,7 +55,7 @@ class RebuildOptions:
 
 @from_fields
 def rebuild(asked: RebuildOptions) -> None:
-    """Makes a published variant again from its manifest, and compares the bytes: exit 0 equal, 1 different."""
+    """Makes a published variant again from its manifest, and compares the bytes. Exits with 0 if equal, 1 if not."""
     from quantpress.hub.hubs import hubs
     from quantpress.upkeep.rebuild import RebuildOrder
     from quantpress.upkeep.rebuild import rebuild as make_again
