@@ -129,8 +129,8 @@ class Earlier(Record):
 class VerificationRecord(Record):
     """What was checked after publishing, on a fresh download of ``commit``.
 
-    ``loaded`` are the variants that were loaded to write text. ``resolved`` says which file each client takes for each
-    tag. ``notes`` are what users of a client should know. ``versions`` are the versions of the clients.
+    ``loaded`` are the variants that were loaded, soundly or not. ``resolved`` says which file each client takes for
+    each tag. ``notes`` are what users of a client should know. ``versions`` are the versions of the clients.
     """
 
     at: str
@@ -148,8 +148,8 @@ class Manifest(Record):
     """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
-    ``toolchain`` maps a tool's name to its version. ``flags`` maps a variant to what a reader should know: that another
-    variant is better and no larger, or that it was made from an earlier commit of the source. ``earlier`` are the
+    ``toolchain`` maps a tool's name to its version. ``flags`` maps a variant to what a reader should know: that it is
+    worse than a variant with fewer bits, or that it was made from an earlier commit of the source. ``earlier`` are the
     branch's states that tags keep. ``card`` is the fingerprint of the templates that made the cards. ``verification``
     is what the last download after publishing showed.
     """
@@ -181,8 +181,8 @@ class Manifest(Record):
         return [*self.shared, *(file for entry in self.published(branch) for file in entry.artifact.files)]
 
     def gone(self, before: Manifest | None, branch: str) -> frozenset[str]:
-        """Returns the paths on a branch that ``before`` lists and this manifest does not. ``before`` is the manifest that
-        this one replaces."""
+        """Returns the paths on a branch that ``before`` lists and this manifest does not. This manifest replaces
+        ``before``."""
         old = before.files(branch) if before else []
         return frozenset(file.path for file in old) - {file.path for file in self.files(branch)}
 
