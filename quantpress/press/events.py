@@ -75,6 +75,6 @@ Event = Failed | Noted | Judged | Unmade | Outdated | Committed | CommittedBesid
 
 
 def failed(planned: VariantPlan, reason: object) -> Failed:
-    """Returns the failure of a variant."""
+    """Returns the failure of a variant, with its reason."""
     name, recipe = planned.variant.name, planned.recipe
     return Failed(f"{recipe.source} {recipe.format} {name}", str(reason), name)

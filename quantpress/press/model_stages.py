@@ -38,8 +38,8 @@ class ModelStages:
 
 
 def fetch(bench: Bench, needed: int) -> Path:
-    """Downloads the source, if there is room for the whole press. ``needed`` are its bytes; those that are already on
-    the disk do not count."""
+    """Downloads the source, if there is room for the whole press. The press takes ``needed`` bytes; what is already on
+    the disk counts as taken."""
     bench.workspace.require_disk(needed)
     return download(source_hub(bench.settings), bench.source, bench.workspace.source)
 

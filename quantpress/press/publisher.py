@@ -22,8 +22,8 @@ from quantpress.toolchain.llama_cpp import planned_version
 
 @dataclass(frozen=True)
 class Verifications:
-    """Results of verifying published variants that are not on record yet. ``sound`` maps a variant to the commit that
-    it was downloaded from, ``faulty`` maps a variant to what was wrong."""
+    """Results of a verification that are not on record yet. ``sound`` maps a variant to the commit that it was
+    downloaded from, ``faulty`` maps a variant to what was wrong."""
 
     sound: dict[str, str] = field(default_factory=dict)
     faulty: dict[str, list[str]] = field(default_factory=dict)

@@ -46,7 +46,7 @@ def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder:
 
 
 def keeps_costly(plan: FormatPlan) -> bool:
-    """Whether the published shared files that are costly to make stay as they are, although they were made from another
+    """Whether the published shared files that are costly to make stay as they are, even if they were made from another
     commit of the source. They stay if nothing is quantized with them.
 
     The recipe of a variant that is quantized names one commit for everything. For such a variant they are made again.

@@ -8,5 +8,5 @@ from pydantic import BaseModel, ConfigDict
 class Record(BaseModel):
     """A frozen model. An unknown key is an error."""
 
-    # JSON has no NaN. The text "NaN" is read back as NaN; the null that pydantic writes by default is not.
+    # JSON has no NaN. The text "NaN" can be read back; the null that pydantic writes by default cannot.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")

@@ -129,7 +129,7 @@ class Earlier(Record):
 class VerificationRecord(Record):
     """What was checked after publishing, on a fresh download of ``commit``.
 
-    ``loaded`` are the variants that were loaded, soundly or not. ``resolved`` says which file each client takes for
+    ``loaded`` are the variants that the verification tried to load. ``resolved`` says which file each client takes for
     each tag. ``notes`` are what users of a client should know. ``versions`` are the versions of the clients.
     """
 

@@ -68,7 +68,7 @@ class Evaluation(Record):
     is what the model wrote in the smoke test of :mod:`quantpress.evaluation.sample`, at
     ``generation_tokens_per_second``.
 
-    ``weights_bytes`` is the size of the weights as the engine holds them. ``dtype`` is the type of those that are not
+    ``weights_bytes`` is the size of the weights as the engine holds them. ``dtype`` is their type if they are not
     quantized. ``peak_device_memory_bytes`` is the most memory that was allocated on a GPU; it is None on a processor.
     ``runner`` names the processor and its threads, or the GPU. Fields that older records lack are None.
     """

@@ -39,10 +39,10 @@ class Shelf:
     def entry(self, variant: str, branch: str) -> Entry | None:
         """Returns a variant's entry from the branch that holds its files.
 
-        An entry of ``main`` that says that another branch holds the variant's files is not trusted: only the manifest
-        of that branch was written in the same commit as the files. A withheld variant has no files and stands on
-        ``main`` only, unless it was published before. Then its branch exists and its manifest also says that the
-        variant is withheld. The same goes for a retracted variant.
+        If another branch holds the files, the entry of ``main`` is not trusted: only that branch's own manifest was
+        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, unless it
+        was published before. Then its branch exists, and the branch's manifest also says that the variant is withheld.
+        The same goes for a retracted variant.
         """
         own = self.manifests.get(branch)
         found = own.entry(variant) if own else None

@@ -12,7 +12,7 @@ _KEY = re.compile(r"extra_gated_[a-z_]{1,40}")
 #: Some prompts hold a whole licence: Llama's have some 35,000 characters.
 _LONGEST_TEXT = 100_000
 _LONGEST_LIST = 100
-#: A field has a label, and for it a type and options: https://huggingface.co/docs/hub/models-gated.
+#: A field maps its label to a type and options: https://huggingface.co/docs/hub/models-gated.
 _DEEPEST = 3
 
 

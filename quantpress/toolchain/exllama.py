@@ -2,7 +2,7 @@
 
 Both compile their extension when first imported, which takes minutes. A job that did so would spend these minutes on
 each new machine, and two jobs would compile at once. Here the extension is compiled once, for the GPUs of this machine,
-into the user's cache. It lies beside its package, which then finds it ready. Both are under ``site`` of the folder.
+into the user's cache. It lies beside its package, which then finds it ready: both are in the subfolder ``site``.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def find(package: ExLlama) -> Path | None:
 
 
 def require(package: ExLlama) -> Path:
-    """Returns what :func:`find` does. Raises :class:`Refused` if the build is missing, and says how to make it."""
+    """Returns the folder that :func:`find` finds. Raises :class:`Refused` if it is missing, and says how to build it."""
     found = find(package)
     if found is None:
         raise Refused(f"{package.name} is not built on this machine: run `quantpress toolchain install {package.name}`")

@@ -60,7 +60,7 @@ def processor() -> Processor:
 
 
 def instruction_options(of: Processor) -> list[str]:
-    """Returns CMake options for the instruction sets of an x86 processor. For others, ggml asks for the native ones."""
+    """Returns CMake options for the instruction sets of an x86 processor; elsewhere the compiler decides."""
     if of.architecture not in {"x86_64", "AMD64"}:
         return ["-DGGML_NATIVE=ON"]
     chosen = [f"-D{option}={'ON' if of.flags.issuperset(needed) else 'OFF'}" for option, needed in _X86_OPTIONS.items()]

@@ -1,5 +1,5 @@
-"""Runs one tool. Its output goes line by line into the log. It does not see the credentials and defaults of the user's
-shell."""
+"""Runs one tool. Its output goes line by line into the log. The tool does not see the credentials and defaults of the
+user's shell."""
 
 from __future__ import annotations
 
