@@ -90,7 +90,7 @@ def find(package: ExLlama) -> Path | None:
 
 
 def require(package: ExLlama) -> Path:
-    """Returns the folder that :func:`find` finds. Raises :class:`Refused` if it is missing, and says how to build it."""
+    """Returns the folder that :func:`find` finds. Raises :class:`Refused`, with how to build it, if it is missing."""
     found = find(package)
     if found is None:
         raise Refused(f"{package.name} is not built on this machine: run `quantpress toolchain install {package.name}`")
