@@ -1,4 +1,4 @@
-"""The bench: where one model is pressed, and one format of it."""
+"""The bench: where one model is pressed, and where one format of it is pressed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from quantpress.source.source import Source
 
 @dataclass(frozen=True)
 class Bench:
-    """What the stages of one model share: where they work, on what device, how they measure, and the limits of the
-    gate that the catalog changes."""
+    """What the stages of one model share: the source, folders, device and threads, the texts and the protocol, and the
+    gate limits that the catalog changes."""
 
     source: Source
     settings: Settings
@@ -39,8 +39,8 @@ class Bench:
 
     @classmethod
     def of(cls, plan: ModelPlan, settings: Settings) -> Bench:
-        """The bench for a planned model that has work. Windows are as many as the budget for log-probabilities
-        allows."""
+        """Returns the bench for a planned model that has work. The protocol has as many windows as the budget for
+        log-probabilities allows."""
         assert plan.source is not None and plan.texts is not None
         text = plan.texts.evaluation
         return cls(
@@ -61,8 +61,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class FormatBench:
-    """What every variant of a format needs: the model's bench, the job that prepared the format, the unquantized
-    model as transformers and as the format's engine measured it, and what the cards say beside the manifest."""
+    """What every variant of a format needs: the model's bench, the job that prepared the format, the figures of the
+    unquantized model, and what the cards say in addition to the manifest.
+
+    ``reference`` has the figures by transformers, ``base`` those by the format's engine.
+    """
 
     model: Bench
     job: Job

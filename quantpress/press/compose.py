@@ -1,4 +1,4 @@
-"""From entries to what is committed: the manifest, the cards, the plots and the sums of a repo's branches."""
+"""Turns entries into what is committed: the manifest, cards, plots and sums of a repo's branches."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _Found = TypeVar("_Found", Entry, Alias)
 
 @dataclass(frozen=True)
 class CommitContent:
-    """What the next commits of a format's repo hold beside what is there: new entries, the folder of each one's files,
-    aliases, and shared files.
+    """What the next commits add to a format's repo: new entries, the folder of each entry's files, aliases, and shared
+    files.
 
-    An entry without a folder keeps the files that are on its branch; ``kept`` are shared files that stay as they are.
-    ``verified`` maps variants that were downloaded and loaded after an earlier commit to that commit, ``faulty`` those
-    of which that failed to what was wrong.
+    An entry without a folder keeps the files that are on its branch. ``kept`` are shared files that stay as they are.
+    ``verified`` maps each variant that was downloaded and loaded after an earlier commit to that commit. ``faulty``
+    maps each variant that failed this check to what was wrong.
     """
 
     entries: list[Entry]
@@ -75,7 +75,7 @@ class Composed:
 def compose_format(
     plan: FormatPlan, source: SourceRecord, content: CommitContent, context: CardContext, folder: Path
 ) -> Composed:
-    """Manifest, cards, plots and sums of every branch that changes; plots are drawn into ``folder``."""
+    """Returns manifest, cards, plots and sums of every branch that changes. Draws the plots into ``folder``."""
     name = model_name(source.repo)
     plots = draw_plots(compose_manifest(plan, name, source, content, []), folder)
     manifest = compose_manifest(plan, name, source, content, plots)
@@ -85,7 +85,7 @@ def compose_format(
 
 
 def aliases_of(plan: FormatPlan, layout: Layout) -> list[Alias]:
-    """The variants whose files would be another's, byte for byte."""
+    """Returns the variants whose files would equal another variant's, byte for byte."""
     recipes = {each.variant.name: each.recipe for each in plan.to_press}
     return [
         Alias(recipe=recipes[name], fingerprint=recipes[name].fingerprint, same_as=other)
@@ -96,7 +96,7 @@ def aliases_of(plan: FormatPlan, layout: Layout) -> list[Alias]:
 def content_of(
     plan: FormatPlan, bench: FormatBench, entries: list[Entry], made: Mapping[str, Made], aliases: list[Alias]
 ) -> CommitContent:
-    """What new entries bring along. A variant that was only measured again leaves its files where they are."""
+    """Returns what new entries add to the repo. A variant that was only measured again keeps its published files."""
     chosen = quantizer_of(plan.variants[0].variant)
     measured_again = {each.variant.name for each in plan.to_evaluate}
     return CommitContent(
@@ -110,8 +110,11 @@ def content_of(
 
 
 def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
-    """What is published already, under the recipes of the plan where nothing but the source's commit changed; None
-    where nothing is published. ``plots`` are names of shared files that are drawn anew."""
+    """Returns what is published already, or None if nothing is published.
+
+    A variant whose recipe changed only in the source's commit gets the plan's recipe. ``plots`` are names of shared
+    files that are drawn again.
+    """
     manifest = plan.shelf.manifest
     if manifest is None:
         return None
@@ -135,10 +138,12 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
 def compose_manifest(
     plan: FormatPlan, model_name: str, source: SourceRecord, content: CommitContent, plots: list[Path]
 ) -> Manifest:
-    """The manifest of ``main``: new entries, and what is on record until it is made anew, in the ladder's order.
+    """Returns the manifest of ``main``: new entries, and recorded entries until they are made again, in the ladder's
+    order.
 
-    An entry made from an earlier commit of the source says so. It stands also where the plan does not make it: where it
-    is blocked, or in no line of the catalog any more. One that would be the same as another now gives way to that one.
+    An entry made from an earlier commit of the source is flagged as such. An entry stays even if the plan does not make
+    it, because it is blocked or because no line of the catalog names it any more. An entry gives way to an alias once
+    the variant that it would equal has been made by the plan's recipe.
     """
     before = {entry.variant: entry for entry in plan.shelf.entries()}
     entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, content)}
@@ -177,9 +182,9 @@ def compose_manifest(
 
 
 def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlier]:
-    """The states of a branch that tags keep: one more where this commit is its first from another commit of the source.
+    """Returns the states of a branch that tags keep. The first commit from another source commit adds one.
 
-    Each branch has states of its own: it may have come later than ``main``, or stood still while that moved on.
+    Each branch has its own states: a branch may have begun later than ``main``, or stood still while ``main`` moved on.
     """
     before = plan.shelf.manifests.get(branch)
     if before is None or before.source.sha == source.sha:
@@ -191,7 +196,7 @@ def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlie
 
 
 def _is_replaced(entry: Entry, content: CommitContent) -> bool:
-    """Whether the files of a published entry give way to others of the same names: its branch has another default."""
+    """Whether new files of the same names replace a published entry's files: its branch has another default."""
     published = [each for each in content.entries if each.status == "published"]
     new = {(each.branch, file.path) for each in published for file in each.artifact.files}
     return entry.status == "published" and any((entry.branch, file.path) in new for file in entry.artifact.files)
@@ -203,14 +208,14 @@ def _holds(entries: Mapping[str, Entry], recipe: Recipe) -> bool:
 
 
 def _after(before: Entry | None, entry: Entry) -> Entry:
-    """The new entry of a variant; that it was withdrawn stays on record until it is published again."""
+    """Returns the new entry of a variant. A withdrawal stays on record until the variant is published again."""
     if before is None or entry.status != "withheld":
         return entry
     return entry.model_copy(update={"retraction": before.retraction})
 
 
 def _verifications(content: CommitContent) -> dict[str, dict[str, object]]:
-    """What verification changes in the entries of variants."""
+    """Returns what the verification changes in each variant's entry."""
     found: dict[str, dict[str, object]] = {}
     found |= {name: {"verified": commit, "problems": []} for name, commit in content.verified.items()}
     return found | {name: {"verified": None, "problems": faults} for name, faults in content.faulty.items()}
@@ -219,11 +224,11 @@ def _verifications(content: CommitContent) -> dict[str, dict[str, object]]:
 def compose_commits(
     plan: FormatPlan, manifest: Manifest, content: CommitContent, plots: list[Path], context: CardContext
 ) -> list[BranchCommit]:
-    """What becomes of each branch; branches before ``main``, so that ``main`` never lists what is not there.
+    """Returns the commit of each branch. ``main`` comes last, so that it never lists files that are not there.
 
-    No branch begins without files: what was withheld and never published stands on ``main`` alone. A branch that is
-    there already follows, or its own manifest would go on to say that the variant is published. What was found of a
-    variant goes on record on its own branch too, for that is what the next plan believes.
+    No branch begins without files: a variant that was withheld and never published stands on ``main`` alone. A branch
+    that exists gets a commit too. Otherwise its own manifest would still say that the variant is published. The result
+    of a verification also goes on record on the variant's own branch, because the next plan trusts that branch.
     """
     told = {entry.branch for entry in manifest.published() if entry.variant in _verifications(content)}
     there = plan.shelf.manifests
@@ -257,7 +262,7 @@ def _commit(
 def branch_commit(
     manifest: Manifest, context: CardContext, uploads: Mapping[str, Path | bytes], before: Manifest | None
 ) -> BranchCommit:
-    """The commit of a branch: ``uploads``, the card, the manifest and the sums; what only ``before`` lists goes."""
+    """Returns a branch's commit: ``uploads``, card, manifest and sums. It removes files that only ``before`` lists."""
     branch = context.branch
     texts = {"README.md": render_card(manifest, context).encode(), MANIFEST_FILE: manifest.to_json().encode()}
     listed = manifest.files(branch) + [
@@ -268,7 +273,7 @@ def branch_commit(
 
 
 def _tagged(commit: BranchCommit, plan: FormatPlan, source: SourceRecord) -> BranchCommit:
-    """The commit with the tag that keeps what its branch holds now, if that was made from another source commit."""
+    """Adds the tag that keeps what the branch holds now, if that was made from another source commit."""
     before = plan.shelf.manifests.get(commit.branch)
     if before is None or before.source.sha == source.sha:
         return commit

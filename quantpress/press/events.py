@@ -1,4 +1,4 @@
-"""What a press tells while it works: whoever runs it collects, logs and shows what it says."""
+"""The events that a press reports while it works. Its caller collects, logs and shows them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quantpress.record.report import VariantReport
 
 @dataclass(frozen=True)
 class Failed:
-    """What was not made, measured, published or found sound, and why; ``variant`` is empty where it is not one."""
+    """What was not made, measured, published or found sound, and why. ``variant`` is empty if this is no variant."""
 
     subject: str
     reason: str
@@ -25,7 +25,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Noted:
-    """One line that an operator may want to know; nothing is lost."""
+    """One line that an operator may want to know. Nothing is lost."""
 
     line: str
 
@@ -41,14 +41,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Unmade:
-    """A variant that was not made or not measured; a :class:`Failed` said why."""
+    """A variant that was not made or not measured. An earlier :class:`Failed` says why."""
 
     planned: VariantPlan
 
 
 @dataclass(frozen=True)
 class Outdated:
-    """A published variant that new metadata does not bring up to date, and why: it must be quantized."""
+    """A published variant that must be quantized, and why new metadata does not bring it up to date."""
 
     planned: VariantPlan
     repo_id: str
@@ -57,7 +57,7 @@ class Outdated:
 
 @dataclass(frozen=True)
 class Committed:
-    """Variants that a commit put on record; ``plotted`` is the commit on ``main`` that holds a plot of perplexity."""
+    """Variants that a commit put on record. ``plotted`` is the commit on ``main`` if it holds a plot of perplexity."""
 
     repo_id: str
     rows: list[VariantReport]
@@ -66,7 +66,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class CommittedBeside:
-    """What was committed beside variants: cards, a comparison."""
+    """What was committed in addition to variants: cards or a comparison."""
 
     what: str
 
@@ -75,6 +75,6 @@ Event = Failed | Noted | Judged | Unmade | Outdated | Committed | CommittedBesid
 
 
 def failed(planned: VariantPlan, reason: object) -> Failed:
-    """What is told of a variant."""
+    """Returns the failure of a variant, with its reason."""
     name, recipe = planned.variant.name, planned.recipe
     return Failed(f"{recipe.source} {recipe.format} {name}", str(reason), name)

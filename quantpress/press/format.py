@@ -1,8 +1,8 @@
-"""One format of a model: calibrate once, quantize wave by wave, and of each wave evaluate, gate, publish and verify
-variant by variant.
+"""Presses one format of a model: calibrates once and quantizes wave by wave. The variants of a wave are evaluated,
+gated, published and verified one by one.
 
-A variant that fails is left out and told; the others go on. What is on the Hub leaves the disk at once, so that no more
-than a wave's variants lie there; where there are cores enough, the next wave is quantized meanwhile.
+A variant that fails is left out and reported; the others go on. Published files leave the disk at once, so that no more
+than one wave's variants lie there. If there are enough cores, the next wave is quantized meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from quantpress.source.source import Source
 
 @dataclass(frozen=True)
 class _Press:
-    """Publishes one format: on which bench, by whom, and the aliases that ``main`` lists."""
+    """What publishing one format needs: the bench, the publisher, and the aliases that ``main`` lists."""
 
     bench: FormatBench
     publisher: Publisher
@@ -45,7 +45,8 @@ class _Press:
 def prepared(
     plan: FormatPlan, model: Bench, reference: Baseline, coming: Collection[str], stages: FormatStages
 ) -> FormatBench:
-    """The format's bench: calibrated, the unquantized model measured with its engine, and what the cards will say.
+    """Calibrates, measures the unquantized model with the format's engine, and gathers what the cards will say. Returns
+    all this as the format's bench.
 
     ``coming`` are repos of other formats that the same press makes.
     """
@@ -55,7 +56,7 @@ def prepared(
 
 
 def judged(waves: Iterable[Wave], base: Baseline, stages: FormatStages) -> Iterator[Event]:
-    """Evaluates and gates the variants of each wave: a :class:`Judged` or an :class:`Unmade` for every one."""
+    """Evaluates and gates the variants of each wave. Yields a :class:`Judged` or an :class:`Unmade` for each one."""
     for wave in waves:
         yield from wave.events
         for planned in wave.variants:
@@ -76,10 +77,10 @@ def judged(waves: Iterable[Wave], base: Baseline, stages: FormatStages) -> Itera
 def press_format(
     plan: FormatPlan, model: Bench, reference: Baseline, coming: Collection[str], stages: FormatStages
 ) -> Iterator[Event]:
-    """Presses what is to be made of one format; ``coming`` are repos of other formats that the same press makes.
+    """Presses the planned variants of one format. ``coming`` are repos of other formats that the same press makes.
 
-    What is published comes first, for that shows which variants must be quantized although the source's weights did not
-    change. Raises :class:`QuantpressError` for what stops the whole format.
+    Published variants come first: they show which variants must be quantized although the source's weights did not
+    change. Raises :class:`QuantpressError` for an error that stops the whole format.
     """
     bench = prepared(plan, model, reference, coming, stages)
     press = _Press(bench, Publisher(model.source, model.settings, bench.context, stages), [])
@@ -108,7 +109,7 @@ def press_format(
     try:
         found, _ = yield from _bring_out(judged(waves, bench.base, stages), plan, press, found)
     except QuantpressError:
-        # The wave that is made meanwhile has something to tell, too; no other is begun.
+        # The wave that is being made still reports its events. No other wave is begun.
         stopped.set()
         for wave in waves:
             yield from wave.events
@@ -117,9 +118,12 @@ def press_format(
 
 
 def press_cards(plan: FormatPlan, source: Source, settings: Settings, stages: FormatStages) -> Iterator[Event]:
-    """A format of which nothing is to be made. Verifies what a press published and did not live to verify, or found
-    faulty; then renders all cards of the repo anew, under the source's record as it is now, and commits them if they
-    are outdated or something else was found."""
+    """Updates the cards of a format with nothing to make.
+
+    First verifies the variants that an earlier press published but did not live to verify, or found faulty. Then
+    renders all cards of the repo again, with the source's current record. Commits the cards if they are outdated or if
+    the verification found something new.
+    """
     variants = [(each.variant.name, each.variant.branch) for each in plan.to_verify]
     found, wrong = verify_variants(plan, variants, settings, stages)
     yield from (Failed("", line) for line in wrong)
@@ -133,8 +137,8 @@ def press_cards(plan: FormatPlan, source: Source, settings: Settings, stages: Fo
 
 
 def _on_the_shelf(plan: FormatPlan, model: Bench, stages: FormatStages) -> Iterator[Wave]:
-    """Each variant whose weights stay, fetched when it is its turn: those whose metadata is made anew, and those that
-    are only measured again."""
+    """Fetches each variant whose weights stay, when its turn comes. Some get new metadata, the others are only measured
+    again."""
     for each in [*plan.to_refresh, *plan.to_evaluate]:
         try:
             found = stages.fetch_again(model, plan, each)
@@ -151,8 +155,11 @@ def _on_the_shelf(plan: FormatPlan, model: Bench, stages: FormatStages) -> Itera
 def _bring_out(
     events: Iterable[Event], plan: FormatPlan, press: _Press, found: Verifications
 ) -> Generator[Event, None, tuple[Verifications, dict[str, str]]]:
-    """Publishes and verifies each variant that was judged, and clears its files away. Returns what was verified and is
-    not on record yet, as ``found`` was before; and why variants whose weights were to stay must be quantized."""
+    """Publishes and verifies each variant that was judged, and removes its files.
+
+    ``found`` are the verifications that are not on record yet when this begins. Returns those that are not on record
+    when it ends, and for each variant that must be quantized although its weights were to stay, the reason.
+    """
     model = press.bench.model
     stale: dict[str, str] = {}
     for event in events:
@@ -160,7 +167,7 @@ def _bring_out(
             case Judged(planned):
                 rows = yield from _publish(plan, [event], press, found)
                 model.workspace.remove_variant(planned.recipe)
-                if rows:  # else nothing was committed, and what was verified before is not on record yet
+                if rows:  # otherwise nothing was committed, and ``found`` is not on record yet
                     new = [(row.variant, row.branch) for row in rows if row.status == "published"]
                     found, wrong = verify_variants(plan, new, model.settings, press.stages)
                     yield from (Failed("", line) for line in wrong)
@@ -188,8 +195,8 @@ def _is_there(planned: VariantPlan, when_planned: Shelf, shelf: Shelf) -> bool:
 def _publish(
     plan: FormatPlan, variants: list[Judged], press: _Press, found: Verifications
 ) -> Generator[Event, None, list[VariantReport]]:
-    """Commits what of the variants the repo does not hold yet; ``found`` is what was verified after the commit before.
-    Returns the rows of what was committed."""
+    """Commits the variants that the repo does not hold yet. ``found`` is what was verified after the previous commit.
+    Returns the rows of the variants that were committed."""
     record = press.publisher.source.record
     made = {each.planned.variant.name: each.made for each in variants}
 

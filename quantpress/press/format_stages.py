@@ -1,4 +1,4 @@
-"""The stages of one format: plain functions, which a flow wraps as tasks of its own."""
+"""The stages of one format: plain functions, which a flow wraps as its own tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from quantpress.verify.verify import verify as download_and_check
 
 @dataclass(frozen=True)
 class FormatStages:
-    """What :func:`quantpress.press.format.press_format` calls; :data:`PLAIN` has the functions of this module."""
+    """The stages that :func:`quantpress.press.format.press_format` calls. :data:`PLAIN` holds the functions of this
+    module."""
 
     calibrate: Callable[[Bench, FormatPlan], Job]
     baseline: Callable[[Bench, FormatPlan, Job, Baseline], Baseline]
@@ -52,10 +53,10 @@ class FormatStages:
 
 
 def calibrate(bench: Bench, plan: FormatPlan) -> Job:
-    """Makes what all variants of the format share; what of it is published and costly is downloaded.
+    """Makes what all variants of the format share. Published files that are costly to make are downloaded instead.
 
-    It is made for the first variant of the ladder, published or not: a run that goes on after some were published finds
-    what the run before it made.
+    The job is always for the ladder's first variant with this preparation, published or not. So a run that goes on
+    after some variants were published finds what the previous run made.
     """
     shared = plan.to_make[0].recipe.preparation_fingerprint
     first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
@@ -69,7 +70,7 @@ def calibrate(bench: Bench, plan: FormatPlan) -> Job:
 
 
 def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
-    """Measures the unquantized model with the format's engine; it must agree with the reference."""
+    """Measures the unquantized model with the format's engine. The figures must agree with the reference."""
     chosen = quantizer(plan.format)
     unquantized = chosen.unquantized(job)
     if chosen.engine == "transformers" or unquantized == job.source:
@@ -80,37 +81,39 @@ def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> B
 
 
 def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
-    """Divides the variants to be made into waves whose files take at most ``budget`` bytes (None: any)."""
+    """Divides the variants to be made into waves whose files take at most ``budget`` bytes (None: no limit)."""
     variants = [planned.variant for planned in plan.to_press]
     return quantizer_of(variants[0]).layout(job, variants, [each.variant for each in plan.standing], budget)
 
 
 def fetch_again(bench: Bench, plan: FormatPlan, planned: VariantPlan) -> Made:
-    """Downloads a published variant, to be measured again or given new metadata."""
+    """Downloads a published variant, to measure it again or to give it new metadata."""
     return fetch_published(target_hub(bench.settings), bench, plan, planned)
 
 
 def renew(bench: Bench, plan: FormatPlan, planned: VariantPlan, published: Made) -> Made | Stale:
-    """Gives a published variant the source's metadata as it is now, unless the source holds other tensors now."""
+    """Gives a published variant the source's current metadata, unless the source now holds other tensors."""
     entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None
     return refresh(bench, planned, published, entry.recipe.source_sha)
 
 
 def own_context(bench: Bench, plan: FormatPlan) -> CardContext:
-    """What the cards say beside the manifest, with the source on disk, as far as no Hub is asked."""
+    """Returns what the cards say in addition to the manifest. Reads the source on disk and asks no Hub."""
     facts = SourceFacts(chat_template(bench.workspace.source), bench.source.weight_bytes)
     return card_context(plan.repo_id, model_name(bench.source.record.repo), bench.settings, facts)
 
 
 def context(bench: Bench, plan: FormatPlan, coming: Collection[str]) -> CardContext:
-    """What the cards say beside the manifest, with the source on disk; ``coming`` are repos that this press makes."""
+    """Returns what the cards say in addition to the manifest. Reads the source on disk and asks the target Hub.
+    ``coming`` are repos that this press makes."""
     name, api = model_name(bench.source.record.repo), target_hub(bench.settings)
     return with_siblings(own_context(bench, plan), name, plan.format, api, coming)
 
 
 def published_context(plan: FormatPlan, source: Source, settings: Settings) -> tuple[CardContext, str | None]:
-    """What the cards of a repo say beside its manifest, where no source is on disk, and what is missing of it."""
+    """Returns what the cards of a repo say in addition to its manifest, and why something is missing in it. Needs no
+    source on disk."""
     manifest = plan.shelf.manifest
     assert manifest is not None, f"{plan.repo_id} has no cards"
     manifest = manifest.model_copy(update={"source": source.record})
@@ -118,7 +121,7 @@ def published_context(plan: FormatPlan, source: Source, settings: Settings) -> t
 
 
 def read_again(plan: FormatPlan, settings: Settings) -> FormatPlan:
-    """The plan with the target repo as it is at this moment."""
+    """Returns the plan with the current state of the target repo."""
     return replace(plan, shelf=read_shelf(target_hub(settings), plan.repo_id))
 
 
@@ -128,7 +131,7 @@ def card(plan: FormatPlan, source: Source, content: CommitContent, context: Card
 
 
 def publish(composed: Composed, source: Source, settings: Settings, message: str) -> dict[str, str] | None:
-    """Commits each branch; returns branch to commit sha, or None where another press was faster."""
+    """Commits each branch. Returns the commit sha of each branch, or None if another press was faster."""
     api, shelf = target_hub(settings), composed.plan.shelf
     try:
         return publish_format(api, shelf, composed.commits, source.record, settings.private, message)
@@ -137,18 +140,19 @@ def publish(composed: Composed, source: Source, settings: Settings, message: str
 
 
 def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> Verification:
-    """Downloads what was published into an empty cache, compares it with the manifest, loads the ``new`` variants."""
+    """Downloads a branch into an empty cache, compares it with the manifest, and loads the ``new`` variants."""
     loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
     return download_and_check(target_hub(settings), repo_id, branch, loader, settings.home)
 
 
 def check(bench: Bench, plan: FormatPlan) -> None:
-    """Looks whether the format can be made of this source, before anything costly. Raises :class:`QuantpressError`."""
+    """Checks whether the format can be made of this source, before anything costly. Raises :class:`QuantpressError` if
+    it cannot."""
     first = plan.to_make[0]
     stages.check(bench, first.variant, first.recipe)
 
 
-#: Every stage as it is.
+#: Every stage without a wrapper.
 PLAIN = FormatStages(
     calibrate=calibrate,
     baseline=baseline,

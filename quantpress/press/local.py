@@ -1,5 +1,5 @@
-"""``quantpress quantize``: the stages of a press for one format, on this machine, with nothing read from or sent to a
-target Hub. What would be a repository becomes a folder.
+"""``quantpress quantize``: the stages of a press for one format, on this machine. Nothing is read from or sent to a
+target Hub. A folder takes the place of the repository.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: a folder of this machine or a repo of the source Hub, a format, its variants or ladders (none:
-    the format's default), and the folder to fill."""
+    """What the user asks for: a folder on this machine or a repo of the source Hub, a format, its variants or ladders
+    (empty: the format's default), and the folder to fill."""
 
     model: str
     format: str
@@ -69,12 +69,12 @@ class Quantized:
 def quantize(
     order: Order, catalog: Catalog, settings: Settings, hub: Callable[[], HfApi], report: Callable[[str], None]
 ) -> Quantized:
-    """Makes, measures and judges the variants, and fills ``order.out`` with those that pass, manifest, card and sums.
+    """Makes, measures and judges the variants. Fills ``order.out`` with those that pass, the manifest, card and sums.
 
-    Variants of other branches lie in folders of their names. ``catalog`` gives calibration and gates by its defaults;
-    ``hub`` is called for a repo only. ``report`` is told what is being done. A variant that fails leaves the others
-    alone. Raises :class:`BadInput`, before any work, for what cannot be meant; :class:`Refused` for a model that the
-    format cannot be made of.
+    A variant of another branch than ``main`` goes to a folder named after the branch. The defaults of ``catalog`` give
+    calibration and gates. ``hub`` is called only for a repo. ``report`` is told what is being done. A variant that
+    fails does not stop the others. Raises :class:`BadInput`, before any work, for an order that cannot be carried out,
+    and :class:`Refused` for a model that the format cannot be made of.
     """
     _check(order)
     source = _find_source(order.model, hub)
@@ -103,7 +103,7 @@ def quantize(
 
 
 def _row(source: Source, plan: FormatPlan, entry: Entry) -> VariantReport:
-    """The figures of a variant; nothing is published here, so it is ``made``, or withheld by a gate."""
+    """Returns the figures of a variant. Nothing is published here, so it is ``made``, or withheld by a gate."""
     row = report_entry(source.record.repo, plan.repo_id, entry)
     return row.model_copy(update={"status": "made"}) if row.status == "published" else row
 
@@ -149,7 +149,7 @@ def _plan(
 
 
 def _provide(asked: str, model: Bench, hub: Callable[[], HfApi], report: Callable[[str], None]) -> None:
-    """Puts the source where the stages look for it: downloaded, or as links into the folder."""
+    """Puts the source where the stages look for it: as a download, or as links into the folder."""
     if Path(asked).is_dir():
         link(model.source, Path(asked), model.workspace.source)
         return
@@ -158,7 +158,7 @@ def _provide(asked: str, model: Bench, hub: Callable[[], HfApi], report: Callabl
 
 
 def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tuple[FormatBench, Layout, list[Event]]:
-    """Makes, measures and judges every variant, by the stages of a press."""
+    """Makes, measures and judges every variant with the stages of a press."""
     install_on_demand(traits_of(quantizer_of(plan.to_press[0].variant)).toolchain, plain_lines(report))
     stages = _telling(report)
     report("looking at the source")
@@ -169,7 +169,7 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
     order, _ = layout(plan, bench.job, model, None, stages)
     planned = {each.variant.name: each for each in plan.to_press}
     wanted = [[planned[name] for name in names] for names in order.waves]
-    # Never ahead: a figure of one variant is not taken beside another that is made, and Ctrl-C ends the child at work.
+    # Never ahead: no variant is measured while another one is made, and Ctrl-C ends the child at work.
     waves = in_turn(wanted, model, lambda wave, bench: make_wave(wave, bench, stages))
     events: list[Event] = []
     for event in judged(waves, bench.base, stages):
@@ -180,7 +180,7 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
 
 
 def _telling(report: Callable[[str], None]) -> FormatStages:
-    """The stages, which say what they are at; no target Hub is asked for anything."""
+    """Returns the stages of a press, which report what they do and ask no target Hub."""
 
     def saying(what: Callable[P, str], stage: Callable[P, R]) -> Callable[P, R]:
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -205,7 +205,7 @@ def _telling(report: Callable[[str], None]) -> FormatStages:
 
 
 def _write(commit: BranchCommit, out: Path) -> None:
-    """Fills a folder as the branch would be, the weights first: where the card is, all is."""
+    """Fills a folder with what the branch would hold. The weights come first: a folder with a card has them all."""
     folder = out if commit.branch == "main" else out / commit.branch
     files = sorted(commit.uploads.items(), key=lambda item: isinstance(item[1], bytes))
     for name, content in files:

@@ -2,7 +2,7 @@
 
     fetch ─► check ─► baseline ─► per format: calibrate ─► quantize ─► evaluate ─► gate ─► card ─► publish ─► verify
 
-A format that fails leaves the others alone.
+A format that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quantpress.source.source import Source
 
 
 def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Iterator[Event]:
-    """Does what is planned for a model. Raises :class:`QuantpressError` for what stops all of it."""
+    """Does what is planned for a model. Raises :class:`QuantpressError` for an error that stops all of it."""
     if plan.source is None or not plan.has_work:
         return
     remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
@@ -37,7 +37,7 @@ def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Ite
 
 
 def _counted(events: Iterator[Event]) -> Generator[Event, None, int]:
-    """The events, and how many of them are failures."""
+    """Yields the events and returns how many of them are failures."""
     failures = 0
     for event in events:
         failures += isinstance(event, Failed)
@@ -80,7 +80,7 @@ def _press_files(plan: ModelPlan, settings: Settings, stages: ModelStages) -> It
 
 
 def _obstacle(plan: FormatPlan, bench: Bench, stages: ModelStages) -> str | None:
-    """Why the format's tools are not there, or it cannot be made of this source; None where nothing is in the way."""
+    """Returns why the format's tools are missing, or why the format cannot be made of this source; None if it can."""
     try:
         if name := traits_of(quantizer_of(plan.to_make[0].variant)).toolchain:
             stages.toolchain(name)
@@ -91,7 +91,7 @@ def _obstacle(plan: FormatPlan, bench: Bench, stages: ModelStages) -> str | None
 
 
 def _guarded(plan: ModelPlan, each: FormatPlan, events: Iterator[Event]) -> Iterator[Event]:
-    """The events of one format; what stops it leaves the others alone."""
+    """Yields the events of one format. An error that stops this format does not stop the others."""
     try:
         yield from events
     except QuantpressError as error:
@@ -99,7 +99,7 @@ def _guarded(plan: ModelPlan, each: FormatPlan, events: Iterator[Event]) -> Iter
 
 
 def _bring_together(plan: ModelPlan, source: Source, settings: Settings, stages: ModelStages) -> Iterator[Event]:
-    """Collection and comparison, best effort: what is published is no worse where they lag behind by a night.
+    """Updates collection and comparison, best effort: published files are no worse if these two lag behind by a night.
 
     The comparison's commit comes last: it tells the next plan what was compared, and what the collection holds.
     """
@@ -107,11 +107,11 @@ def _bring_together(plan: ModelPlan, source: Source, settings: Settings, stages:
     try:
         collected = stages.collect(source, [each.repo_id for each in plan.formats], settings)
     except QuantpressError as error:
-        yield Noted(f"the collection was not kept: {error}")
+        yield Noted(f"the collection was not updated: {error}")
     try:
         repo_id = stages.compare(source, collected, settings)
     except QuantpressError as error:
-        yield Noted(f"the comparison was not kept: {error}")
+        yield Noted(f"the comparison was not updated: {error}")
     else:
         if repo_id:
             yield CommittedBeside(f"comparison {repo_id}")

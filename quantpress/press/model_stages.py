@@ -1,4 +1,4 @@
-"""The stages of one model beside those of its formats: plain functions, which a flow wraps as tasks of its own."""
+"""The stages of one model that belong to no format: plain functions, which a flow wraps as its own tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quantpress.source.weights import WeightsReport
 
 @dataclass(frozen=True)
 class ModelStages:
-    """What :func:`quantpress.press.model.press_model` calls, and what it hands on to each format."""
+    """The stages that :func:`quantpress.press.model.press_model` calls. It hands ``format`` on to each format."""
 
     fetch: Callable[[Bench, int], Path]
     check: Callable[[Bench], WeightsReport]
@@ -38,24 +38,25 @@ class ModelStages:
 
 
 def fetch(bench: Bench, needed: int) -> Path:
-    """Downloads the source, once there is room for what the whole press still needs: some may be there already."""
+    """Downloads the source, if there is room for the whole press. The press takes ``needed`` bytes; what is already on
+    the disk counts as taken."""
     bench.workspace.require_disk(needed)
     return download(source_hub(bench.settings), bench.source, bench.workspace.source)
 
 
 def make_gated(source: Source, settings: Settings) -> None:
-    """Gates the comparison of a source that was gated since."""
+    """Gates the published comparison of a source that is gated now."""
     make_comparison_gated(target_hub(settings), settings.namespace, source.record)
 
 
 def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str]:
-    """Keeps the collection of the model in step with those of its repositories that exist, its comparison's too.
+    """Adds the model's repositories that exist to its collection, the comparison's repository too.
 
-    Returns them. A Hub without collections has nothing to be kept.
+    Returns these repositories. On a Hub without collections there is nothing to update.
     """
     hub = target_hub(settings)
     there = []
-    with suppress(Refused):  # the comparison's own stage says so
+    with suppress(Refused):  # the comparison's own stage reports this
         there.append(open_comparison(hub, settings.namespace, source.record, settings.private))
     with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
         there += [repo_id for repo_id in repo_ids if hub.repo_exists(repo_id)]
@@ -64,6 +65,6 @@ def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str
 
 
 def compare(source: Source, collected: list[str], settings: Settings) -> str | None:
-    """Publishes the comparison of all that is published of the model; returns its repository if that is a commit.
-    ``collected`` goes on record with it."""
+    """Publishes the comparison of everything that is published of the model. Returns its repository if this made a
+    commit. ``collected`` goes on record with it."""
     return publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private, collected)

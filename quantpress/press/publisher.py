@@ -1,4 +1,4 @@
-"""Commits to a format's repo, composed of it as it is at that moment; and what came of them, downloaded and loaded."""
+"""Commits to a format's repo, composed from its current state, and verifies what was committed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from quantpress.toolchain.llama_cpp import planned_version
 
 @dataclass(frozen=True)
 class Verifications:
-    """What was found of published variants and is not on record yet: of sound ones the commit that they were downloaded
-    from, of faulty ones what was wrong."""
+    """Results of a verification that are not on record yet. ``sound`` maps a variant to the commit that it was
+    downloaded from, ``faulty`` maps a variant to what was wrong."""
 
     sound: dict[str, str] = field(default_factory=dict)
     faulty: dict[str, list[str]] = field(default_factory=dict)
     record: VerificationRecord | None = None
 
     def onto(self, content: CommitContent) -> CommitContent:
-        """The same to be committed, with this on record."""
+        """Returns ``content`` with these results on record."""
         return replace(content, verified=self.sound, faulty=self.faulty, verification=self.record)
 
     def is_news(self, shelf: Shelf) -> bool:
-        """Whether the repo says something else of one of these variants."""
+        """Whether the repo's record of one of these variants differs from the result here."""
         return any(
             entry.verified is None or bool(entry.problems)
             if entry.variant in self.sound
@@ -46,7 +46,7 @@ class Verifications:
 
 @dataclass(frozen=True)
 class Publisher:
-    """Who commits to the repo of a format: what the cards say beside the manifest, and where plots are drawn."""
+    """Commits to the repo of a format. ``context`` is what the cards say in addition to the manifest."""
 
     source: Source
     settings: Settings
@@ -56,10 +56,10 @@ class Publisher:
     def commit(
         self, plan: FormatPlan, content_of: Callable[[FormatPlan], tuple[CommitContent, str] | None]
     ) -> tuple[Composed, dict[str, str]] | None:
-        """Commits what ``content_of`` makes of the repo as it is at this moment, under the message that it gives.
+        """Commits what ``content_of`` makes of the repo's current state, under the message that it gives.
 
-        Returns what was composed and the new heads by branch; None where there is nothing to be committed. Where
-        another press commits in between, its work is read and the commit composed anew.
+        Returns what was composed and the new heads by branch, or None if there is nothing to commit. If another press
+        commits in between, its work is read and the commit is composed again.
         """
         folder = Workspace(self.settings.home, self.source.record.repo, self.source.record.sha).work
         plots = folder / plan.format / "plots"
@@ -73,14 +73,14 @@ class Publisher:
             composed = self.stages.card(now, self.source, content, self.context, plots)
             heads = self.stages.publish(composed, self.source, self.settings, message)
             if heads is None:
-                raise Outrun(f"{plan.repo_id}: another commit came first; what it holds is read, and composed anew")
+                raise Outrun(f"{plan.repo_id}: another commit came first; it is read, and this one is composed again")
             return composed, heads
 
         return until_first(plan.repo_id, attempt)
 
     def commit_cards(self, plan: FormatPlan, found: Verifications) -> bool:
-        """Commits cards and manifest alone: what is published stays as it is. Returns whether they were not so
-        before."""
+        """Commits only cards, plots and manifest; the published files stay as they are. Returns whether the repo
+        changed."""
         results = {"Verified after upload": list(found.sound), "Found faulty after upload": list(found.faulty)}
         said = [f"{what}: {', '.join(variants)}" for what, variants in results.items() if variants]
         message = "; ".join(said) or f"Cards of {self.source.record.repo}@{self.source.record.sha[:8]}"
@@ -96,8 +96,8 @@ class Publisher:
         return any(composed.plan.shelf.heads.get(name) != head for name, head in heads.items())
 
     def commit_verifications(self, plan: FormatPlan, found: Verifications) -> bool:
-        """Commits cards and manifest alone, with what was found on record; nothing where they say so already. Returns
-        whether something was committed."""
+        """Commits only cards, plots and manifest, with the results on record, unless they are on record already.
+        Returns whether the repo changed."""
         if found.record is None or not found.is_news(self.stages.read_again(plan, self.settings).shelf):
             return False
         return self.commit_cards(plan, found)
@@ -106,10 +106,11 @@ class Publisher:
 def verify_variants(
     plan: FormatPlan, variants: list[tuple[str, str]], settings: Settings, stages: FormatStages
 ) -> tuple[Verifications, list[str]]:
-    """Downloads and loads published variants, given with their branches. Returns what was found, and a line for each
-    branch on which something is wrong, or that cannot be looked at.
+    """Downloads and loads published variants, given with their branches. Returns the results, and a line for each
+    branch that has a problem or cannot be verified.
 
-    What is wrong with no single variant is held against all that were looked at: they are looked at again.
+    A problem that belongs to no single variant counts against all variants of its branch that were verified. So they
+    are verified again next time.
     """
     sound: dict[str, str] = {}
     faulty: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What is published is fetched back: a variant to be given new metadata, and shared files that are costly to make."""
+"""Fetches published files back: variants that are renewed or measured again, and costly shared files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ WEIGHTS_FROM = "weights_from"
 
 @dataclass(frozen=True)
 class Stale:
-    """A published variant whose weights are not what the source holds now, and why: it must be quantized."""
+    """Why a published variant must be quantized: its weights are not what the source holds now."""
 
     reason: str
 
 
 def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder: Path) -> Path:
-    """Downloads published files into ``folder``. Raises :class:`QuantpressError` for one that is not what the manifest
-    says."""
+    """Downloads published files into ``folder``. Raises :class:`QuantpressError` for a file that differs from the
+    manifest."""
     with explained(api.endpoint, f"downloading from {repo_id}"):
         for file in files:
             path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, local_dir=folder))
@@ -46,17 +46,17 @@ def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder:
 
 
 def keeps_costly(plan: FormatPlan) -> bool:
-    """Whether the published shared files that are costly to make stay as they are, whatever commit of the source they
-    were made from: nothing is quantized by them.
+    """Whether the published shared files that are costly to make stay as they are, even if they were made from another
+    commit of the source. They stay if nothing is quantized with them.
 
-    A variant that is quantized goes by its recipe, which names one commit for all: for it they are made anew.
+    The recipe of a variant that is quantized names one commit for everything. For such a variant they are made again.
     """
     return not plan.to_press and not _made_by_recipe(plan)
 
 
 def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
-    """Puts published shared files that are costly to make where ``prepare`` finds them: into ``job.published`` where
-    they are kept (:func:`keeps_costly`), into ``job.prepared`` where they are what it would make."""
+    """Downloads published shared files that are costly to make to where ``prepare`` finds them: to ``job.published`` if
+    they are kept (:func:`keeps_costly`), to ``job.prepared`` if they are what ``prepare`` would make."""
     main, head = plan.shelf.manifests.get("main"), plan.shelf.heads.get("main")
     folder = job.published or job.prepared
     names = quantizer_of(job.variant).costly_files(job.model_name)
@@ -67,8 +67,8 @@ def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
 
 
 def _made_by_recipe(plan: FormatPlan) -> bool:
-    """Whether the published shared files are what ``prepare`` would make: a variant of the same recipe was quantized by
-    them. One that was only given new metadata was quantized by those of an earlier commit."""
+    """Whether the published shared files are what ``prepare`` would make: a variant with the same preparation was
+    quantized with them. A variant that only got new metadata was quantized with the files of an earlier commit."""
     main = plan.shelf.manifests.get("main")
     wanted = {planned.recipe.preparation_fingerprint for planned in plan.to_make}
     return main is not None and any(
@@ -78,8 +78,8 @@ def _made_by_recipe(plan: FormatPlan) -> bool:
 
 
 def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_from: str) -> stages.Made | Stale:
-    """Gives the files of a published variant the source's metadata as it is now; ``weights_from`` is the source commit
-    that they were made from before. Where the source holds other tensors now, nothing is made."""
+    """Gives the files of a published variant the source's current metadata. ``weights_from`` is the source commit that
+    they were made from before. If the source now holds other tensors, makes nothing and returns :class:`Stale`."""
     folder = bench.workspace.variant(planned.recipe)
     job = stages.job_of(bench, "refresh", planned.variant, planned.recipe)
     job = job.model_copy(update={"published": published.files.resolve()})
@@ -98,10 +98,10 @@ def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_
 
 
 def fetch_published(api: HfApi, bench: Bench, plan: FormatPlan, planned: VariantPlan) -> stages.Made:
-    """A published variant's files in the workspace, as if they had just been made: to be measured again, without being
-    quantized again.
+    """Downloads a published variant's files into the workspace and returns them as if they had just been made. So the
+    variant need not be quantized again.
 
-    Raises :class:`~quantpress.errors.QuantpressError` for a file that is not what the manifest says.
+    Raises :class:`~quantpress.errors.QuantpressError` for a file that differs from the manifest.
     """
     entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None, f"{plan.repo_id} has no {planned.variant.name}"

@@ -1,4 +1,4 @@
-"""What is published beside a format's variants."""
+"""The files that are published in addition to a format's variants."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from quantpress.source.source import licence_files
 
 
 def shared_files(chosen: Quantizer, job: Job) -> list[Path]:
-    """What the format's quantizer prepared for all (an imatrix), and the source's licence and notices."""
+    """Returns what the quantizer prepared for all variants (an imatrix), and the source's licence and notices."""
     return [*chosen.shared_files(job), *licence_files(job.source)]

@@ -1,7 +1,7 @@
 """The stages between fetch and publish, each a function from typed input to typed output.
 
-Heavy work runs in child processes (:mod:`quantpress.machine.child`). A step that was finished before, by a run that
-died later perhaps, is found by its job file and result and is not done again.
+Heavy work runs in child processes (:mod:`quantpress.machine.child`). A step that an earlier run finished is found by
+its job file and result and is not done again, even if that run died later.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Made:
 
 
 def check_weights(bench: Bench) -> WeightsReport:
-    """Reads the source's weights once, so that no format begins with a file that is cut off or a NaN."""
+    """Reads the source's weights once, so that no format begins with a truncated file or a NaN."""
     job, folder = WeightsJob(source=bench.workspace.source.resolve()), bench.workspace.work / "weights"
     return finished(job, WeightsReport, folder) or run_child("quantpress.source.weights", job, WeightsReport, folder)
 
 
 def measure_base(bench: Bench) -> Baseline:
-    """Measures the unquantized model with transformers, and keeps its log-probabilities: the base of every engine."""
+    """Measures the unquantized model with transformers and keeps its log-probabilities: the base of every engine."""
     folder = bench.workspace.baseline("transformers", fingerprint_of(bench.protocol.model_dump(mode="json")))
     key = BaseKey(sha=bench.workspace.sha, protocol=bench.protocol, engine="transformers", device=bench.device)
 
@@ -60,7 +60,7 @@ def measure_base(bench: Bench) -> Baseline:
 
 
 def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseline) -> Baseline:
-    """Measures the unquantized model with another engine against the base: their divergence is the engines' noise."""
+    """Measures the unquantized model with another engine against the base. The divergence is the engines' noise."""
     folder = bench.workspace.baseline(engine, fingerprint_of(bench.protocol.model_dump(mode="json")))
     job = _evaluation(bench, engine, model, base)
     evaluation = finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
@@ -68,7 +68,7 @@ def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseli
 
 
 def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
-    """Looks whether the format can be made of the fetched source. Raises :class:`ChildFailed` with the reason."""
+    """Checks whether the format can be made of the fetched source. Raises :class:`ChildFailed` with the reason."""
     job = job_of(bench, "check", variant, recipe)
     folder = bench.workspace.prepared(recipe).with_suffix(".check")
     if finished(job, Result, folder) is None:
@@ -80,9 +80,9 @@ def prepare(
 ) -> Job:
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
-    The quantizer finds there what an equal job left that was killed, and what ``retrieve`` puts there, and goes on
-    from it. With ``keeps_costly``, ``retrieve`` puts costly files of another commit into ``job.published``, and they
-    are kept, unless a job that makes them was begun: what that makes is right for every variant.
+    The quantizer goes on from what is in this folder: the files of an equal job that was killed, and what ``retrieve``
+    puts there. With ``keeps_costly``, ``retrieve`` puts costly files of another commit into ``job.published`` instead,
+    and they are kept. If a job that makes these files has begun, it goes on: its files are right for every variant.
     """
     job, folder = job_of(bench, "prepare", variant, recipe), bench.workspace.prepared(recipe).with_suffix(".job")
     if keeps_costly and not begun(job, folder):
@@ -107,7 +107,7 @@ def quantize(bench: Bench, planned: VariantPlan) -> Made:
 
 
 def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
-    """Makes several variants at once, in the order given; those that an earlier run made are not made again."""
+    """Makes several variants at once, in the order given. Variants that an earlier run made are not made again."""
     made = {planned.variant.name: _made_before(bench, planned) for planned in wave}
     rest = [planned for planned in wave if made[planned.variant.name] is None]
     if rest:
@@ -116,7 +116,7 @@ def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
 
 
 def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
-    """All are made, or some and an error; what was made is found by the next call."""
+    """Makes all variants, or makes some and raises. The next call finds those that were made."""
     jobs = [job_of(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
     for planned, job in zip(wave, jobs, strict=True):
         folder = bench.workspace.variant(planned.recipe)
@@ -134,7 +134,7 @@ def _leave_what_goes_on(job: Job, folder: Path) -> None:
 
 
 def left_on_disk(bench: Bench, planned: VariantPlan) -> bool:
-    """Whether files of a variant lie there, of a run that was killed before they were published."""
+    """Whether a variant's files lie on the disk because a run was killed before it published them."""
     return any((bench.workspace.variant(planned.recipe) / "files").glob("*"))
 
 
@@ -145,7 +145,7 @@ def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
 
 
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
-    """Measures one variant: perplexity, and divergence from the unquantized model by the same engine."""
+    """Measures one variant: perplexity, and divergence from the unquantized model by transformers."""
     assert made.result.output is not None
     chosen = quantizer_of(planned.variant)
     model = traits_of(chosen).model_path(made.files, made.result.output.files)
@@ -169,7 +169,7 @@ def _evaluation(bench: Bench, engine: Engine, model: Path, base: Baseline | None
 
 
 def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation, baseline: Baseline) -> Entry:
-    """Judges a variant's figures and writes its entry for the manifest."""
+    """Judges a variant's figures and returns its entry for the manifest."""
     output = made.result.output
     assert output is not None
     verdict = judge(evaluation, baseline.evaluation, limit_of(planned.variant, bench.gates))
@@ -193,7 +193,7 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
 
 
 def describe(path: Path) -> File:
-    """A file as the manifest lists it, under its own name."""
+    """Returns a file as the manifest lists it, under its own name."""
     return File(path=path.name, size=path.stat().st_size, sha256=sha256_of(path))
 
 
@@ -204,7 +204,7 @@ def _all_there(folder: Path, result: Result) -> bool:
 def job_of(
     bench: Bench, step: Literal["check", "prepare", "quantize", "refresh"], variant: Variant, recipe: Recipe
 ) -> Job:
-    """A quantizer's job on this bench."""
+    """Returns a quantizer's job on this bench."""
     return Job(
         step=step,
         variant=variant,

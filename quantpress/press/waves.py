@@ -1,4 +1,4 @@
-"""The variants of a format in waves: made one wave after another, or the next while the one before is measured."""
+"""Makes the variants of a format in waves: one after another, or the next wave while the previous one is measured."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from quantpress.press.events import Event, Failed, Noted, failed
 from quantpress.press.format_stages import FormatStages
 from quantpress.press.stages import Made, left_on_disk
 
-#: Threads from which on a wave is quantized while the one before is evaluated, each with half of them. With fewer,
-#: both would only wait for each other.
+#: With at least this many threads, a wave is quantized while the previous one is evaluated, each with half of them.
+#: With fewer, both would only wait for each other.
 _OVERLAP_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Wave:
-    """Variants that lie on the disk together, what was made of them by name, the bench to measure it on, and what there
-    is to tell of the making."""
+    """Variants that lie on the disk together.
+
+    ``made`` maps a variant's name to what was made, ``bench`` is the one to measure it on, ``events`` report how the
+    making went.
+    """
 
     variants: list[VariantPlan]
     made: dict[str, Made]
@@ -34,13 +37,13 @@ class Wave:
 
 #: Makes the variants of a wave on a bench.
 Make = Callable[[list[VariantPlan], Bench], Wave]
-#: Makes wave after wave, as their files are measured and cleared.
+#: Makes one wave after another, as the caller measures their files and removes them.
 Maker = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
 
 
 def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
-    """The waves, and how they are made. What a run that was killed left on the disk is a wave of its own and the first,
-    made by itself: the others need its place."""
+    """Returns the waves, and how they are made. The variants that a killed run left on the disk are the first wave. It
+    is made alone, because the other waves need its disk space."""
     order, quantized = _cut(plan, job, bench, budget, stages)
     left = {each.variant.name for each in plan.to_press if left_on_disk(bench, each)}
     first = [name for wave in order.waves for name in wave if name in left]
@@ -52,8 +55,8 @@ def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages:
 
 
 def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
-    """The waves, and whether they overlap. Two overlapping waves share the disk budget; they do not overlap where a
-    variant needs more than half of it."""
+    """Returns the waves, and how they are made: overlapping or in turn. Two overlapping waves share the disk budget.
+    Waves do not overlap if a variant needs more than half of the budget."""
     if not plan.to_press:
         return Layout(waves=[]), in_turn
     whole = stages.layout(plan, job, budget)
@@ -64,26 +67,26 @@ def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: F
 
 
 def in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
-    """Each wave is quantized when the one before is published."""
+    """Quantizes each wave after the previous one is published."""
     for wave in waves:
         yield make(wave, bench)
 
 
 def _after_the_first(quantized: Maker, waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
-    """The first wave alone, then the others."""
+    """Makes the first wave alone, then the others."""
     yield from in_turn(waves[:1], bench, make)
     yield from quantized(waves[1:], bench, make)
 
 
 def _ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
-    """Each wave is quantized while the one before is evaluated and published, on half of the threads each."""
+    """Quantizes each wave while the previous one is evaluated and published. Each has half of the threads."""
     if not waves:
         return
     half = replace(bench, threads=bench.threads // 2)
     with ThreadPoolExecutor(max_workers=1) as executor:
         made = make(waves[0], bench)
         for wave in waves[1:]:
-            # Prefect finds the flow run that a task belongs to in the context.
+            # Prefect looks up a task's flow run in the context.
             following = executor.submit(copy_context().run, make, wave, half)
             yield replace(made, bench=half)
             made = following.result()
@@ -91,7 +94,7 @@ def _ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator
 
 
 def make_wave(wave: list[VariantPlan], bench: Bench, stages: FormatStages) -> Wave:
-    """The wave, made; where making its variants together fails, each is made alone."""
+    """Makes the variants of a wave together. If that fails, makes each one alone."""
     events: list[Event] = []
     if len(wave) > 1:
         names = ", ".join(each.variant.name for each in wave)
@@ -111,6 +114,6 @@ def make_wave(wave: list[VariantPlan], bench: Bench, stages: FormatStages) -> Wa
 
 
 def refused(plan: FormatPlan, order: Layout) -> Iterator[Failed]:
-    """What is told of each variant that has no place in any wave."""
+    """Returns the failure of each variant that has no place in any wave."""
     planned = {each.variant.name: each for each in plan.to_press}
     return (failed(planned[name], reason) for name, reason in order.refused.items())

@@ -1,4 +1,4 @@
-"""The base of everything that is read from or written to JSON or YAML."""
+"""The base class of everything that is read from or written to JSON or YAML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """Frozen; a key that is not known is an error."""
+    """A frozen model. An unknown key is an error."""
 
-    # JSON has no NaN: written as the text "NaN" it is read back; pydantic's own null would not be.
+    # JSON has no NaN. The text "NaN" can be read back; the null that pydantic writes by default cannot.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")

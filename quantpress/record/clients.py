@@ -1,7 +1,7 @@
 """Which file of a GGUF repo a client takes for a tag, as in ``press/Model-GGUF:Q4_K_M``.
 
-llama.cpp lists ``main`` and decides by itself; Ollama asks the Hub for the tag's manifest, and the Hub decides. Paths
-are given in the order in which the Hub lists them, sorted by name.
+llama.cpp lists ``main`` and decides by itself. Ollama asks the Hub for the tag's manifest, and the Hub decides. The
+functions here expect paths in the order in which the Hub lists them, sorted by name.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: What llama.cpp takes where no tag is given (``find_best_model`` of common/download.cpp): the first that is there.
+#: Without a tag, llama.cpp takes the first of these that is there (``find_best_model`` of common/download.cpp).
 _PREFERRED = ("Q4_K_M", "Q8_0")
-#: Parts of a file's name that say that it is no model but goes with one (``gguf_filename_is_model``, same file).
+#: A file with one of these in its name is no model but goes with one (``gguf_filename_is_model``, same file).
 _BESIDE_MODELS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
-#: ``get_gguf_split_info``, same file: only the first part of a split file is taken.
+#: llama.cpp takes only the first part of a split file (``get_gguf_split_info``, same file).
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
-#: llama.cpp fetches nothing else of a repo that has it at its root (``common_download_get_hf_plan``).
+#: If a repo has this file at its root, llama.cpp fetches nothing else (``common_download_get_hf_plan``).
 _PRESET = "preset.ini"
 
-#: The tag that Ollama asks for where none is given.
+#: The tag that Ollama asks for if none is given.
 LATEST = "latest"
-#: The answers of a Hub that wants to know first who asks, which Ollama tells it by a key of its own.
+#: The answers of a Hub that first wants to know who asks. Ollama tells the Hub with its own key.
 _WHO_ASKS = (401, 403)
 _OK = 200
 _REGISTRY = "the Hub for Ollama"
@@ -35,9 +35,9 @@ _REGISTRY = "the Hub for Ollama"
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a client takes for a tag: ``path`` is a file's name, or its digest.
+    """What a client takes for a tag. ``path`` is a file's name or its digest.
 
-    ``problem`` is empty where it is the file that is meant; ``note`` is for what is no fault of the repo's.
+    ``problem`` is empty if this is the intended file. ``note`` is for what is not the repo's fault.
     """
 
     client: str
@@ -48,13 +48,13 @@ class Resolved:
 
 
 def is_part(path: str) -> bool:
-    """Whether this is one file of several that a model was split into."""
+    """Whether this file is a part of a model that was split into several files."""
     part = _PART.search(path)
     return part is not None and int(part[2]) > 1
 
 
 def is_model(path: str) -> bool:
-    """Whether llama.cpp sees a model file in this path, or its first part."""
+    """Whether llama.cpp takes this path for a model file or for the first part of one."""
     name = path.rpartition("/")[2]
     part = _PART.search(name)
     first = part is None or int(part[2]) < 2 or int(part[1]) == 1
@@ -62,9 +62,9 @@ def is_model(path: str) -> bool:
 
 
 def llama_cpp_takes(paths: Sequence[str], tag: str | None) -> str | None:
-    """The file that ``llama-cli -hf REPO[:TAG]`` loads; None where it finds none.
+    """Returns the file that ``llama-cli -hf REPO[:TAG]`` loads; None if it finds none.
 
-    The tag is a regular expression there, sought anywhere in the path: ``F16`` finds ``Model-BF16.gguf`` too.
+    llama.cpp searches for the tag as a regular expression anywhere in the path: ``F16`` finds ``Model-BF16.gguf`` too.
     """
     if _PRESET in paths:
         return None
@@ -78,11 +78,11 @@ def llama_cpp_takes(paths: Sequence[str], tag: str | None) -> str | None:
 
 
 def ollama_takes(paths: Iterable[str], tag: str) -> str | None:
-    """The file that the Hub gives Ollama for a tag; None where it finds none.
+    """Returns the file that the Hub gives Ollama for a tag; None if it finds none.
 
     A tag is a quantization's whole name, in upper or lower case, or a file's name
-    (https://huggingface.co/docs/hub/ollama). ``latest`` is Q4_K_M; what the Hub calls a reasonable choice where there
-    is none is not documented, and here it is llama.cpp's.
+    (https://huggingface.co/docs/hub/ollama). ``latest`` is Q4_K_M. If there is no Q4_K_M, the Hub makes a "reasonable
+    choice" that it does not document. This function then makes llama.cpp's choice.
     """
     models = [path for path in paths if is_model(path)]
     if tag.lower() == LATEST:
@@ -95,8 +95,8 @@ def ollama_takes(paths: Iterable[str], tag: str) -> str | None:
 
 
 def resolve_by_rules(variants: Mapping[str, str], paths: Sequence[str]) -> list[Resolved]:
-    """What both clients take for each variant and where none is named. ``variants`` maps a variant to its file (the
-    first of several), ``paths`` are all files of ``main``."""
+    """Returns what both clients take for each variant, and without a tag. ``variants`` maps a variant to its file (the
+    first of several). ``paths`` are all files of ``main``."""
     found = []
     for tag, path in variants.items():
         taken = llama_cpp_takes(paths, tag)
@@ -120,14 +120,14 @@ def _judged(client: str, tag: str, taken: str | None, meant: set[str]) -> Resolv
 
 
 def resolve_by_registry(api: HfApi, repo_id: str, variants: Mapping[str, str]) -> list[Resolved]:
-    """What the Hub itself answers Ollama for each variant; ``variants`` maps a variant to its file's SHA-256.
+    """Returns what the Hub itself answers Ollama for each variant. ``variants`` maps a variant to its file's SHA-256.
 
-    A Hub that wants to know first who asks is not asked on, and a note says so.
+    If the Hub first wants to know who asks, this function stops asking, and a note says so.
     """
     from huggingface_hub import get_session, get_token
 
     found = []
-    # False: no token, even where one is stored; None: the stored one.
+    # False: no token, even if one is stored; None: the stored token.
     token = api.token if isinstance(api.token, str) else None if api.token is False else get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     for tag, sha256 in variants.items():
@@ -145,7 +145,7 @@ def resolve_by_registry(api: HfApi, repo_id: str, variants: Mapping[str, str]) -
 
 
 def _model_digest(manifest: bytes) -> str | None:
-    """The digest of the layer that is the model; None where this is no manifest."""
+    """Returns the digest of the layer that is the model; None if this is not a manifest or has no such layer."""
     try:
         layers = {layer["mediaType"]: layer["digest"] for layer in json.loads(manifest)["layers"]}
     except (ValueError, TypeError, KeyError):

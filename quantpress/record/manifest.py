@@ -1,7 +1,8 @@
-"""The manifest, ``quantpress.json``: what a published revision says of itself.
+"""The manifest, ``quantpress.json``: what a published revision says about itself.
 
-It is written in the same commit as the files it describes and read back at each run: the Hub is the memory.
-``main`` carries an entry for every variant of the repo; a branch carries the entry of its own variant.
+A press writes the manifest in the same commit as the files that it describes, and reads it back at each run: the Hub
+is the memory. ``main`` carries an entry for every variant of the repo. Another branch carries the entry of its own
+variant.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Artifact(Record):
 class Verdict(Record):
     """What the gate said: ``passed``, and for each failed check the reason in words.
 
-    ``max_divergence`` is the limit of the mean KL divergence that was applied, if any; ``notes`` say why it is not
-    the default.
+    ``max_divergence`` is the limit that was applied to the mean KL divergence, if any. ``notes`` say why this limit is
+    not the default.
     """
 
     passed: bool
@@ -56,10 +57,10 @@ class Verdict(Record):
 class Entry(Record):
     """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
 
-    ``retracted`` means that it was published and withdrawn: its files have left the branch, and ``retraction`` says
-    why, also of a variant that was made anew since and withheld. ``verified`` is the commit from which its files were
-    downloaded afresh, found to be these, loaded and made to write text; None until then. ``problems`` are what was
-    wrong when that was last tried.
+    ``retracted`` means that the variant was published and withdrawn: its files have left the branch, and ``retraction``
+    says why. ``retraction`` stays if the variant is made again and withheld. ``verified`` is the commit that was
+    verified: a fresh download had these files, and the variant loaded and wrote text. It is None until then.
+    ``problems`` are what was wrong at the last verification.
     """
 
     recipe: Recipe
@@ -82,7 +83,7 @@ class Entry(Record):
 
 
 class Alias(Record):
-    """A variant that would hold the same weights in the same types as ``same_as``, and was not made."""
+    """A variant that was not made because it would hold the same weights in the same types as ``same_as``."""
 
     recipe: Recipe
     fingerprint: str
@@ -96,10 +97,10 @@ class Alias(Record):
 class SourceRecord(Record):
     """The upstream repo at one commit, with what the card inherits from it.
 
-    ``files`` maps the files that the press reads to a hash of their content (SHA-256 of LFS files, git's SHA-1 of the
-    others): from it the next plan sees what a new commit changed. Empty in manifests from before it was recorded.
-    ``gated`` is how the repo is gated, ``gate_fields`` are its card's ``extra_gated_…`` fields. ``licence_override`` is
-    the catalog's reason to publish although the licence seems to forbid it.
+    ``files`` maps each file that the press reads to a hash of its content (SHA-256 for LFS files, git's SHA-1 for
+    others). It shows the next plan what a new commit changed. It is empty in manifests that are older than this field.
+    ``gated`` says how the repo is gated. ``gate_fields`` are the ``extra_gated_…`` fields of its card.
+    ``licence_override`` is the catalog's reason to publish although the licence seems to forbid it.
     """
 
     repo: str
@@ -117,8 +118,8 @@ class SourceRecord(Record):
 
 
 class Earlier(Record):
-    """What a branch held before the source moved: the tag that keeps it (``v1`` of ``main``, ``v1-BRANCH`` of another),
-    its source, and the files that the source's next commit changed."""
+    """What a branch held before the source moved: the tag that keeps it (``v1`` on ``main``, ``v1-BRANCH`` on another
+    branch), its source, and the files that the source's next commit changed."""
 
     tag: str
     source: SourceRecord
@@ -126,10 +127,10 @@ class Earlier(Record):
 
 
 class VerificationRecord(Record):
-    """What was checked after publishing, on what was downloaded afresh from ``commit``.
+    """What was checked after publishing, on a fresh download of ``commit``.
 
-    ``loaded`` are the variants that were loaded and wrote text; ``resolved`` says of each client and tag which file it
-    takes; ``notes`` are what users of a client should know; ``versions`` are those of the clients.
+    ``loaded`` are the variants that the verification tried to load. ``resolved`` says which file each client takes for
+    each tag. ``notes`` are what users of a client should know. ``versions`` are the versions of the clients.
     """
 
     at: str
@@ -147,10 +148,10 @@ class Manifest(Record):
     """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
 
     ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
-    ``toolchain`` maps a tool's name to its version. ``flags`` say of a variant what its figures show beside those
-    of the others: that it is worse than one with fewer bits. ``earlier`` are the branch's states that tags keep.
-    ``card`` is the fingerprint of the templates that the cards were made by, ``verification`` what the last download
-    after publishing showed.
+    ``toolchain`` maps a tool's name to its version. ``flags`` maps a variant to what a reader should know: that it is
+    worse than a variant with fewer bits, or that it was made from an earlier commit of the source. ``earlier`` are the
+    branch's states that tags keep. ``card`` is the fingerprint of the templates that made the cards. ``verification``
+    is what the last download after publishing showed.
     """
 
     schema_version: Literal[1] = 1
@@ -168,19 +169,20 @@ class Manifest(Record):
     verification: VerificationRecord | None = None
 
     def entry(self, variant: str) -> Entry | None:
-        """The entry of a variant, if there is one."""
+        """Returns the entry of a variant, if there is one."""
         return next((entry for entry in self.entries if entry.variant == variant), None)
 
     def published(self, branch: str | None = None) -> list[Entry]:
-        """Published entries, of one branch or of all."""
+        """Returns the published entries of one branch or of all."""
         return [entry for entry in self.entries if entry.status == "published" and branch in (None, entry.branch)]
 
     def files(self, branch: str) -> list[File]:
-        """What is on a branch beside card, manifest and sums: the files of its published variants, and the shared."""
+        """Returns a branch's files except card, manifest and sums: the shared files and those of published variants."""
         return [*self.shared, *(file for entry in self.published(branch) for file in entry.artifact.files)]
 
     def gone(self, before: Manifest | None, branch: str) -> frozenset[str]:
-        """Paths that ``before``, the manifest that this one replaces on a branch, listed and this one does not."""
+        """Returns the paths on a branch that ``before`` lists and this manifest does not. This manifest replaces
+        ``before``."""
         old = before.files(branch) if before else []
         return frozenset(file.path for file in old) - {file.path for file in self.files(branch)}
 

@@ -1,4 +1,4 @@
-"""Names of what is published: a model's, and that of the repository which compares its formats."""
+"""Names of what is published: a model, and the repository that compares its formats."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ COMPARISON_SUFFIX = "quantized"
 
 
 def model_name(repo: str) -> str:
-    """The name under which a model is published: the repo id without its namespace."""
+    """Returns the name under which a model is published: the repo id without its namespace."""
     return repo.partition("/")[2]
 
 
 def comparison_repo(namespace: str, model_name: str) -> str:
-    """The repository of a model's comparison; the model's other repos link to it."""
+    """Returns the repository of a model's comparison. The model's other repos link to it."""
     return f"{namespace}/{model_name}-{COMPARISON_SUFFIX}"

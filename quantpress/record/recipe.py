@@ -41,10 +41,10 @@ class Recipe(Record):
 
 
 def canonical_json(value: Any) -> str:
-    """Sorted keys, no white space, no escapes of non-ASCII, no NaN: equal values give equal text."""
+    """Returns JSON with sorted keys, no white space, no escapes of non-ASCII, no NaN: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def fingerprint_of(value: Any) -> str:
-    """Hex SHA-256 of a value's canonical JSON."""
+    """Returns the hex SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

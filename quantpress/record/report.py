@@ -23,8 +23,8 @@ class VariantReport(Record):
 
 
 class ModelReport(Record):
-    """What became of one model. ``committed`` names what was committed beside the variants that were made;
-    ``failures`` are errors of stages; an empty list means all went well."""
+    """What became of one model. ``committed`` names what was committed in addition to the variants that were made.
+    ``failures`` are errors of stages; an empty list means that all went well."""
 
     model: str
     variants: list[VariantReport] = []
@@ -33,7 +33,7 @@ class ModelReport(Record):
 
 
 def report_entry(model: str, repo_id: str, entry: Entry) -> VariantReport:
-    """The row of one manifest entry."""
+    """Returns the row of one manifest entry."""
     divergence = entry.evaluation.divergence
     return VariantReport(
         model=model,

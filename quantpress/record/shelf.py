@@ -1,4 +1,4 @@
-"""What is published already, read back from the manifests on the target Hub."""
+"""The shelf: what is published already, read back from the manifests on the target Hub."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-#: What files with a model's weights end with, whoever made them.
+#: The endings of files that hold a model's weights, whatever program made them.
 _WEIGHTS = (".gguf", ".ggml", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".tflite")
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """One target repo. ``heads`` maps branch to commit sha; ``manifests`` maps branch to its manifest; ``foreign`` are
+    """One target repo. ``heads`` maps branch to commit sha. ``manifests`` maps branch to its manifest. ``foreign`` are
     the branches that hold weights and no manifest."""
 
     repo_id: str
@@ -29,7 +29,7 @@ class Shelf:
     foreign: frozenset[str] = frozenset()
 
     def require_ours(self, branch: str) -> None:
-        """Raises :class:`Refused` for a branch whose weights somebody else put there: they would be replaced."""
+        """Raises :class:`Refused` for a branch with weights that quantpress did not make: it must not replace them."""
         if branch in self.foreign:
             where, remedy = self.repo_id, "rename it or set another namespace"
             if branch != "main":
@@ -37,11 +37,12 @@ class Shelf:
             raise Refused(f"{where} was not made by quantpress (it holds weights and no {MANIFEST_FILE}): {remedy}")
 
     def entry(self, variant: str, branch: str) -> Entry | None:
-        """A variant's entry, from the branch on which its files are.
+        """Returns a variant's entry from the branch that holds its files.
 
-        An entry of ``main`` for a variant on another branch is not trusted: the branch's own manifest was
-        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, unless
-        it was published before: then its branch is there and says so too, as it does of a retracted one.
+        If another branch holds the files, the entry of ``main`` is not trusted: only that branch's own manifest was
+        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, unless it
+        was published before. Then its branch exists, and the branch's manifest also says that the variant is withheld.
+        The same goes for a retracted variant.
         """
         own = self.manifests.get(branch)
         found = own.entry(variant) if own else None
@@ -51,7 +52,7 @@ class Shelf:
         return found
 
     def entries(self) -> list[Entry]:
-        """Every variant's entry, from the branch on which its files are; ``main`` says which that is, as far as it
+        """Returns every variant's entry from the branch that holds its files. ``main`` says which branch that is, if it
         lists the variant."""
         branches: dict[str, str] = {}
         for name in sorted(self.manifests, key=lambda name: name != "main"):
@@ -62,13 +63,13 @@ class Shelf:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest of ``main``; where a press died before the first one was there, that of a branch."""
+        """The manifest of ``main``, or of another branch if a press died before ``main`` had one."""
         return self.manifests.get("main") or next(iter(self.manifests.values()), None)
 
     def holds(self, entry: Entry) -> bool:
-        """Whether the repo says of a variant what ``entry`` does already: the same recipe, protocol and status.
+        """Whether the repo already has an entry like this one: with the same recipe, protocol and status.
 
-        A retraction says all there is to say of its recipe: a press that was at work when it came does not undo it.
+        A retraction is final for its recipe: a press that was at work when the retraction came does not undo it.
         """
         own = self.entry(entry.variant, entry.branch)
         if own is None or own.fingerprint != entry.fingerprint:
@@ -79,13 +80,13 @@ class Shelf:
         )
 
     def source_files(self, sha: str) -> dict[str, str]:
-        """The hashes of the source's files at an earlier commit, as far as a branch tells of it."""
+        """Returns the hashes of the source's files at an earlier commit; empty if no branch records them."""
         manifests = self.manifests.values()
         records = [record for each in manifests for record in (each.source, *(state.source for state in each.earlier))]
         return next((record.files for record in records if record.sha == sha), {})
 
     def alias(self, variant: str) -> Alias | None:
-        """The alias that ``main`` lists for a variant."""
+        """Returns the alias that ``main`` lists for a variant, if there is one."""
         main = self.manifests.get("main")
         return next((alias for alias in main.aliases if alias.variant == variant), None) if main else None
 
@@ -93,8 +94,8 @@ class Shelf:
 def read_shelf(api: HfApi, repo_id: str) -> Shelf:
     """Reads a repo's branches and their manifests. A repo that does not exist has none.
 
-    Raises :class:`Unreadable` where a manifest is none or closed to the token, and
-    :class:`~quantpress.errors.QuantpressError` when the Hub cannot be reached.
+    Raises :class:`Unreadable` for a manifest that is invalid or closed to the token, and
+    :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -116,8 +117,8 @@ def _holds_weights(api: HfApi, repo_id: str, revision: str) -> bool:
 
 
 def read_manifest(api: HfApi, repo_id: str, revision: str, where: str) -> Manifest | None:
-    """The manifest at one revision of a repo, if there is one; ``where`` names it in errors, of which there are those
-    of :func:`read_shelf`."""
+    """Returns the manifest at one revision of a repo, if there is one. ``where`` names the revision in errors. Raises
+    the same errors as :func:`read_shelf`."""
     from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError
 
     with explained(api.endpoint, f"reading {where}"):

@@ -1,4 +1,4 @@
-"""``SHA256SUMS``: what ``sha256sum -c`` checks a download by."""
+"""The file ``SHA256SUMS``, with which ``sha256sum -c`` checks a download."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def sha256sums(files: list[File]) -> str:
-    """The text that ``sha256sum -c`` checks, sorted by path."""
+    """Returns the text that ``sha256sum -c`` reads, sorted by path."""
     return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
 
 
 def difference(text: str, known: Mapping[str, str], there: Collection[str]) -> str:
-    """What is wrong with sums, in words; empty if nothing.
+    """Returns what is wrong with the sums in ``text``, in words; empty if nothing.
 
-    ``known`` maps path to the SHA-256 of files that must be named, ``there`` are all paths of the revision.
+    ``known`` maps the path of each file that must be named to its SHA-256. ``there`` are all paths of the revision.
     """
     found = [_LINE.fullmatch(line) for line in text.splitlines()]
     sums = {line[2]: line[1] for line in found if line}

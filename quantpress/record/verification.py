@@ -1,4 +1,4 @@
-"""What a verification found, and what of it goes on record."""
+"""What a verification found, and which part of it goes on record."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from quantpress.record.manifest import VerificationRecord
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """One file of a published revision; ``problem`` is empty where it is what the manifest and the Hub say.
-    ``variant`` is the one that it belongs to, empty for what belongs to none."""
+    """One file of a published revision. ``problem`` is empty if the file is what the manifest and the Hub say.
+    ``variant`` is the variant that the file belongs to, empty if there is none."""
 
     path: str
     size: int
@@ -23,8 +23,8 @@ class VerifiedFile:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a variant wrote when it was loaded from the download; ``problem`` is empty where it wrote text. ``detail``
-    is what the program said that could not load it."""
+    """What a variant wrote when it was loaded from the download. ``problem`` is empty if it wrote text. ``detail`` is
+    the message of the program that could not load it."""
 
     variant: str
     text: str
@@ -33,17 +33,16 @@ class Spoken:
 
     @property
     def failure(self) -> str:
-        """The problem with its detail; empty where there is none."""
+        """The problem with its detail; empty if there is no problem."""
         return f"{self.problem}: {self.detail}" if self.detail else self.problem
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What became of a revision's files, of those of its variants that were loaded, and of the tags that clients ask
-    for.
+    """The results for a revision's files, for the variants that were loaded, and for the tags that clients ask for.
 
-    ``commit`` is the one that was read, ``reference`` what the files were compared with; ``problem`` is what is wrong
-    with the revision as a whole, empty if nothing.
+    ``commit`` is the commit that was read. ``reference`` is what the files were compared with. ``problem`` is what is
+    wrong with the revision as a whole, empty if nothing.
     """
 
     files: list[VerifiedFile] = field(default_factory=list)
@@ -55,7 +54,7 @@ class Verification:
 
     @property
     def problems(self) -> list[str]:
-        """Everything that is wrong, for whoever ran the verification."""
+        """Everything that is wrong, for the person who ran the verification."""
         whole = [self.problem] if self.problem else []
         files = [f"{file.path} {file.problem}" for file in self.files if file.problem]
         spoken = [f"{spoken.variant} {spoken.failure}" for spoken in self.variants if spoken.problem]
@@ -63,9 +62,11 @@ class Verification:
 
     @property
     def faults(self) -> dict[str, list[str]]:
-        """What is wrong by variant, for the manifest and the card; under the empty name what concerns no single one.
+        """What is wrong with each variant, for the manifest and the card. The empty name has the faults that concern no
+        single variant.
 
-        The words stay the same for as long as the fault does, and tell nothing of this machine: no detail is in them.
+        The words stay the same as long as the fault does. They leave out ``detail``, so that they tell nothing about
+        this machine.
         """
         names = {file.variant for file in self.files}
         found = [
@@ -81,7 +82,7 @@ class Verification:
         return {name: [fault for own, fault in found if own == name] for name in dict.fromkeys(own for own, _ in found)}
 
     def record(self, llama_cpp: str) -> VerificationRecord:
-        """What the manifest keeps of it; ``llama_cpp`` is the version that loaded GGUF files."""
+        """Returns what the manifest keeps. ``llama_cpp`` is the version that loaded GGUF files."""
         return VerificationRecord(
             at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             commit=self.commit,

@@ -1,1 +1,1 @@
-"""The source: a model's repository upstream, looked up, checked and fetched; nothing in it is trusted."""
+"""The source: a model's upstream repository, looked up, checked and fetched. Nothing in it is trusted."""

@@ -1,4 +1,4 @@
-"""A model's config.json, whose keys lie at its top or within the parts of a larger model."""
+"""Reads a model's config.json. A key lies at its top level, or in the part of a larger model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def values_of(config: Mapping[str, Any], key: str) -> Iterator[Any]:
-    """The values of ``key`` in ``config`` and in all mappings within it, the outermost first."""
+    """Yields the values of ``key`` in ``config`` and in all mappings inside it, the outermost first."""
     inner = [config]
     while inner:
         part = inner.pop(0)

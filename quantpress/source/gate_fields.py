@@ -1,4 +1,4 @@
-"""The terms of a gated source, from its card's metadata: what is made of it is gated with the same words."""
+"""The terms of a gated source, from its card's metadata. What is made from the source is gated with the same words."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from quantpress.text import one_line, plain_lines
 
 _KEY = re.compile(r"extra_gated_[a-z_]{1,40}")
-#: Prompts hold a whole licence at times: Llama's take some 35,000 characters.
+#: Some prompts hold a whole licence: Llama's have some 35,000 characters.
 _LONGEST_TEXT = 100_000
 _LONGEST_LIST = 100
-#: Fields hold a type and options for a label: https://huggingface.co/docs/hub/models-gated.
+#: A field maps its label to a type and options: https://huggingface.co/docs/hub/models-gated.
 _DEEPEST = 3
 
 
 def gate_fields(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``extra_gated_…`` fields of a card's metadata, in plain types and without control characters.
+    """Returns the ``extra_gated_…`` fields of a card's metadata, in plain types and without control characters.
 
-    What no such field can be (too deep, too long, another type) is left out.
+    A value that no such field can have (too deep, too long, another type) is left out.
     """
     fields = {key: _plain(value, _DEEPEST) for key, value in card.items() if _KEY.fullmatch(str(key))}
     return {key: value for key, value in fields.items() if value is not None}

@@ -1,6 +1,7 @@
-"""May a quantized copy of a model be published? What its licence says of changed copies and of passing them on.
+"""Decides whether a quantized copy of a model may be published: whether its licence allows changed copies and passing
+them on.
 
-A quantized model is a changed copy of its source. This reads what the source's card says, which is no legal advice.
+A quantized model is a changed copy of its source. This module reads what the source's card says. It is no legal advice.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from quantpress.text import one_line
 #: The Hub's identifiers of licences without derivatives (https://huggingface.co/docs/hub/repositories-licenses):
 #: cc-by-nd-4.0, cc-by-nc-nd-3.0, cc-by-nc-nd-4.0.
 _NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd(-[0-9.]+)?", re.IGNORECASE)
-#: Names of licences that say it themselves; the Hub lets ``license_name`` be any text.
+#: Names of licences that state what they forbid. The Hub lets ``license_name`` be any text.
 _NAMED = {
     re.compile(r"\bno-?deriv|(^|-)nd($|-)", re.IGNORECASE): "forbids changed copies",
     re.compile(
@@ -35,14 +36,15 @@ def is_licence(path: str) -> bool:
 
 
 def most_restrictive(licences: Sequence[str]) -> str | None:
-    """Of several licences of one model, one that forbids a changed copy, or the first; None of none."""
+    """Returns a licence that forbids changed copies, or else the first licence; None if there are no licences."""
     return next((each for each in licences if _NO_DERIVATIVES.fullmatch(each.strip())), next(iter(licences), None))
 
 
 def require_permission(source: SourceRecord, override: str | None) -> SourceRecord:
-    """The record, with ``override`` in it where the licence would forbid to publish. Raises :class:`Refused`.
+    """Returns the record, with ``override`` in it if the licence seems to forbid publishing.
 
-    ``override`` is the catalog's reason to publish all the same.
+    ``override`` is the catalog's reason to publish anyway. Raises :class:`Refused` if the licence seems to forbid
+    publishing and there is no such reason.
     """
     objection = _objection(source)
     if objection is None:
@@ -53,10 +55,10 @@ def require_permission(source: SourceRecord, override: str | None) -> SourceReco
 
 
 def _objection(source: SourceRecord) -> str | None:
-    """Why the licence forbids a quantized copy; None where the card does not say so."""
+    """Returns why the licence forbids a quantized copy; None if the card does not say so."""
     if source.license and _NO_DERIVATIVES.fullmatch(source.license.strip()):
         return f"its licence {one_line(source.license)} forbids changed copies, which a quantized model is"
-    # Spaces and underscores stand for hyphens in the names that people give.
+    # People write spaces and underscores instead of hyphens in names.
     name = re.sub(r"[\s_]+", "-", (source.license_name or "").strip())
     for pattern, what in _NAMED.items():
         if pattern.search(name):

@@ -1,8 +1,8 @@
-"""The model types that the installed transformers knows, read from its source: importing it takes seconds, a plan must
-not.
+"""The model types that the installed transformers knows. They are read from its source code, because importing it takes
+seconds and a plan must be faster.
 
-What is read is the table ``CONFIG_MAPPING_NAMES`` of ``transformers/models/auto``: pairs of a model type and its class,
-and dicts that are added to them.
+The table is ``CONFIG_MAPPING_NAMES`` of ``transformers/models/auto``: pairs of a model type and its class, and dicts
+that are added to them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _FILES = ("transformers/models/auto/auto_mappings.py", "transformers/models/auto
 
 
 def require_known_type(config: Mapping[str, Any]) -> None:
-    """Raises :class:`Refused` for a config.json whose ``model_type`` transformers does not know: the unquantized model,
-    to which every format is compared, could not be measured."""
+    """Raises :class:`Refused` if transformers does not know the ``model_type`` of a config.json. The unquantized model,
+    to which every format is compared, could then not be measured."""
     model_type, known = config.get("model_type"), known_types()
     if isinstance(model_type, str) and known and model_type not in known:
         raise Refused(
-            f"transformers {distribution('transformers').version} knows no model type {model_type!r}, and measures the "
-            "unquantized model: skip the model in the catalog until it does"
+            f"transformers {distribution('transformers').version} does not know the model type {model_type!r}, so the "
+            "unquantized model cannot be measured: skip the model in the catalog until transformers knows it"
         )
 
 
 @cache
 def known_types() -> frozenset[str]:
-    """Each ``model_type``; empty where transformers is not installed or has no such table."""
+    """Returns every known ``model_type``; empty if transformers is not installed or has no such table."""
     try:
         paths = [Path(str(distribution("transformers").locate_file(name))) for name in _FILES]
     except PackageNotFoundError:
@@ -42,7 +42,7 @@ def known_types() -> frozenset[str]:
 
 
 def types_in(source: str) -> Iterator[str]:
-    """The model types that Python ``source`` puts into the table."""
+    """Yields the model types that the Python code ``source`` puts into the table."""
     for node in ast.walk(ast.parse(source)):
         assigned = isinstance(node, ast.Assign) and any(_is_table(target) for target in node.targets)
         updated = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_table(node.func.value)

@@ -1,7 +1,7 @@
-"""What is looked at in a source's small files before anything large is fetched: they are a stranger's.
+"""Checks a source's small files before anything large is fetched, because a stranger wrote them.
 
-Code from model repositories is never run, a chat template has a length that a person could read, and what should be
-JSON is.
+Code from model repositories is never run. A chat template must be short enough for a person to read. A file that should
+be JSON must be JSON.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 CONFIG_FILE = "config.json"
-#: Files whose ``auto_map`` names classes in the repo's own Python files, which transformers would import and run.
+#: Files whose ``auto_map`` may name classes in the repo's own Python files. transformers would import and run these.
 _MAY_NAME_CODE = (CONFIG_FILE, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _CODE_KEY = "auto_map"
-#: Bytes. The largest published one of these, Gemma 3's tokenizer_config.json, has 1.2 MB.
+#: Bytes. The largest published file of this kind, Gemma 3's tokenizer_config.json, has 1.2 MB.
 _LARGEST = 10_000_000
-#: Characters, or bytes of a file that holds nothing else. The longest published ones, with tools, have some 30,000.
+#: Characters, or bytes of a file with only a template. The longest published templates, with tools, have some 30,000.
 LONGEST_TEMPLATE = 1_000_000
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The source's config.json, once it and the files beside it were looked at; ``sizes`` has bytes by path, its too.
+    """Checks the source's small files and returns its config.json. ``sizes`` maps each path to its bytes.
 
-    Raises :class:`Refused`.
+    Raises :class:`Refused` for a file that fails a check.
     """
     for name in _TEMPLATE_FILES:
         if sizes.get(name, 0) > LONGEST_TEMPLATE:
@@ -41,7 +41,7 @@ def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int])
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
-    """As :func:`check_small_files`, of a model in a folder of this machine that has a config.json."""
+    """Like :func:`check_small_files`, for a model in a folder on this machine. The folder has a config.json."""
     for name in _TEMPLATE_FILES:
         if (folder / name).is_file() and (size := (folder / name).stat().st_size) > LONGEST_TEMPLATE:
             raise Refused(_too_long(size))
@@ -85,7 +85,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _names_code(content: object) -> bool:
-    """Whether there is an ``auto_map`` anywhere: the configurations of parts lie within that of the whole."""
+    """Whether there is an ``auto_map`` at any depth: a model's configuration contains those of its parts."""
     match content:
         case dict():
             return _CODE_KEY in content or any(_names_code(value) for value in content.values())
@@ -95,7 +95,7 @@ def _names_code(content: object) -> bool:
 
 
 def _template_length(template: object) -> int:
-    """Characters of a chat template, or of all where there are several by name."""
+    """Returns the characters of a chat template, or of all templates if there are several by name."""
     match template:
         case str():
             return len(template)

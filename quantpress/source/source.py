@@ -20,11 +20,11 @@ from quantpress.source.safety import CONFIG_FILE, check_folder, check_small_file
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
-#: The terms go with every copy: many licences want it so, and Ollama shows them.
+#: Files with the terms go with every copy: many licences require this, and Ollama shows the terms.
 _LICENCE_NAMES = r"(LICENSE|NOTICE|USE_POLICY)(\.txt|\.md)?"
-#: What a quantizer, the converter and an engine read of a source; nothing else is downloaded.
 #: A name begins with a letter or a digit and has no separator and no control character in it.
 _NAME = r"[A-Za-z0-9][^/\\\x00-\x1f\x7f]*"
+#: The files of a source that a quantizer, the converter or an engine reads, and the terms. No others are downloaded.
 _WANTED = re.compile(
     r"(config|generation_config|preprocessor_config|processor_config|tokenizer|tokenizer_config|special_tokens_map"
     rf"|added_tokens|vocab|{_NAME}\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)"
@@ -34,8 +34,8 @@ _WANTED = re.compile(
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the source: path in the repo, size in bytes, SHA-256 where the Hub knows it (LFS), and the SHA-1 that
-    git has for it (of an LFS file's pointer), which is equal for equal content."""
+    """A file of the source: path in the repo, size in bytes, SHA-256 if the Hub knows it (LFS), and git's SHA-1 (for an
+    LFS file, that of its pointer). Files with equal content have an equal SHA-1."""
 
     path: str
     size: int
@@ -45,7 +45,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """An upstream model at one commit. ``config`` is its config.json; ``files`` are those that are fetched."""
+    """An upstream model at one commit. ``config`` is its config.json; ``files`` are the files to fetch."""
 
     record: SourceRecord
     config: dict[str, Any]
@@ -53,15 +53,15 @@ class Source:
 
     @property
     def weight_bytes(self) -> int:
-        """Size of the safetensors files."""
+        """Size of the safetensors files, in bytes."""
         return sum(file.size for file in self.files if file.path.endswith(".safetensors"))
 
 
 def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
     """Reads what is upstream, without downloading weights.
 
-    Raises :class:`Refused`, whose text is the reason in the plan (``gated``, ``not found``, …), and
-    :class:`QuantpressError` when the Hub cannot be reached.
+    Raises :class:`Refused` for a model that cannot be pressed; its text is the reason in the plan (``gated``, ``not
+    found``, …). Raises :class:`QuantpressError` when the Hub cannot be reached.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -85,9 +85,10 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
 
 
 def local_source(folder: Path) -> Source:
-    """A model in a folder of this machine, under a name of its own and the hash of its files for a commit.
+    """Returns the model in a folder on this machine. The folder gives the name, and the hash of its files stands for
+    the commit.
 
-    Raises :class:`Refused` as :func:`look_up_source` does; nothing is copied.
+    Raises :class:`Refused` as :func:`look_up_source` does. Copies nothing.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise Refused(f"{folder}: no {CONFIG_FILE}: not a transformers model")
@@ -103,7 +104,7 @@ def local_source(folder: Path) -> Source:
 
 
 def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
-    """The client makes objects of the card's metadata, whatever stands there: not all of it can be made one."""
+    """Asks the Hub for the model. The client turns the card's metadata into objects, and fails on unexpected values."""
     try:
         return api.model_info(repo, revision=revision, files_metadata=True)
     except (TypeError, ValueError, AttributeError, KeyError):
@@ -111,7 +112,7 @@ def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
 
 
 def _wanted_files(info: ModelInfo) -> list[SourceFile]:
-    """Files at the repo's root that the press reads. A name with a folder in it never matches."""
+    """Returns the files at the repo's root that the press reads. A name with a folder in it never matches."""
     return [
         SourceFile(
             sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id or ""
@@ -148,15 +149,15 @@ def _record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> Source
 
 
 def _licence_file(licences: list[str], files: tuple[SourceFile, ...]) -> str | None:
-    """Where the text of a licence without a name of the Hub's is, if the card does not say it."""
+    """Returns the file with the licence's text, if the Hub has no identifier for the licence (``other``)."""
     return next((file.path for file in files if is_licence(file.path)), None) if "other" in licences else None
 
 
 def fetch(api: HfApi, source: Source, folder: Path) -> Path:
-    """Downloads the source's files into ``folder`` and checks size and hash of each.
+    """Downloads the source's files into ``folder`` and checks the size and hash of each file.
 
-    Files that are there already are not downloaded again (the client compares their hashes); a link where a file
-    should be is removed first, so that nothing outside ``folder`` is read or written through it. Raises
+    Files that are there already are not downloaded again (the client compares their hashes). A link in place of a file
+    is removed first, so that nothing outside ``folder`` is read or written through it. Raises
     :class:`QuantpressError` for a failed download or a file that is not what the Hub says it is.
     """
     repo = source.record.repo
@@ -175,8 +176,8 @@ def fetch(api: HfApi, source: Source, folder: Path) -> Path:
 
 
 def link(source: Source, folder: Path, place: Path) -> None:
-    """Makes ``place`` a folder of links to the source's files in ``folder``: what else lies there, pickles or code, is
-    not seen."""
+    """Makes ``place`` a folder of links to the source's files in ``folder``. Other files there, such as pickles or
+    code, get no link."""
     if place.is_symlink():
         place.unlink()
     place.mkdir(parents=True, exist_ok=True)
@@ -186,15 +187,15 @@ def link(source: Source, folder: Path, place: Path) -> None:
 
 
 def _is_same(local: Path, file: SourceFile) -> bool:
-    """Whether a downloaded file is what the Hub says, by whichever hash it says."""
+    """Whether a downloaded file has the hash that the Hub gives: the SHA-256, or else git's SHA-1."""
     if file.sha256:
         return sha256_of(local) == file.sha256
     return not file.git_sha1 or git_sha1_of(local) == file.git_sha1
 
 
 def chat_template(folder: Path) -> str | None:
-    """The chat template of a fetched source: ``chat_template.jinja``, or that in the configuration of its tokenizer
-    or of its processor."""
+    """Returns the chat template of a fetched source: ``chat_template.jinja``, or the template in the configuration of
+    its tokenizer or processor."""
     own = folder / "chat_template.jinja"
     if own.exists():
         return own.read_text(encoding="utf-8", errors="replace")
@@ -206,5 +207,5 @@ def chat_template(folder: Path) -> str | None:
 
 
 def licence_files(folder: Path) -> list[Path]:
-    """The licence, notices and policies of a fetched source: they go with every copy."""
+    """Returns the licence, notices and policies of a fetched source. They go with every copy."""
     return sorted(path for path in folder.iterdir() if re.fullmatch(_LICENCE_NAMES, path.name))

@@ -1,8 +1,8 @@
-"""AutoGPTQ and AutoAWQ, which are archived, in a Python environment of their own.
+"""AutoGPTQ and AutoAWQ, both archived, in their own Python environment.
 
-They need a transformers of 2025 beside which nothing else here runs. The environment has the versions of
-``archived_libraries.txt`` and is made once in the user's cache. Whoever runs something in it gives a program that
-imports nothing of quantpress, which is not there.
+They need a transformers of 2025, with which nothing else here runs. The environment has the versions of
+``archived_libraries.txt`` and is made once in the user's cache. quantpress is not installed there, so a program that
+runs in the environment must not import it.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ _REQUIREMENTS = [
     "transformers", "torch", "accelerate", "peft", "datasets", "tokenizers", "sentencepiece", "protobuf", "safetensors",
     "numpy", "rouge", "gekko",
 ]  # fmt: skip
-#: autoawq asks for a triton that a CPU has not. AutoGPTQ's wheels carry CUDA code for a torch of 2024; its source is
-#: Python alone where BUILD_CUDA_EXT is 0.
+#: autoawq requires a triton that a machine without a GPU does not have. AutoGPTQ's wheels carry CUDA code for a torch
+#: of 2024. With BUILD_CUDA_EXT=0, its source is pure Python.
 _LIBRARIES = ["auto-gptq", "autoawq"]
 _VARIABLES = {"BUILD_CUDA_EXT": "0"}
 
 
 def pins() -> dict[str, str]:
-    """The exact version of every distribution in the environment."""
+    """Returns the exact version of every distribution in the environment."""
     lines = (line.partition("#")[0].strip() for line in _PINS.read_text(encoding="utf-8").splitlines())
     return dict(line.split("==") for line in lines if line)
 
 
 def folder() -> Path:
-    """Where the environment is, or will be."""
+    """Returns the folder where the environment is, or will be."""
     return environment_folder(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES)
 
 
 def find() -> Path | None:
-    """The environment's interpreter, or nothing where the environment was not made to its end."""
+    """Returns the environment's interpreter; None if the environment is missing or unfinished."""
     return _interpreter(folder()) if is_built(folder()) else None
 
 
 def require() -> Path:
-    """The environment's interpreter. Raises :class:`Refused`, saying how to make it, where it is missing."""
+    """Returns the environment's interpreter. Raises :class:`Refused` if the environment is missing, and says how to
+    make it."""
     found = find()
     if found is None:
         raise Refused(f"the archived libraries are not installed: run `quantpress toolchain install {NAME}`")
@@ -54,9 +55,9 @@ def require() -> Path:
 
 
 def install(progress: Progress = silent) -> Path:
-    """The environment's interpreter; makes the environment first where it is missing.
+    """Returns the environment's interpreter. Makes the environment first if it is missing.
 
-    Raises :class:`QuantpressError` when pip fails; what pip said is on the terminal then.
+    Raises :class:`QuantpressError` when pip fails. pip's output is then on the terminal.
     """
     progress(f"installing {NAME}", 0, 0)
     variables = child_environment() | _VARIABLES
@@ -71,7 +72,7 @@ def install(progress: Progress = silent) -> Path:
 
 
 def version() -> str:
-    """What the environment is there for, with versions."""
+    """Returns the environment's main packages with their versions."""
     found = pins()
     return ", ".join(f"{name} {found[name]}" for name in ("auto-gptq", "autoawq", "transformers", "torch"))
 

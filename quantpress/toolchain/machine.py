@@ -1,4 +1,4 @@
-"""What of this machine decides a build: processor, instruction sets, CUDA."""
+"""The properties of this machine that decide a build: processor, instruction sets, CUDA."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from quantpress.machine.gpu import ask_nvidia_smi
 
-#: CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
-#: machine may announce it and then trap on the first tile instruction (seen on a Firecracker guest, kernel
-#: 6.18: SIGILL at tilezero in every quantized matrix product). ``GGML_NATIVE`` would take it.
+#: Maps each CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
+#: machine may announce AMX and then trap on the first tile instruction (seen on a Firecracker guest, kernel
+#: 6.18: SIGILL at tilezero in every quantized matrix product). ``GGML_NATIVE`` would use AMX.
 _X86_OPTIONS = {
     "GGML_SSE42": ("sse4_2",),
     "GGML_AVX": ("avx",),
@@ -40,14 +40,14 @@ class Processor:
 
 @dataclass(frozen=True)
 class Cuda:
-    """The CUDA compiler and the compute capabilities of the devices that are there, as ``9.0``."""
+    """The CUDA compiler, and the compute capabilities of this machine's GPUs, such as ``9.0``."""
 
     compiler: Path
     capabilities: tuple[str, ...]
 
 
 def processor() -> Processor:
-    """This machine's processor, from /proc/cpuinfo where there is one."""
+    """Returns this machine's processor, from /proc/cpuinfo if it exists."""
     source = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     if source.exists():
@@ -60,7 +60,7 @@ def processor() -> Processor:
 
 
 def instruction_options(of: Processor) -> list[str]:
-    """CMake options for the instruction sets of an x86 processor; other architectures leave it to the compiler."""
+    """Returns CMake options for the instruction sets of an x86 processor; elsewhere the compiler decides."""
     if of.architecture not in {"x86_64", "AMD64"}:
         return ["-DGGML_NATIVE=ON"]
     chosen = [f"-D{option}={'ON' if of.flags.issuperset(needed) else 'OFF'}" for option, needed in _X86_OPTIONS.items()]
@@ -69,7 +69,7 @@ def instruction_options(of: Processor) -> list[str]:
 
 @cache
 def cuda() -> Cuda | None:
-    """The CUDA compiler, where nvcc and a device are both there; asked once per process, for it takes a second."""
+    """Returns the CUDA compiler if nvcc and a GPU are both there. Looks once per process, because it takes a second."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
@@ -82,7 +82,7 @@ def cuda() -> Cuda | None:
 
 
 def cuda_options(found: Cuda | None) -> list[str]:
-    """CMake options for CUDA: code for the devices that are there, and no other."""
+    """Returns CMake options for CUDA. The build has code only for the GPUs of this machine."""
     if found is None:
         return []
     architectures = ";".join(capability.replace(".", "") for capability in found.capabilities)

@@ -1,4 +1,4 @@
-"""How long work reports: a bar in a terminal, plain lines elsewhere."""
+"""Progress reports of long work: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Called with what is being done, steps done and steps in all; ``total`` is 0 where no number is known.
+#: Called with what is being done, the steps done and the total of steps. ``total`` is 0 if it is not known.
 Progress = Callable[[str, int, int], None]
 
 #: Seconds between two plain lines of the same work.
@@ -19,12 +19,12 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def remaining_seconds(elapsed: float, done: int, total: int) -> float | None:
-    """Estimates the seconds left, were all steps equally long; none before the first step is done."""
+    """Estimates the seconds left, as if all steps took equally long; None before the first step is done."""
     return elapsed / done * (total - done) if done > 0 else None
 
 
 def plain_lines(write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Reports by whole lines: at the start, at the end and every 20 seconds of each piece of work."""
+    """Reports by whole lines: at the start and the end of each piece of work, and every 20 seconds in between."""
     started: dict[str, float] = {}
     last: dict[str, float] = {}
 

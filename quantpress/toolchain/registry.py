@@ -1,4 +1,4 @@
-"""The toolchains by name: what ``quantpress toolchain list`` shows and ``install`` makes."""
+"""The toolchains by name: ``quantpress toolchain list`` shows them and ``install`` makes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quantpress.toolchain.progress import Progress
 
 @dataclass(frozen=True)
 class Installed:
-    """A toolchain that is there: its version and its folder."""
+    """A toolchain that is installed: its version and its folder."""
 
     version: str
     folder: Path
@@ -22,8 +22,8 @@ class Installed:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """``find`` looks for a toolchain and makes nothing; ``install`` makes it once, in the user's cache. A press
-    installs those that are made ``on_demand`` by itself; all others wait for an operator.
+    """A toolchain that can be installed. ``find`` looks for it and makes nothing. ``install`` makes it once, in the
+    user's cache. A press itself installs a toolchain that is ``on_demand``. The others wait for an operator.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Toolchain:
 
 
 def toolchain(name: str) -> Toolchain:
-    """Raises :class:`BadInput` for a name that no toolchain has."""
+    """Returns the toolchain of a name. Raises :class:`BadInput` for a name that no toolchain has."""
     found = {each.name: each for each in TOOLCHAINS}
     if name not in found:
         raise BadInput(f"unknown toolchain {name!r}: {hint(name, found)}")
@@ -42,7 +42,7 @@ def toolchain(name: str) -> Toolchain:
 
 
 def install_on_demand(name: str | None, progress: Progress) -> str | None:
-    """Installs the toolchain of a format, if a press does so by itself; returns its version, or None."""
+    """Installs a format's toolchain if it is ``on_demand``. Returns its version; None if it installs nothing."""
     if name is None or not (found := toolchain(name)).on_demand:
         return None
     return found.install(progress).version

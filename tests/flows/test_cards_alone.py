@@ -56,7 +56,7 @@ def collected(operator: Operator) -> list[str]:
 def test_a_collection_that_the_hub_refused_is_kept_the_night_after(behind: Operator, line: Line) -> None:
     assert work(behind) == [("compare", "its formats are not compared yet")]
     line.decide = lambda request: Fault.ERROR if request.path.startswith("/api/collections") else None
-    assert "the collection was not kept: keeping the collection 'M, quantized' of press on" in run(behind)
+    assert "the collection was not updated: keeping the collection 'M, quantized' of press on" in run(behind)
     line.decide = lambda _: None
     assert work(behind) == [("compare", f"its collection lacks {COMPARISON}, {GGUF}")]
     run(behind)
@@ -85,5 +85,5 @@ def test_a_hub_without_collections_is_no_work(behind: Operator, line: Line) -> N
     behind.api.delete_repo(COMPARISON)
     line.absent = "/api/collections"
     err = run(behind)
-    assert "the collection was not kept" not in err
+    assert "the collection was not updated" not in err
     assert work(behind) == []

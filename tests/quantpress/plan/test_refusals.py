@@ -46,8 +46,8 @@ def test_what_no_library_or_machine_here_can_make_is_blocked(
     press.source("up/Known")
 
     assert press.reasons("up/Strange", formats=["gguf", "exl3", "torchao"]) == [
-        "blocked: transformers 5.17.0 knows no model type 'strange', and measures the unquantized model: "
-        "skip the model in the catalog until it does"
+        "blocked: transformers 5.17.0 does not know the model type 'strange', so the unquantized model cannot be "
+        "measured: skip the model in the catalog until transformers knows it"
     ]
     assert press.reasons("up/Arcee", formats=["gptq"]) == ["blocked: GPTQModel does not know the architecture 'arcee'"]
     assert press.reasons({"repo": "up/Known", "backends": {"gptq": "auto-gptq"}}, formats=["gptq"]) == [

@@ -18,7 +18,7 @@ def test_types_are_those_of_the_installed_transformers() -> None:
 
 
 def test_a_type_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(Refused, match=r"^transformers 5\.\d+\.\d+ knows no model type 'strange', and measures the"):
+    with pytest.raises(Refused, match=r"^transformers 5\.\d+\.\d+ does not know the model type 'strange', so the"):
         require_known_type({"model_type": "strange"})
     require_known_type({"model_type": "llama"})
     require_known_type({})
