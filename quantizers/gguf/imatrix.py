@@ -14,6 +14,7 @@ from quantizers.protocol import CalibrationText
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.files import atomic
 from quantpress.record.base import Record
+from quantpress.source.gguf import read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
@@ -90,10 +91,8 @@ def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
 
     Only matrices in layers that llama-quantize would quantize are checked, because llama-imatrix looks at layers only.
     """
-    from gguf import GGUFReader
-
     report = read_report(file)
-    covered = {tensor.name.removesuffix(_COUNTS) for tensor in GGUFReader(file).tensors}
+    covered = {tensor.name.removesuffix(_COUNTS) for tensor in read_gguf(file).tensors}
     planned = dry_run(tools, model, None, _QUANTIZES_ALL).tensors
     quantized = (tensor.name for tensor in planned if tensor.target != tensor.source)
     missing = [name for name in quantized if name.startswith(_LAYER) and name not in covered]
@@ -114,13 +113,13 @@ def _drop_metadata(file: Path, windows: int) -> None:
 
     Otherwise llama-imatrix would add the name of its text to the name that is there.
     """
-    from gguf import GGUFReader, GGUFWriter
+    from gguf import GGUFWriter
 
     stripped = file.with_name(f"{file.name}.stripped.tmp")
     writer = GGUFWriter(stripped, "imatrix")
-    reader = GGUFReader(file)
+    reader = read_gguf(file)
     for key in (_WINDOWS, _WINDOW_TOKENS):
-        writer.add_uint32(key, int(reader.fields[key].contents()))
+        writer.add_uint32(key, int(reader.metadata[key]))
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data)
     writer.write_header_to_file()
@@ -163,17 +162,15 @@ def _overflow(where: str) -> str:
 
 def read_report(file: Path) -> ImatrixReport:
     """Checks and reports an imatrix in GGUF form. Raises :class:`QuantpressError` when a sum or count is not finite."""
-    from gguf import GGUFReader
-
-    reader = GGUFReader(file)
+    reader = read_gguf(file)
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     broken = sorted(name for name, data in tensors.items() if not np.isfinite(data).all())
     if broken:
         raise QuantpressError(_overflow(f"{len(broken)} tensors ({broken[0]}, …) of the imatrix"))
     names = [name.removesuffix(_COUNTS) for name in tensors if name.endswith(_COUNTS)]
     return ImatrixReport(
-        windows=int(reader.fields[_WINDOWS].contents()),
-        window_tokens=int(reader.fields[_WINDOW_TOKENS].contents()),
+        windows=int(reader.metadata[_WINDOWS]),
+        window_tokens=int(reader.metadata[_WINDOW_TOKENS]),
         tensors=len(names),
         unused=sorted(name for name in names if bool((tensors[name + _COUNTS] == 0).any())),
     )

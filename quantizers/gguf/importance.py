@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.source.gguf import read_gguf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,12 +51,11 @@ def read_importance(file: Path) -> Importance:
     :class:`QuantpressError` for a value that is not finite.
     """
     import numpy as np
-    from gguf import GGUFReader
 
     try:
-        reader = GGUFReader(file)
-        windows = int(reader.fields["imatrix.chunk_count"].contents())
-        texts = reader.fields["imatrix.datasets"]
+        reader = read_gguf(file)
+        windows = int(reader.metadata["imatrix.chunk_count"])
+        texts = reader.metadata["imatrix.datasets"]
     except (ValueError, KeyError) as error:
         raise BadInput(f"{file} is no imatrix in GGUF form ({error}): make it with llama-imatrix") from None
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
@@ -70,5 +70,5 @@ def read_importance(file: Path) -> Importance:
         if not np.isfinite(means).all():
             raise QuantpressError(f"{file} has values of {name} that are not finite: the model overflows on the text")
         weights[name] = np.ascontiguousarray(means, dtype=np.float32)
-    text = bytes(texts.parts[texts.data[0]]) if texts.data else None
+    text = texts[0] if texts else None
     return Importance(file, weights, text, windows)

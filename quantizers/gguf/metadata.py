@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from quantizers.gguf.dry_run import PlannedTensor
 from quantizers.gguf.ggml import Ggml
 from quantizers.gguf.importance import ImatrixNote
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
+from quantpress.source.gguf import Gguf
 
 #: ``GGML_QNT_VERSION`` of ggml.h.
 _QUANTIZATION_VERSION = 2
@@ -95,21 +92,14 @@ class UnquantizedTable:
             set_number(table, _IMATRIX_WINDOWS.encode(), note.windows)
 
 
-def read_note(file: GGUFReader) -> ImatrixNote | None:
+def read_note(file: Gguf) -> ImatrixNote | None:
     """What a rung's file says about its imatrix, or None if the rung was made without one."""
 
-    def text(key: str) -> bytes | None:
-        field = file.fields.get(key)
-        return bytes(field.parts[field.data[0]]) if field else None
-
-    def number(key: str) -> int:
-        field = file.fields.get(key)
-        return int(field.contents()) if field else 0
-
-    name = text(_IMATRIX_FILE)
+    name = file.metadata.get(_IMATRIX_FILE)
     if name is None:
         return None
-    return ImatrixNote(name, text(_IMATRIX_TEXT), number(_IMATRIX_ENTRIES), number(_IMATRIX_WINDOWS))
+    entries, windows = (int(file.metadata.get(key, 0)) for key in (_IMATRIX_ENTRIES, _IMATRIX_WINDOWS))
+    return ImatrixNote(name, file.metadata.get(_IMATRIX_TEXT), entries, windows)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from quantizers.gguf.convert import convert_vocabulary
 from quantizers.gguf.unquantized import UnquantizedType
 from quantpress.errors import Refused
 from quantpress.machine.memory import available_memory
+from quantpress.source.gguf import read_gguf
 from quantpress.source.weights import WeightsReport, check_weights
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
@@ -72,18 +73,17 @@ def require_memory(needed: int, available: int) -> None:
         )
 
 
-def check_bos(vocabulary: Path) -> None:
+def check_bos(file: Path) -> None:
     """Raises :class:`Refused` when a GGUF file asks for a BOS before each text and names no valid token for it.
 
     If no token is named, llama.cpp takes a fixed number (11 for BPE, 1 for SPM), which can be any token in this
     vocabulary. A model that adds no BOS needs none.
     """
-    from gguf import GGUFReader
-
-    fields = GGUFReader(vocabulary).fields
+    vocabulary = read_gguf(file)
+    fields = vocabulary.metadata
     adds, bos = fields.get("tokenizer.ggml.add_bos_token"), fields.get("tokenizer.ggml.bos_token_id")
-    tokens, kind = fields.get("tokenizer.ggml.tokens"), fields.get("tokenizer.ggml.model")
-    wanted = bool(adds.contents()) if adds else kind is not None and kind.contents() in _ADDING
+    tokens, kind = fields.get("tokenizer.ggml.tokens"), vocabulary.text("tokenizer.ggml.model")
+    wanted = kind in _ADDING if adds is None else bool(adds)
     if not wanted:
         return
     if bos is None:
@@ -91,7 +91,7 @@ def check_bos(vocabulary: Path) -> None:
             "its tokenizer adds a BOS and no BOS token is named, so llama.cpp would put another token there: "
             "ask upstream to name bos_token in tokenizer_config.json"
         )
-    number, count = int(bos.contents()), len(tokens.data) if tokens else 0
+    number, count = int(bos), len(tokens or ())
     if number >= count:
         raise Refused(
             f"its tokenizer adds a BOS, token {number}, and its vocabulary ends at {count - 1}: ask upstream to "

@@ -17,6 +17,7 @@ from quantizers.protocol import Parameters
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import write_text
 from quantpress.record.base import Record
+from quantpress.source.gguf import read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 #: config.json's keys for an encoder, as transformers names them.
@@ -109,18 +110,15 @@ def _missing(tools: LlamaCpp, source: Path, model_name: str, file: Path, archite
 
 
 def _reads(file: Path) -> list[Literal["images", "audio"]]:
-    from gguf import GGUFReader
-
-    fields = GGUFReader(file).fields
-    return [kind for key, kind in _READS.items() if key in fields and fields[key].contents()]
+    metadata = read_gguf(file).metadata
+    return [kind for key, kind in _READS.items() if metadata.get(key)]
 
 
 def _not_finite(file: Path) -> str | None:
     """The name of the first tensor with a value that is NaN or infinite, or None."""
     import numpy as np
-    from gguf import GGUFReader
 
-    floats = (tensor for tensor in GGUFReader(file).tensors if tensor.tensor_type.name in ("F16", "F32"))
+    floats = (tensor for tensor in read_gguf(file).tensors if tensor.type in ("F16", "F32"))
     return next((tensor.name for tensor in floats if not np.isfinite(tensor.data).all()), None)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from quantizers.gguf.metadata import opened, read_note
 from quantizers.gguf.rung_plan import load
 from quantpress.errors import QuantpressError
 from quantpress.files import atomic
+from quantpress.source.gguf import Gguf, read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
 
 _ARCHITECTURE = "general.architecture"
 #: Hyperparameters that only the engine computes with: they do not change how the converter lays out tensors. Their keys
@@ -39,35 +37,33 @@ def other_tensors(model: Path, published: Path) -> str | None:
     values of tensors that have the same type in both files: vectors, and the tensors that the converter makes from
     config.json.
     """
-    from gguf import GGUFReader
-
-    old, new = GGUFReader(published), GGUFReader(model)
+    old, new = read_gguf(published), read_gguf(model)
     before, now = _hyperparameters(old), _hyperparameters(new)
     if changed := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
         return f"{changed[0]} was {before.get(changed[0], 'absent')} and is {now.get(changed[0], 'absent')}"
     tensors = {tensor.name: tensor for tensor in new.tensors}
-    shapes = {tensor.name: list(tensor.shape) for tensor in old.tensors}
+    shapes = {tensor.name: tensor.shape for tensor in old.tensors}
     for name in sorted(shapes.keys() | tensors.keys()):
         if name not in shapes:
             return f"{name} is new"
         if name not in tensors:
             return f"{name} is gone"
-        if shapes[name] != list(tensors[name].shape):
+        if shapes[name] != tensors[name].shape:
             return f"{name} has another shape"
     for tensor in old.tensors:
         other = tensors[tensor.name]
-        if tensor.tensor_type == other.tensor_type and not _same_bytes(tensor.data, other.data):
+        if tensor.type == other.type and not _same_bytes(tensor.data, other.data):
             return f"{tensor.name} has other values"
     return None
 
 
-def _hyperparameters(file: GGUFReader) -> dict[str, Any]:
+def _hyperparameters(file: Gguf) -> dict[str, Any]:
     """The architecture, and those of its hyperparameters that decide the layout of tensors."""
-    architecture = str(file.fields[_ARCHITECTURE].contents())
+    architecture = str(file.text(_ARCHITECTURE))
     prefix = f"{architecture}."
     found = {
-        key: field.contents()
-        for key, field in file.fields.items()
+        key: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for key, value in file.metadata.items()
         if key.startswith(prefix) and not key.removeprefix(prefix).startswith(_COMPUTED_BY)
     }
     return {_ARCHITECTURE: architecture, **found}
@@ -83,27 +79,23 @@ def refresh_rung(tools: LlamaCpp, model: Path, published: Path, file: Path) -> N
     Both files must hold the same tensors (:func:`other_tensors` returns None). Raises :class:`QuantpressError` when
     ggml cannot be loaded or the published file is not complete.
     """
-    from gguf import GGUFReader
-
     ggml, obstacle = load(tools)
     if ggml is None:
         raise QuantpressError(f"the metadata of {published.name} cannot be written: {obstacle}")
-    old = GGUFReader(published)
-    sources = {tensor.name: tensor for tensor in GGUFReader(model).tensors}
+    old = read_gguf(published)
+    sources = {tensor.name: tensor for tensor in read_gguf(model).tensors}
     tensors = []
     for tensor in old.tensors:
-        width, rows, matrices, more = (*(int(size) for size in tensor.shape), 1, 1, 1)[:4]
+        width, rows, matrices, more = (*tensor.shape, 1, 1, 1)[:4]
         shape = (width, rows, matrices, more)
-        tensors.append(
-            PlannedTensor(tensor.name, shape, sources[tensor.name].tensor_type.name, tensor.tensor_type.name)
-        )
-    file_type = int(old.fields["general.file_type"].contents())
+        tensors.append(PlannedTensor(tensor.name, shape, sources[tensor.name].type, tensor.type))
+    file_type = int(old.metadata["general.file_type"])
     with opened(ggml, model) as source:
         head = source.head(tensors, file_type, read_note(old))
-    size = published.stat().st_size - int(old.data_offset)
+    size = published.stat().st_size - old.data_begin
     with atomic(file) as temporary, published.open("rb") as stream, temporary.open("wb") as out:
         out.write(head.data)
-        stream.seek(int(old.data_offset))
+        stream.seek(old.data_begin)
         shutil.copyfileobj(stream, out, 1 << 24)
         if out.tell() != len(head.data) + size or out.tell() != head.file_bytes:
             raise QuantpressError(f"{published.name} does not end where its tensors do: verify the repo")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quantpress.errors import QuantpressError, Refused
 from quantpress.files import fsync_folder
+from quantpress.source.gguf import read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
@@ -54,23 +55,17 @@ def _check_complete(file: Path, parts: list[Path]) -> None:
 
     llama-gguf-split exits 0 on some failures.
     """
-    from gguf import GGUFReader
-
     numbers = [tuple(map(int, found.groups())) if (found := _PART.search(part.name)) else None for part in parts]
     if numbers != [(number, len(parts)) for number in range(1, len(parts) + 1)] or len(parts) < 2:
         raise QuantpressError(f"llama-gguf-split made {[part.name for part in parts]} of {file.name}")
-    wanted = {(tensor.name, int(tensor.n_bytes)) for tensor in GGUFReader(file).tensors}
-    if {(tensor.name, int(tensor.n_bytes)) for part in parts for tensor in GGUFReader(part).tensors} != wanted:
+    wanted = {(tensor.name, tensor.size) for tensor in read_gguf(file).tensors}
+    if {(tensor.name, tensor.size) for part in parts for tensor in read_gguf(part).tensors} != wanted:
         raise QuantpressError(f"llama-gguf-split lost tensors of {file.name}")
 
 
 def _head_bytes(file: Path) -> int:
-    from gguf import GGUFReader
-
-    return int(GGUFReader(file).data_offset)
+    return read_gguf(file).data_begin
 
 
 def _largest_tensor(file: Path) -> int:
-    from gguf import GGUFReader
-
-    return max(int(tensor.n_bytes) for tensor in GGUFReader(file).tensors)
+    return max(tensor.size for tensor in read_gguf(file).tensors)

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantpress.source.gguf import read_gguf
+
 
 @dataclass(frozen=True)
 class StorageTypes:
@@ -26,11 +28,9 @@ class StorageTypes:
 
 def storage_types(file: Path) -> StorageTypes:
     """Reads a GGUF file's tensor table. Raises ``ValueError`` when it is not a GGUF file."""
-    from gguf import GGUFReader
-
     weights: Counter[str] = Counter()
     data_bytes = 0
-    for tensor in GGUFReader(file).tensors:
-        weights[tensor.tensor_type.name] += int(tensor.n_elements)
-        data_bytes += int(tensor.n_bytes)
+    for tensor in read_gguf(file).tensors:
+        weights[tensor.type] += tensor.elements
+        data_bytes += tensor.size
     return StorageTypes(dict(weights.most_common()), data_bytes)

@@ -19,6 +19,7 @@ from quantpress.hub.client import explained
 from quantpress.hub.hubs import Hubs
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
+from quantpress.source.gguf import read_gguf
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 #: ``namespace/name``, ``namespace/name@branch``, ``namespace/name:Q4_K_M``.
@@ -56,14 +57,11 @@ class Target:
         """
         if self.engine != "llama.cpp":
             return vocabulary(json.loads((self.model / "config.json").read_bytes()))
-        from gguf import GGUFReader
-
         try:
-            tokens = GGUFReader(self.model).fields.get("tokenizer.ggml.tokens")
-        except (ValueError, KeyError, IndexError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise BadInput(f"{self.model}: not a GGUF file ({reason}): download or convert it again") from None
-        return len(tokens.data) if tokens else vocabulary({})
+            tokens = read_gguf(self.model).metadata.get("tokenizer.ggml.tokens")
+        except ValueError as error:
+            raise BadInput(f"{self.model}: not a GGUF file ({error}): download or convert it again") from None
+        return len(tokens) if tokens else vocabulary({})
 
 
 def find_target(what: str, hubs: Hubs) -> Target:
