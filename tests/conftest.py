@@ -69,6 +69,15 @@ def tiny_model() -> Path:
 
 
 @pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server for all runs of this worker's tests."""
+    from tests.support.operating import prefect_server
+
+    with prefect_server(tmp_path_factory.mktemp("prefect-server")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some 700 kB of English: the standard library's own documentation."""
     from pydoc_data.topics import topics

@@ -99,14 +99,13 @@ class Chaos:
     operator: Operator
     hub: MortalHub
     line: Line
-    api_url: str
     press_kills: list[Instant] = field(default_factory=list)
     hub_kills: list[AtRequest] = field(default_factory=list)
 
     def live(self, press_ends: Instant | None, hub_ends: AtRequest | None, **environment: str) -> bool:
         """One life of the press, which ends at an instant if it lasts so long, and so may the Hub's, which begins anew.
         Whether the press ended by itself; it must then say that it succeeded."""
-        press = self.operator.start_silent("run", PREFECT_API_URL=self.api_url, **environment)
+        press = self.operator.start_silent("run", **environment)
         press_trap = Trap(press_ends, press.kill) if isinstance(press_ends, AtRequest) else None
         hub_trap = Trap(hub_ends, self.hub.kill) if hub_ends is not None else None
 

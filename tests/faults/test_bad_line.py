@@ -37,10 +37,12 @@ class Dose:
         return None if number % 3 == 2 else faults[(number - number // 3) % len(faults)]
 
 
-def test_every_variant_is_published_once(hub: RunningHub, line: Line, tmp_path: Path, tiny_model: Path) -> None:
+def test_every_variant_is_published_once(
+    hub: RunningHub, line: Line, tmp_path: Path, tiny_model: Path, prefect_api: str
+) -> None:
     token = hub.create_token("press", "write")
     Operator(tmp_path, hub, token).upload_source(MODEL, tiny_model)
-    press = Operator(tmp_path, replace(hub, endpoint=line.endpoint), token)
+    press = Operator(tmp_path, replace(hub, endpoint=line.endpoint), token, prefect_api)
     press.write_catalog(
         [{"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": LADDER}}], calibration={"samples": 2, "length": 128}
     )

@@ -18,7 +18,7 @@ from quantpress.localhub.server import running_hub
 from tests.faults.chaos import AtRequest, Chaos, MortalHub, random_instants
 from tests.support.history import assert_published_once
 from tests.support.line import bad_line
-from tests.support.operating import Operator, prefect_server
+from tests.support.operating import Operator
 
 MODEL = "upstream/Tiny-Instruct"
 REPO, COMPARISON = "Tiny-Instruct-GGUF", "Tiny-Instruct-quantized"
@@ -26,14 +26,14 @@ LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
 
 
 @pytest.fixture
-def chaos(tmp_path: Path, tiny_model: Path) -> Iterator[Chaos]:
+def chaos(tmp_path: Path, tiny_model: Path, prefect_api: str) -> Iterator[Chaos]:
     with running_hub(tmp_path / "hub") as hub:
         token = hub.create_token("press", "write")
         Operator(tmp_path, hub, token).upload_source(MODEL, tiny_model)
-    with bad_line("") as line, prefect_server(tmp_path / "prefect-server") as api_url:
+    with bad_line("") as line:
         mortal = MortalHub(tmp_path / "hub", line)
-        operator = Operator(tmp_path, replace(mortal.now, endpoint=line.endpoint), token)
-        yield Chaos(operator, mortal, line, api_url)
+        operator = Operator(tmp_path, replace(mortal.now, endpoint=line.endpoint), token, prefect_api)
+        yield Chaos(operator, mortal, line)
         mortal.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from quantpress.localhub.server import running_hub
 from tests.support.history import assert_published_once
-from tests.support.operating import Operator, prefect_server
+from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 
@@ -19,16 +19,13 @@ LADDER = ["Q4_0", "Q8_0"]
 
 
 @pytest.mark.parametrize("homes", [["home", "home"], ["home", "other"]], ids=["same home", "two homes"])
-def test_two_presses(tmp_path: Path, tiny_model: Path, homes: list[str]) -> None:
-    with running_hub(tmp_path / "hub") as hub, prefect_server(tmp_path / "prefect-server") as api_url:
-        operator = Operator(tmp_path, hub, hub.create_token("press", "write"))
+def test_two_presses(tmp_path: Path, tiny_model: Path, prefect_api: str, homes: list[str]) -> None:
+    with running_hub(tmp_path / "hub") as hub:
+        operator = Operator(tmp_path, hub, hub.create_token("press", "write"), prefect_api)
         operator.upload_source(MODEL, tiny_model)
         line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": LADDER}}
         operator.write_catalog([line], calibration={"samples": 2, "length": 128})
-        presses = [
-            operator.start("run", "--json", QUANTPRESS_HOME=str(tmp_path / home), PREFECT_API_URL=api_url)
-            for home in homes
-        ]
+        presses = [operator.start("run", "--json", QUANTPRESS_HOME=str(tmp_path / home)) for home in homes]
         results = [press.communicate(timeout=600) for press in presses]
         assert [press.returncode for press in presses] == [0, 0], [err for _, err in results]
         assert_published_once(hub.root, REPO, LADDER)

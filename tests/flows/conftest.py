@@ -7,14 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from quantpress.localhub.server import running_hub
-from tests.support.operating import Operator, prefect_server
-
-
-@pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server for all runs of this worker's tests."""
-    with prefect_server(tmp_path_factory.mktemp("prefect-server")) as url:
-        yield url
+from tests.support.operating import Operator
 
 
 @pytest.fixture(scope="module")

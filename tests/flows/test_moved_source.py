@@ -143,7 +143,7 @@ def test_a_hub_that_dedups_receives_little(operator: Operator, source: Path) -> 
 
 def test_a_changed_protocol_is_measured_again(operator: Operator, source: Path) -> None:
     before = manifest_of(operator, GGUF)
-    code, _, err = operator.call("run", QUANTPRESS_WINDOWS="3")
+    code, _, err = operator.call("run", "--formats", "gguf", QUANTPRESS_WINDOWS="3")
     assert code == 0, err
     assert "quantize" not in err and "refresh" not in err
     after = manifest_of(operator, GGUF)

@@ -1,4 +1,4 @@
-"""One catalog line becomes three repositories; the second night finds nothing to do."""
+"""One catalog line becomes three repositories, one of them with branches; the second night finds nothing to do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import pytest
 
 from quantpress.files import sha256_of
 from quantpress.record.manifest import parse_manifest
+from tests.support.history import assert_every_revision_was_whole
 from tests.support.operating import Operator
 
 pytestmark = pytest.mark.slow
 
 MODEL = "upstream/Tiny-Instruct"
-VARIANTS = {"gguf": ["Q8_0", "Q4_K_M"]}
+DEFAULT, OTHER = "gptq-4bit-64g-actorder_False", "gptq-4bit-32g-actorder_True"
+VARIANTS = {"gguf": ["Q8_0", "Q4_K_M"], "gptq": ["gptq-4bit-auto", OTHER]}
 REPOS = {"gguf": "press/Tiny-Instruct-GGUF", "gptq": "press/Tiny-Instruct-GPTQ", "awq": "press/Tiny-Instruct-AWQ"}
 
 
@@ -76,6 +78,39 @@ def test_every_file_has_its_figures(pressed: Operator) -> None:
             assert entry.evaluation.sample
             assert entry.evaluation.token_sha256 == manifest.baselines[0].token_sha256
             assert entry.recipe.fingerprint == entry.fingerprint
+
+
+def variants_at(operator: Operator, branch: str) -> list[str]:
+    path = operator.api.hf_hub_download(
+        REPOS["gptq"], "quantpress.json", revision=branch, cache_dir=operator.folder / "look"
+    )
+    return [entry.variant for entry in parse_manifest(Path(path).read_bytes(), branch).entries]
+
+
+def test_a_variant_is_published_on_its_branch(pressed: Operator) -> None:
+    """GPTQ's default variant is on ``main``. Every other variant is on a branch that holds it alone."""
+    repo = REPOS["gptq"]
+    assert {branch.name for branch in pressed.api.list_repo_refs(repo).branches} == {"main", OTHER}
+    assert variants_at(pressed, "main") == [DEFAULT, OTHER]
+    assert variants_at(pressed, OTHER) == [OTHER]
+    weights = {
+        branch: pressed.api.get_paths_info(repo, "model.safetensors", revision=branch)[0].lfs.sha256
+        for branch in ("main", OTHER)
+    }
+    assert weights["main"] != weights[OTHER]
+    assert {step["reason"] for step in pressed.plan()} == {"up to date"}
+
+
+def test_every_revision_of_each_branch_was_whole(pressed: Operator) -> None:
+    repo = REPOS["gptq"]
+    assert len(assert_every_revision_was_whole(pressed.hub.root, repo)) == len(pressed.commits(repo)) - 1
+
+
+def test_each_branch_verifies(pressed: Operator) -> None:
+    for branch in ("main", OTHER):
+        code, out, err = pressed.call("verify", REPOS["gptq"], "--revision", branch)
+        assert code == 0, err
+        assert "model.safetensors" in out
 
 
 def test_the_second_night_does_nothing(pressed: Operator) -> None:

@@ -30,7 +30,7 @@ def comparable(output: str) -> list[str]:
     return [line.rstrip() for line in (*plan.splitlines(), *re.sub(r"[ ─━]+", " ", masked).splitlines())]
 
 
-def test_the_page_is_followed(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_page_is_followed(tiny_model: Path, prefect_api: str, tmp_path: Path) -> None:
     files = {found["name"]: found["content"] for found in FILE.finditer(PAGE)}
     blocks = {found["kind"]: found["content"] for found in BLOCK.finditer(PAGE)}
     assert len(files) == 4
@@ -40,7 +40,7 @@ def test_the_page_is_followed(tiny_model: Path, tmp_path: Path) -> None:
         path.write_text(content)
 
     with running_hub(tmp_path / "hub") as hub:
-        operator = Operator(tmp_path, hub, hub.create_token("press", "write"))
+        operator = Operator(tmp_path, hub, hub.create_token("press", "write"), prefect_api)
         operator.upload_source("upstream/Tiny-Instruct", tiny_model)
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(

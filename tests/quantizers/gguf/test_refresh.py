@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf import GGUFReader
 
 from quantizers import quantizer
 from quantizers.gguf.convert import convert
@@ -18,13 +17,14 @@ from quantizers.gguf.refresh import other_tensors
 from quantizers.protocol import CalibrationText, Job, Result
 from quantpress.files import sha256_of
 from quantpress.machine.child import run_child
+from quantpress.source.gguf import read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 pytestmark = pytest.mark.slow
 
 #: One that the imatrix decides, and one whose matrices are those of the unquantized file.
 RUNGS = ("Q4_K_M", "F16")
-TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+TEMPLATE = b"{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
 LLAMA_3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -109,7 +109,7 @@ def new_special_tokens(source: Path) -> None:
 
 
 def new_template_file(source: Path) -> None:
-    (source / "chat_template.jinja").write_text(TEMPLATE)
+    (source / "chat_template.jinja").write_bytes(TEMPLATE)
 
 
 def new_end_of_text(source: Path) -> None:
@@ -123,28 +123,34 @@ def longer_context(source: Path) -> None:
 @pytest.mark.parametrize(
     "moved",
     [
-        (new_sampling, "general.sampling.temp", pytest.approx(0.6)),
-        (new_special_tokens, "tokenizer.ggml.eos_token_id", 2),
-        (new_template_file, "tokenizer.chat_template", TEMPLATE),
-        (new_end_of_text, "tokenizer.ggml.eos_token_id", 0),
-        (longer_context, "llama.context_length", 16384),
+        # Both name the end of a text, and special_tokens_map.json comes first.
+        {new_special_tokens: ("tokenizer.ggml.eos_token_id", 2)},
+        {
+            new_sampling: ("general.sampling.temp", pytest.approx(0.6)),
+            new_template_file: ("tokenizer.chat_template", TEMPLATE),
+            new_end_of_text: ("tokenizer.ggml.eos_token_id", 0),
+            longer_context: ("llama.context_length", 16384),
+        },
     ],
+    ids=["special tokens", "all else"],
 )
 def test_new_metadata_gives_the_file_that_a_press_gives(
     source: Path,
     pressed: Path,
     english: Path,
     tmp_path: Path,
-    moved: tuple[Callable[[Path], None], str, object],
+    moved: dict[Callable[[Path], None], tuple[str, object]],
 ) -> None:
-    move, key, expected = moved
-    move(source)
+    for move in moved:
+        move(source)
     anew = press(source, tmp_path / "anew", english)
 
     for rung in RUNGS:
         obstacle, (file,) = refresh(source, anew, english, pressed, rung)
         assert obstacle is None
-        assert GGUFReader(file).fields[key].contents() == expected
+        metadata = read_gguf(file).metadata
+        for key, expected in moved.values():
+            assert metadata[key] == expected
         assert sha256_of(file) == sha256_of(anew / rung / f"Tiny-{rung}.gguf")
 
 

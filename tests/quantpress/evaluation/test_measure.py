@@ -63,7 +63,7 @@ def test_a_model_is_measured_by_the_protocol_of_the_press(tmp_path: Path, monkey
 
 def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("not a model, " * 10)
-    with pytest.raises(BadInput, match=r"text\.gguf: not a GGUF file \(GGUF magic invalid\): download or convert"):
+    with pytest.raises(BadInput, match=r"text\.gguf: not a GGUF file \(it does not begin with GGUF\): download"):
         local_target(tmp_path / "text.gguf").vocabulary()
 
 

@@ -1,4 +1,4 @@
-"""The reader of GGUF heads agrees with the gguf package on a sound file, and says in one line what is wrong with others."""
+"""The reader of GGUF heads agrees with the gguf package on a sound file, and says what is wrong with others."""
 
 from __future__ import annotations
 
