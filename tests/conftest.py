@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules with long tests come first: what begins last must not be what takes longest."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True)
+def patience_of_its_own() -> Iterator[None]:
+    """Takes away the patience that a test gave huggingface_hub's client, which this whole process shares.
+
+    Otherwise a later test waits 300 s for each Hub that does not answer.
+    """
+    yield
+    http = sys.modules.get("huggingface_hub.utils._http")
+    if http is not None and getattr(http.get_session(), "patience", None) is not None:
+        http.set_client_factory(http.default_client_factory)
 
 
 @pytest.fixture(scope="session")

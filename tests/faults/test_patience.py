@@ -1,17 +1,18 @@
-"""The Hub client goes on through errors, limits and broken connections, and gives up with one line."""
+"""The Hub client continues after errors, limits and broken connections. It gives up with one line."""
 
 from __future__ import annotations
 
 import http.server
 import random
-import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, get_session
@@ -23,7 +24,8 @@ from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
 from quantpress.hub.client import explained, hub_client
 from quantpress.hub.limits import COMMITS
-from quantpress.hub.patience import Patience, be_patient, http_library, seconds_told
+from quantpress.hub.patience import Patience, be_patient, http_library
+from quantpress.hub.told import seconds_told
 from quantpress.localhub.server import RunningHub
 from quantpress.publish.commit import BranchCommit, Outrun, ensure_repo, publish
 from quantpress.record.manifest import MANIFEST_FILE
@@ -48,7 +50,7 @@ def repo() -> str:
 
 
 def once(*plan: tuple[Callable[[Request], bool], Fault]) -> Callable[[Request], Fault | None]:
-    """Each fault happens to the first request that its condition holds for."""
+    """Each fault happens to the first request that meets its condition."""
     left = list(plan)
 
     def decide(request: Request) -> Fault | None:
@@ -161,7 +163,7 @@ def test_a_failed_upload_is_one_line(repo: str, api: HfApi, hub: RunningHub, lin
 
 
 def test_a_refused_upload_is_told_without_its_signature(repo: str, api: HfApi) -> None:
-    """A file that changed after its hash was taken: the Hub answers 422, and the client quotes the upload's address."""
+    """The file changed after it was hashed. The Hub answers 422, and the client quotes the upload's address."""
     api.create_repo(repo)
     operation = CommitOperationAdd("Model-Q8_0.gguf", LARGE)
     operation.upload_info = UploadInfo.from_bytes(LARGE[::-1])
@@ -174,8 +176,10 @@ def test_a_refused_upload_is_told_without_its_signature(repo: str, api: HfApi) -
 
 
 def test_what_the_client_asks_for_its_own_sake_is_asked_once(api: HfApi, line: Line) -> None:
-    """It asks huggingface.co which programs to name in its headers, and goes on without; a press that never goes there
-    must not wait for it."""
+    """The client asks huggingface.co which programs to name in its headers, and goes on if nothing answers.
+
+    A press that never uses huggingface.co must not wait for this.
+    """
     line.decide = lambda request: Fault.BUSY if request.path == "/api/agent-harnesses" else None
     assert get_session().get(f"{api.endpoint}/api/agent-harnesses").status_code == 503
     assert line.faults() == [Fault.BUSY]
@@ -191,7 +195,7 @@ def test_an_embedded_hub_takes_any_number_of_commits_at_once(repo: str, api: HfA
 
 
 def test_commits_to_huggingface_co_wait_for_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its limit cannot be met here without reaching it: what would be sent to it is answered in its place.
+    # This test must not reach huggingface.co, so it answers in its place.
     library = http_library()
     monkeypatch.setattr(
         library.HTTPTransport, "handle_request", lambda _, request: library.Response(200, request=request)
@@ -209,7 +213,7 @@ def test_commits_to_huggingface_co_wait_for_its_limit(monkeypatch: pytest.Monkey
 
 @contextmanager
 def hub_that_answers(*answers: tuple[int, dict[str, str]]) -> Iterator[str]:
-    """Each request gets the next answer, the last one ever after; bodies are ``{}``."""
+    """Each request gets the next answer. The last answer repeats. Bodies are ``{}``."""
     left = list(answers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -235,23 +239,65 @@ def hub_that_answers(*answers: tuple[int, dict[str, str]]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    ("asked", "advice"),
     [
-        {"Retry-After": "7200"},
-        {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"},
-        {"RateLimit": '"api";r=0;t=7200'},
-        {"X-Error-Message": "You have exceeded the rate limit. You can retry this action in about 2 hours."},
+        ({"Retry-After": "7200"}, "it asks to wait 7200 s"),
+        ({"Retry-After": "9" * 5000}, "it asks to wait a day or more"),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, "it asks to wait a day or more"),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 -2359"}, "it asks to wait a day or more"),
+        ({"RateLimit": '"api";r=0;t=7200'}, "it asks to wait 7200 s"),
+        ({"RateLimit": f'"api";r=0;t={"9" * 5000}'}, "it asks to wait a day or more"),
+        ({"X-Error-Message": "Busy. You can retry this action in about 2 hours."}, "it asks to wait 7200 s"),
+        ({"X-Error-Message": "Busy. You can retry this action in 9999999 hours."}, "it asks to wait a day or more"),
     ],
+    ids=lambda value: str(value)[:60],
 )
-def test_a_wait_beyond_any_limit_of_the_hub_is_not_waited_for(asked: dict[str, str]) -> None:
-    said = {"X-Error-Message": "You have exceeded the rate limit"}
-    with hub_that_answers((429, said | asked)) as endpoint:
+def test_a_wait_beyond_any_limit_of_the_hub_is_not_waited_for(asked: dict[str, str], advice: str) -> None:
+    said = {"X-Error-Message": "Busy"} | asked
+    with hub_that_answers((429, said)) as endpoint:
         api = hub_client(endpoint, 20)
         with pytest.raises(QuantpressError) as caught, explained(endpoint, "asking"):
             api.whoami(token="hf_x")
-    assert re.search(
-        r"429 Too Many Requests \(You have exceeded the rate limit.*\); it asks to wait \d+ s$", str(caught.value)
+    assert str(caught.value) == (
+        f"asking on {endpoint}: GET {endpoint}/api/whoami-v2: 429 Too Many Requests "
+        f"({said['X-Error-Message']}); {advice}"
     )
+
+
+@pytest.mark.parametrize(
+    "absurd", ["Mon, 01 Jan 2030 00:00:" + "9" * 20 + " GMT", "Mon, 01 Jan 2030 00:00:00 +" + "9" * 20]
+)
+def test_an_absurd_wait_is_taken_for_none(absurd: str, caplog: pytest.LogCaptureFixture) -> None:
+    with hub_that_answers((503, {"Retry-After": absurd}), (200, {})) as endpoint:
+        api = hub_client(endpoint)
+        be_patient(Patience(seconds=5, first_wait=0.01))
+        assert api.whoami(token="hf_x") == {}
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "quantpress.hub.patience"]
+    assert line == f"GET {endpoint}/api/whoami-v2: 503 Service Unavailable ({{}}); again in 0.0 s"
+
+
+def test_patience_counts_from_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    library, answers = http_library(), iter([503, 200])
+
+    def answer_slowly(_: object, request: Any) -> Any:
+        time.sleep(0.6)
+        return library.Response(next(answers), request=request)
+
+    monkeypatch.setattr(library.HTTPTransport, "handle_request", answer_slowly)
+    be_patient(Patience(seconds=0.5, first_wait=0.01))
+    assert get_session().get("http://hub.test/").status_code == 200
+
+
+def test_waits_double_and_half_of_each_is_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+    with hub_that_answers(*[(503, {})] * 7, (503, {"Retry-After": "100"}), (200, {})) as endpoint:
+        api = hub_client(endpoint)
+        assert api.whoami(token="hf_x") == {}
+    longest = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    assert all(most / 2 <= wait <= most for wait, most in zip(waits, longest, strict=False))
+    assert any(wait not in (most / 2, most) for wait, most in zip(waits, longest, strict=False))
+    assert waits[7:] == [100.0]
 
 
 def test_a_wait_that_the_hub_asks_for_in_words_is_waited_for() -> None:
@@ -259,7 +305,7 @@ def test_a_wait_that_the_hub_asks_for_in_words_is_waited_for() -> None:
     with hub_that_answers((429, said), (429, said), (200, {})) as endpoint:
         api = hub_client(endpoint)
         be_patient(Patience(seconds=0.5, first_wait=0.01))
-        # Two seconds are longer than its patience, but it was asked to wait.
+        # Two seconds are longer than the patience, but the Hub asked to wait.
         assert api.whoami(token="hf_x") == {}
 
 
@@ -279,7 +325,14 @@ NOW = datetime(2015, 10, 21, 7, 28, 0, tzinfo=UTC)
         ("soon", None),
         ("-1", None),
         ("1.5", None),
+        ("9" * 5000, 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 86400.0),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:" + "9" * 20 + " GMT", None),
+        ("Wed, 21 Oct 2015 07:28:30 +" + "9" * 20, None),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_retry_after(header: str, seconds: float | None) -> None:
     assert seconds_told(header, NOW) == seconds
@@ -288,4 +341,4 @@ def test_retry_after(header: str, seconds: float | None) -> None:
 @given(st.text())
 def test_any_retry_after_is_a_wait_or_nothing(header: str) -> None:
     told = seconds_told(header, NOW)
-    assert told is None or told >= 0
+    assert told is None or 0 <= told <= 86400
