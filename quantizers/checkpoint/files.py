@@ -14,7 +14,7 @@ from typing import Any
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.errors import QuantpressError
 from quantpress.files import write_text
-from quantpress.source.safetensors import Storage, contents
+from quantpress.source.safetensors import Storage, contents, sound_header
 
 #: Files of a checkpoint that say how to speak with the model; libraries rewrite some of them when they save.
 _COMPANIONS = (
@@ -64,15 +64,16 @@ def refresh_checkpoint(job: Job) -> None:
 
 def sort_metadata(file: Path) -> None:
     """Sorts the metadata in the header of a safetensors file, in place: safetensors writes it in a random order."""
+    header = sound_header(file)
+    entries = json.loads(header.text)
+    entries["__metadata__"] = dict(sorted(header.metadata.items()))
+    ordered = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    room = len(header.text.encode())
+    if len(ordered) > room:
+        raise QuantpressError(f"{file}: its header has another form than safetensors writes")
     with file.open("r+b") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(ordered) > size:
-            raise QuantpressError(f"{file}: its header has another form than safetensors writes")
-        stream.seek(8)
-        stream.write(ordered.ljust(size))
+        stream.seek(header.data_begin - room)
+        stream.write(ordered.ljust(room))
 
 
 def describe(job: Job, storage: Storage | None, details: Parameters) -> Output:

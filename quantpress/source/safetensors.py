@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quantpress.errors import QuantpressError
+from quantpress.source.safetensors_header import SafetensorsHeader, SafetensorsTensor, read_safetensors_header
 
-#: Header's names of data types to ours; the number is bits per element.
-_DTYPES = {
-    "F64": ("float64", 64), "F32": ("float32", 32), "F16": ("float16", 16), "BF16": ("bfloat16", 16),
-    "I64": ("int64", 64), "I32": ("int32", 32), "I16": ("int16", 16), "I8": ("int8", 8), "U8": ("uint8", 8),
-    "F8_E4M3": ("float8_e4m3", 8), "F8_E5M2": ("float8_e5m2", 8), "BOOL": ("bool", 8),
+#: The format's names of data types to ours.
+_TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "BOOL": "bool",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+    "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F6_E2M3": "float6_e2m3", "F6_E3M2": "float6_e3m2", "F4": "float4_e2m1",
 }  # fmt: skip
 
 
@@ -59,37 +60,32 @@ def contents(folder: Path, storage: Storage | None = None, source: Path | None =
     weights: Counter[str] = Counter()
     bits = 0
     for name, tensor in tensors.items():
-        elements = math.prod(tensor["shape"])
-        dtype, width = _DTYPES[tensor["dtype"]]
-        bits += elements * width
+        bits += tensor.bits
         if storage and _stem(name, storage.beside):
             continue
         if storage and (stem := _stem(name, storage.weights)) in quantized:
             before = unquantized.get(f"{stem}.weight")
-            weights[storage.type] += math.prod(before["shape"]) if before else elements * width // storage.bits
+            weights[storage.type] += before.elements if before else tensor.bits // storage.bits
         else:
-            weights[dtype] += elements
+            weights[_TYPES[tensor.dtype]] += tensor.elements
     return Contents(dict(weights), bits)
 
 
-def _tensors(folder: Path) -> dict[str, dict[str, Any]]:
+def sound_header(file: Path) -> SafetensorsHeader:
+    """The header of a file in a checkpoint. Raises :class:`QuantpressError` where it cannot be read."""
+    try:
+        return read_safetensors_header(file)
+    except (OSError, ValueError) as error:
+        raise QuantpressError(f"{file} is not a safetensors file: {error}") from None
+
+
+def _tensors(folder: Path) -> dict[str, SafetensorsTensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise QuantpressError(f"{folder} holds no safetensors files")
-    return {name: tensor for file in files for name, tensor in _header(file).items()}
+    return {tensor.name: tensor for file in files for tensor in sound_header(file).tensors}
 
 
 def _stem(name: str, endings: tuple[str, ...]) -> str | None:
     """The name of the linear that a tensor belongs to, if the tensor's name ends as one of ``endings``."""
     return next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), None)
-
-
-def _header(file: Path) -> dict[str, dict[str, Any]]:  # the format: github.com/huggingface/safetensors
-    try:
-        with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(size))
-    except (OSError, ValueError) as error:
-        raise QuantpressError(f"{file} is not a safetensors file: {error}") from None
-    header.pop("__metadata__", None)
-    return dict(header)

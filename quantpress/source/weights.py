@@ -6,34 +6,25 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from quantpress.errors import Refused
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit
 from quantpress.record.base import Record
+from quantpress.source.safetensors_header import SafetensorsTensor, read_safetensors_header
+from quantpress.text import one_line
 
 #: The number of an expert in a tensor's name: the converter stacks a layer's experts into one tensor.
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 #: Bytes of a tensor that are held at a time.
 _PIECE = 1 << 24
-#: The safetensors format's own limit of a header, in bytes.
-_HEADER_LIMIT = 100_000_000
-_HEADER_START = 8
-#: Bytes of an element, of the types in which whole bytes are stored.
-_ELEMENT_BYTES = {
-    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
-    **dict.fromkeys(("F32", "I32", "U32"), 4),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 1),
-}
 
 
 @dataclass(frozen=True)
@@ -77,22 +68,6 @@ class WeightsReport(Record):
     beyond_float16: list[str]
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """``begin`` and ``end`` are in bytes from the file's start."""
-
-    file: Path
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    @property
-    def place(self) -> str:
-        return f"tensor {self.name} in {self.file.name}"
-
-
 def check_weights(source: Path) -> WeightsReport:
     """Reads every safetensors file of ``source`` whole; memory holds 16 MiB of a tensor at a time.
 
@@ -119,7 +94,7 @@ def check_weights(source: Path) -> WeightsReport:
         raise Refused(f"{broken[0]}{more} has a NaN or an infinite value: ask upstream, or pin a sound revision")
     stacked: Counter[str] = Counter()
     for tensor in tensors:
-        stacked[_EXPERT.sub(".experts.", tensor.name)] += math.prod(tensor.shape)
+        stacked[_EXPERT.sub(".experts.", tensor.name)] += tensor.elements
     return WeightsReport(
         tensors=len(tensors),
         weights=stacked.total(),
@@ -137,56 +112,22 @@ def matrix_weights(source: Path) -> Counter[str]:
     for file in sorted(source.glob("*.safetensors")):
         for tensor in _tensors(file):
             if len(tensor.shape) > 1:
-                found[tensor.dtype] += math.prod(tensor.shape)
+                found[tensor.dtype] += tensor.elements
     return found
 
 
-def _tensors(file: Path) -> list[_Tensor]:
-    """The tensors that a file's header names; they must fill the file to its last byte."""
-    size = file.stat().st_size
-    start, header = _header(file, size)
-    found = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            dtype, shape = str(entry["dtype"]), tuple(int(length) for length in entry["shape"])
-            first, last = (int(offset) for offset in entry["data_offsets"])
-        except (TypeError, KeyError, ValueError):
-            raise Refused(_damaged(file, f"its header describes tensor {name} wrongly")) from None
-        tensor = _Tensor(file, name, dtype, shape, start + first, start + last)
-        if tensor.end > size:
-            raise Refused(_damaged(file, f"{tensor.end} bytes are needed by tensor {name} and the file has {size}"))
-        element = _ELEMENT_BYTES.get(dtype)
-        if first < 0 or last < first or (element and last - first != element * math.prod(shape)):
-            raise Refused(_damaged(file, f"tensor {name} of {dtype} {list(shape)} cannot have {last - first} bytes"))
-        found.append(tensor)
-    end = max((tensor.end for tensor in found), default=start)
-    if end != size:
-        raise Refused(_damaged(file, f"its tensors end at byte {end} and the file has {size}"))
-    return found
-
-
-def _header(file: Path, size: int) -> tuple[int, dict[str, Any]]:
-    """Where the data starts, in bytes, and the parsed header."""
-    with file.open("rb") as stream:
-        start = _HEADER_START + int.from_bytes(stream.read(_HEADER_START), "little")
-        if size < _HEADER_START or start > size or start > _HEADER_LIMIT:
-            raise Refused(_damaged(file, f"its header needs {start} bytes and the file has {size}"))
-        try:
-            header = json.loads(stream.read(start - _HEADER_START))
-        except ValueError:
-            header = None
-    if not isinstance(header, dict):
-        raise Refused(_damaged(file, "its header is not a JSON object"))
-    return start, header
+def _tensors(file: Path) -> tuple[SafetensorsTensor, ...]:
+    try:
+        return read_safetensors_header(file).tensors
+    except ValueError as error:
+        raise Refused(_damaged(file, str(error))) from None
 
 
 def _damaged(file: Path, why: str) -> str:
     return f"{file.name} is truncated or damaged: {why}; delete it and fetch it again, or ask upstream"
 
 
-def _check_index(source: Path, tensors: list[_Tensor]) -> None:
+def _check_index(source: Path, tensors: list[SafetensorsTensor]) -> None:
     """Every tensor that an index names must be in the file that it names."""
     there = {(tensor.file.name, tensor.name) for tensor in tensors}
     files = {tensor.file.name for tensor in tensors}
@@ -202,7 +143,7 @@ def _check_index(source: Path, tensors: list[_Tensor]) -> None:
                 raise Refused(f"{file} does not hold tensor {tensor}, and {index.name} says so: ask upstream")
 
 
-def _largest(tensor: _Tensor, kind: _Float) -> int:
+def _largest(tensor: SafetensorsTensor, kind: _Float) -> int:
     """The largest magnitude of a tensor's values, as its bits."""
     import numpy as np
 
@@ -214,13 +155,13 @@ def _largest(tensor: _Tensor, kind: _Float) -> int:
     return largest
 
 
-def _pieces(stream: BinaryIO, tensor: _Tensor) -> Iterator[bytes]:
+def _pieces(stream: BinaryIO, tensor: SafetensorsTensor) -> Iterator[bytes]:
     stream.seek(tensor.begin)
     rest = tensor.end - tensor.begin
     while rest:
         piece = stream.read(min(rest, _PIECE))
         if not piece:
-            raise Refused(_damaged(tensor.file, f"it ends within tensor {tensor.name}"))
+            raise Refused(_damaged(tensor.file, f"it ends within tensor {one_line(tensor.name)}"))
         rest -= len(piece)
         yield piece
 

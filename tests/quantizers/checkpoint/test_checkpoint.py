@@ -71,3 +71,15 @@ def test_metadata_is_sorted_and_nothing_else_changes(tmp_path: Path) -> None:
     assert {name: values.tolist() for name, values in load_file(file).items()} == {
         name: values.tolist() for name, values in tensors.items()
     }
+
+
+def test_the_metadata_of_a_damaged_file_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": np.ones(2, "float32")}, file, metadata={"b": "1", "a": "2"})
+    damaged = file.read_bytes()[:-1]
+    file.write_bytes(damaged)
+
+    with pytest.raises(QuantpressError, match=r"model.safetensors is not a safetensors file: \d+ bytes are needed by"):
+        sort_metadata(file)
+
+    assert file.read_bytes() == damaged

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
 
 from quantpress.errors import ChildFailed, Refused
 from quantpress.machine.child import run_child
-from quantpress.source.weights import WeightsJob, WeightsReport, check_weights
+from quantpress.source.weights import WeightsJob, WeightsReport, check_weights, matrix_weights
 
 
 def write_raw(file: Path, dtype: str, shape: list[int], data: bytes, name: str = "a.weight") -> None:
@@ -145,6 +146,91 @@ def test_a_wrong_description_is_refused(tmp_path: Path, entry: str) -> None:
     header = f'{{"a": {entry}}}'.encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(Refused, match=r"^model.safetensors is truncated or damaged: [^\n]*tensor a"):
+        check_weights(tmp_path)
+
+
+def _of(dtype: str = '"F32"', shape: str = "[1]", offsets: str = "[0,4]", name: str = "a") -> str:
+    """A header with one tensor; its parts are JSON."""
+    return f'{{"{name}":{{"dtype":{dtype},"shape":{shape},"data_offsets":{offsets}}}}}'
+
+
+def _before(more: str) -> str:
+    return f"{{{more},{_of()[1:]}"
+
+
+_WRONGLY = "its header describes tensor a wrongly"
+_NO_OBJECT = "its header is not a JSON object"
+_NO_METADATA = "its __metadata__ is not a map of texts to texts"
+#: Headers that the library refuses too; four bytes of data follow each.
+_MALFORMED = {
+    "nothing": ("", _NO_OBJECT),
+    "no JSON": ("{", _NO_OBJECT),
+    "a list": ("[]", _NO_OBJECT),
+    "bytes after it": (_of() + "\0", _NO_OBJECT),
+    "5,000 objects in each other": ('{"a":' * 5000 + "1" + "}" * 5000, _NO_OBJECT),
+    "5,000 lists in each other": (_of(shape="[" * 5000 + "]" * 5000), _NO_OBJECT),
+    "a negative length": (_of(shape="[-1]"), _WRONGLY),
+    "negative lengths of a positive product": (_of(shape="[-1,-1]"), _WRONGLY),
+    "a text as length": (_of(shape='["1"]'), _WRONGLY),
+    "a text as shape": (_of(shape='"1"'), _WRONGLY),
+    "a bool as length": (_of(shape="[true]"), _WRONGLY),
+    "a float as length": (_of(shape="[1.0]"), _WRONGLY),
+    "1e400": (_of(shape="[1e400]"), _WRONGLY),
+    "NaN": (_of(shape="[NaN]"), _WRONGLY),
+    "minus zero": (_of(offsets="[-0,4]"), _WRONGLY),
+    "2 to the 64th": (_of(shape=f"[{2**64}]"), _WRONGLY),
+    "a million digits as length": (_of(shape="[" + "9" * 10**6 + "]"), _WRONGLY),
+    "a million digits as offset": (_of(offsets="[0," + "9" * 10**6 + "]"), _WRONGLY),
+    "three offsets": (_of(offsets="[0,4,4]"), _WRONGLY),
+    "no type": ('{"a":{"shape":[1],"data_offsets":[0,4]}}', _WRONGLY),
+    "a number as type": (_of(dtype="32"), _WRONGLY),
+    "half a character": (_of(name=r"a\ud800"), _WRONGLY),
+    "an unknown type": (_of(dtype='"F31"'), "tensor a has type F31, which the format does not have"),
+    "begin after end": (_of(offsets="[4,0]"), "tensor a of F32 [1] cannot have -4 bytes"),
+    "too few bytes": (_of(shape="[2]"), "tensor a of F32 [2] cannot have 4 bytes"),
+    "half a byte": (_of('"F4"', "[7]"), "tensor a of F4 [7] cannot have 4 bytes"),
+    "too much to count": (_of(shape=f"[{2**63},2,0]", offsets="[0,0]"), f"tensor a of F32 [{2**63}, 2, 0] cannot"),
+    "a hole before": (_of(shape="[0]", offsets="[4,4]"), "tensor a begins at byte 66, and must begin at byte 62"),
+    "a hole after": (_of(shape="[0]", offsets="[0,0]"), "its tensors end at byte 62 and the file has 66"),
+    "an overlap": (_before(f'"b":{_of()[5:-1]}'), "tensor a begins at byte 115, and must begin at byte 119"),
+    "a field twice": (_of(shape='[1],"shape":[1]'), "its header names shape twice"),
+    "metadata twice": (_before('"__metadata__":{},"__metadata__":{}'), "its header names __metadata__ twice"),
+    "a number in metadata": (_before('"__metadata__":{"x":1}'), _NO_METADATA),
+    "a list as metadata": (_before('"__metadata__":[]'), _NO_METADATA),
+}
+
+
+@pytest.mark.parametrize(("header", "why"), _MALFORMED.values(), ids=_MALFORMED)
+def test_a_malformed_header_is_refused_here_and_by_the_library(tmp_path: Path, header: str, why: str) -> None:
+    raw = header.encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(4))
+    with pytest.raises(SafetensorError), safe_open(tmp_path / "model.safetensors", "np"):
+        pass
+
+    for read in (check_weights, matrix_weights):
+        with pytest.raises(Refused) as caught:
+            read(tmp_path)
+        said = str(caught.value)
+        assert said.startswith(f"model.safetensors is truncated or damaged: {why}")
+        assert said.endswith("; delete it and fetch it again, or ask upstream")
+        assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "why"),
+    [
+        (100_000_000, "needs 100000008 bytes and the file has 100000000"),
+        (100_000_001, "has 100000001 bytes, and at most 100000000 are allowed"),
+    ],
+)
+def test_a_header_too_long(tmp_path: Path, length: int, why: str) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", length))
+    with file.open("r+b") as stream:
+        stream.truncate(8 + length if length > 100_000_000 else length)
+    with pytest.raises(SafetensorError), safe_open(file, "np"):
+        pass
+    with pytest.raises(Refused, match=f"^model.safetensors is truncated or damaged: its header {why}; delete it"):
         check_weights(tmp_path)
 
 
