@@ -1,8 +1,9 @@
 """The head of a GGUF file: metadata and the table of tensors, read without loading a tensor.
 
-The reader of the gguf package makes several numpy arrays for each entry of a vocabulary. For 49,152 tokens it takes
-2 to 5 s a file (measured on two cores), and a press reads a file many times; this one takes a tenth of a second. It
-trusts nothing that the file says: each count, length and offset is compared with the bytes that are there.
+The reader of the gguf package makes several numpy arrays for each entry of a vocabulary. A press reads a file many
+times. For a rung of SmolLM2-135M with 49,152 tokens, gguf's reader takes 3.36 CPU seconds and this one 0.05 (measured
+on one core). This reader trusts nothing that the file says. It compares each count, length and offset with the bytes
+that are there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAGIC = b"GGUF"
-#: Version 1 has 32-bit counts; llama.cpp reads it no more (ggml/src/gguf.cpp).
+#: Version 1 has 32-bit counts. llama.cpp no longer reads it (ggml/src/gguf.cpp).
 _VERSIONS = (2, 3)
 #: ``GGUF_DEFAULT_ALIGNMENT`` of gguf.h.
 _ALIGNMENT = 32
@@ -168,7 +169,7 @@ class _Head:
             self.check_count(count, _LENGTH.size, "texts")
             return [self.string() for _ in range(count)]
         if kind not in _NUMBERS:
-            raise ValueError(f"it has an array of the type {kind}, which is none of an array")
+            raise ValueError(f"it has an array of the type {kind}, which arrays cannot have")
         letter = _NUMBERS[kind]
         self.check_count(count, struct.calcsize(f"<{letter}"), "numbers")
         form = struct.Struct(f"<{count}{letter}")
