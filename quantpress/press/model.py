@@ -28,12 +28,14 @@ def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Ite
     if plan.source is None or not plan.has_work:
         return
     remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
+    workspace = Workspace(settings.home, plan.line.repo, plan.source.record.sha)
+    workspace.remove_finished(planned.recipe for each in plan.formats for planned in each.to_make)
     if plan.source.record.gated is not None:
         stages.make_gated(plan.source, settings)
     failures = yield from _counted(_press_formats(plan, plan.source, settings, stages))
     yield from _bring_together(plan, plan.source, settings, stages)
     if not failures:
-        Workspace(settings.home, plan.line.repo, plan.source.record.sha).remove_work()
+        workspace.remove_work()
 
 
 def _counted(events: Iterator[Event]) -> Generator[Event, None, int]:

@@ -1,4 +1,7 @@
-"""A press that was killed between a branch's commit and that of ``main``: the next plan sees it, and cards mend it."""
+"""A press that was killed between two steps of publishing: the next one puts in order what the first did not live to.
+
+Between a branch's commit and that of ``main``, the next plan sees it, and cards mend it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ from typing import Any
 
 import pytest
 
+from quantpress.errors import QuantpressError
+from quantpress.machine.workspace import Workspace
+from quantpress.press.format_stages import PLAIN
+from quantpress.press.model import press_model
+from quantpress.press.model_stages import ModelStages
 from quantpress.record.manifest import Entry
+from quantpress.settings import Settings
 from quantpress.upkeep.retract import withdrawn
 from tests.support.nights import Night, card, manifest, night
 from tests.support.planned import Press, running_press
@@ -93,3 +102,24 @@ def test_a_branch_that_a_person_deleted(press: Press, published: Night, tmp_path
     assert after.plan.card is not None
     after.cards()
     assert [entry.variant for entry in manifest(press, REPO, tmp_path).entries] == [DEFAULT]
+
+
+def test_a_variant_that_was_published_leaves_the_disk_before_others_are_made(press: Press, tmp_path: Path) -> None:
+    first = night(press, LINE, tmp_path)
+    first.press(first.entry(OTHER, verified="a" * 40))
+    after = night(press, LINE, tmp_path)
+    assert [each.variant.name for each in after.plan.to_make] == [DEFAULT]
+    workspace = Workspace(tmp_path, "up/M", after.source.sha)
+    for variant in (DEFAULT, OTHER):
+        file = workspace.variant(after.planned(variant).recipe) / "files" / "model.safetensors"
+        file.parent.mkdir(parents=True)
+        file.touch()
+
+    def refuse(*_: object) -> Any:
+        raise QuantpressError("no disk")
+
+    # The first stage stops the press: what comes after it takes minutes, and tests/flows shows it.
+    stages = ModelStages(*[refuse] * 8, format=PLAIN)
+    with pytest.raises(QuantpressError, match="no disk"):
+        list(press_model(after.model, Settings(home=tmp_path), stages))
+    assert [file.parts[-3].rsplit("-", 1)[0] for file in workspace.work.rglob("*.safetensors")] == [DEFAULT]
