@@ -64,19 +64,34 @@ def patience_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def llama_cpp() -> LlamaCpp:
+def warm_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """From here on, the press's children are forked from a process that has their libraries imported.
+
+    Coverage measures processes that start by themselves. For it, everything runs as without this.
+    """
+    from tests.support.warm_children import warm
+
+    if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+        yield
+    else:
+        with warm(tmp_path_factory.mktemp("warm") / "server"):
+            yield
+
+
+@pytest.fixture(scope="session")
+def llama_cpp(warm_children: None) -> LlamaCpp:
     """The llama.cpp tools; the first run on a machine builds them."""
     return install(plain_lines(print))
 
 
 @pytest.fixture(scope="session")
-def demo_model() -> Path:
+def demo_model(warm_children: None) -> Path:
     """The demo's source model, SmolLM2-135M-Instruct: a folder as on the Hub."""
     return make_demo_model(plain_lines(print))
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> Path:
+def tiny_model(warm_children: None) -> Path:
     """The demo's source model cut to its first two layers."""
     return make_tiny_model(plain_lines(print))
 

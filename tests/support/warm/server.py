@@ -1,0 +1,123 @@
+"""Runs children of the press in processes that have their libraries imported already: ``server.py SOCKET``.
+
+A press starts a new Python for every step, which imports torch and transformers for 4 s and then works for one on the
+tests' model. This server imports the libraries once and forks a process for each child. The child's code is the same,
+and so are its arguments, folder, environment and outputs; it is in a process group of its own, which dies with the
+process that the press started and watches. What differs is Python's hash seed, which all such children share.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+#: None of ours. No gptqmodel, which starts threads: a fork loses them. No gguf: the converter brings its own.
+_LIBRARIES = (
+    "pydantic",
+    "safetensors.torch",
+    "accelerate",
+    "bitsandbytes",
+    "compressed_tensors",
+    "datasets",
+    "torchao",
+    "transformers.generation",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+)
+#: What libraries read when they are imported. A child that has any of these otherwise runs in its own process.
+_READ_AT_IMPORT = ("HF_HUB_OFFLINE", "MKL_", "OMP_", "PYTHON", "PYTORCH_", "TORCH", "TRANSFORMERS_")
+_LONGEST_JOB = 1 << 20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(address: str) -> dict[str, Any]:
+    """Serves until this process is killed. Returns only in a forked process, with its job."""
+    _die_with_parent()
+    environment = _read_at_import(os.environ)  # imports change it
+    for library in _LIBRARIES:
+        import_module(library)
+    gc.freeze()
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.bind(f"{address}.tmp")
+    server.listen(64)
+    Path(f"{address}.tmp").rename(address)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        client, _ = server.accept()
+        if os.fork() == 0:
+            server.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _die_with_parent()
+            return _begin(client, environment)
+        client.close()
+
+
+def _begin(client: socket.socket, environment: dict[str, str]) -> dict[str, Any]:
+    """Forks the child and watches it and its client. Returns in the child alone. Does not begin a child in another
+    ``environment``."""
+    message, outputs, _, _ = socket.recv_fds(client, _LONGEST_JOB, 3)
+    if not message or _read_at_import(json.loads(message)["environment"]) != environment:
+        os._exit(0)
+    child = os.fork()
+    if child == 0:
+        client.close()
+        os.setsid()
+        _die_with_parent()
+        for number, output in enumerate(outputs):
+            os.dup2(output, number)
+            os.close(output)
+        job: dict[str, Any] = json.loads(message)
+        return job
+    for output in outputs:
+        os.close(output)
+    ended = os.pidfd_open(child)
+    found, _, _ = select.select([ended, client], [], [])
+    with suppress(ProcessLookupError):
+        if client in found:
+            os.killpg(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        os.killpg(child, signal.SIGKILL)
+    with suppress(OSError):
+        client.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_IMPORT)}
+
+
+def _run(job: dict[str, Any]) -> None:
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    _, *command = job["command"]
+    if command[0] == "-m":
+        _, module, *arguments = command
+        sys.argv = [module, *arguments]
+        sys.path[0] = job["folder"]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = command
+        sys.path[0] = str(Path(command[0]).parent)
+        runpy.run_path(command[0], run_name="__main__")
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _run(main(sys.argv[1]))

@@ -1,0 +1,45 @@
+"""Hands a child of the press to the server of warm children (:mod:`tests.support.warm.server`), if there is one.
+
+Python imports this module at its start, because the tests put its folder on PYTHONPATH. A process that is no such
+child, or that has another environment than the server, goes on as if this were not there.
+"""
+
+import os
+import sys
+
+_MODULES = ("quantizers.job", "quantpress.evaluation.job", "quantpress.evaluation.generate")
+
+
+def _is_warm(command: list[str]) -> bool:
+    """Whether the process is a child that imports torch. Its libraries take seconds to import."""
+    if command[1:2] == ["-m"]:
+        return command[2] in _MODULES
+    return command[1:2] != [] and command[1].endswith("/convert_hf_to_gguf.py")
+
+
+def _handed_over(address: str) -> None:
+    """Lets the server run this process's program, and ends as it ends. Returns if the server does not answer."""
+    import json
+    import signal
+    import socket
+    from pathlib import Path
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        try:
+            server.connect(address)
+            job = {"command": sys.orig_argv, "folder": str(Path.cwd()), "environment": dict(os.environ)}
+            socket.send_fds(server, [json.dumps(job).encode()], [0, 1, 2])
+            answer = server.recv(64)
+        except OSError:
+            return
+    if not answer:
+        return
+    code = int(answer)
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+if (_address := os.environ.get("WARM_CHILDREN")) and _is_warm(sys.orig_argv):
+    _handed_over(_address)
