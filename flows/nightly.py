@@ -13,10 +13,10 @@ from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog.reader import load_catalog
 from quantpress.hub.hubs import hubs, target_hub
-from quantpress.machine.workspace import remove_idle_work
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
 from quantpress.plan.steps import ModelPlan, Step
+from quantpress.press.model import leave_idle
 from quantpress.record.report import ModelReport
 from quantpress.settings import load_settings
 
@@ -36,7 +36,6 @@ def nightly(
     for each in plans:
         for step in each.deferred:
             log.warning("%s %s %s: %s", step.model, step.format, step.variant, step.reason)
-        blocked = [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in each.blocked]
         if each.has_work:
             state = press_model(each.line.repo, catalog, formats, each.upload, return_state=True)
             outcome = state.result(raise_on_failure=False)
@@ -47,9 +46,8 @@ def nightly(
             )
         else:
             report = ModelReport(model=each.line.repo)
-            if each.source is not None and formats is None and not blocked and not each.deferred:
-                remove_idle_work(load_settings(load_catalog(Path(catalog)).settings).home, each.line.repo)
-        reports.append(report.model_copy(update={"failures": [*report.failures, *blocked]}))
+            leave_idle(each, load_settings(load_catalog(Path(catalog)).settings), formats)
+        reports.append(report.model_copy(update={"failures": [*report.failures, *each.obstacles]}))
     show_results(reports)
     log.info("%d variants made", sum(len(report.variants) for report in reports))
     failures = [failure for report in reports for failure in report.failures]

@@ -167,6 +167,11 @@ class ModelPlan:
         return [step for step in self.steps if step.action == "block"]
 
     @property
+    def obstacles(self) -> list[str]:
+        """A line for each blocked step: what is blocked, and why."""
+        return [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in self.blocked]
+
+    @property
     def deferred(self) -> list[Step]:
         """Steps of variants that are left to a later run."""
         return [step for step in self.steps if step.action == "defer"]

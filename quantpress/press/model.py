@@ -7,13 +7,13 @@ A format that fails does not stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from quantizers import quantizer_of
 from quantizers.traits import traits_of
 from quantpress.errors import QuantpressError
-from quantpress.machine.workspace import Workspace, remove_abandoned_work
+from quantpress.machine.workspace import Workspace, remove_abandoned_work, remove_idle_work
 from quantpress.plan.steps import FormatPlan, ModelPlan
 from quantpress.press.bench import Bench
 from quantpress.press.events import CommittedBeside, Event, Failed, Noted
@@ -36,6 +36,15 @@ def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Ite
     yield from _bring_together(plan, plan.source, settings, stages)
     if not failures:
         workspace.remove_work()
+
+
+def leave_idle(plan: ModelPlan, settings: Settings, formats: Sequence[str] | None) -> None:
+    """Removes what killed runs left of a model that has no work, if nothing can go on with it.
+
+    Steps that are blocked or deferred may go on with it later. If ``formats`` is given, so may the other formats.
+    """
+    if plan.source is not None and formats is None and not plan.blocked and not plan.deferred:
+        remove_idle_work(settings.home, plan.line.repo)
 
 
 def _counted(events: Iterator[Event]) -> Generator[Event, None, int]:
