@@ -1,20 +1,14 @@
 """Every case of ``cases/*.yaml``: a small real model is quantized in a child process, its folder is loaded by plain
 transformers and measured, and a second child gives the same bytes. ``tests/gpu`` has CUDA's cases.
-
-A child makes all cases of a format, and the second one makes them in reverse order: what a case gives does not depend
-on the cases before it. One case is also made by the press's own child.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +17,7 @@ import yaml
 from safetensors import safe_open
 
 from quantizers import formats, quantizer
-from quantizers.protocol import CalibrationText, Job, Result
+from quantizers.protocol import CalibrationText, Job, Output, Result
 from quantpress.errors import Refused
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.round_to_nearest import evaluate_round_to_nearest
@@ -31,7 +25,6 @@ from quantpress.evaluation.text import calibration_text, evaluation_text
 from quantpress.files import sha256_of
 from quantpress.machine.child import run_child
 from quantpress.record.measurement import Protocol
-from tests.support.quantize_in_turn import Jobs, Made
 
 CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
 #: The tiny model: two layers of 3 538 944 weights in linears; embeddings and norms are the rest.
@@ -50,18 +43,6 @@ for folder in sys.argv[1:]:
 """
 
 
-@dataclass(frozen=True)
-class Twice:
-    """All cases of a format, made by two children: in ``folder/first``, and in reverse order in ``folder/second``."""
-
-    folder: Path
-    first: Made
-    second: Made
-
-
-MakeTwice = Callable[[str, str | None], Twice]
-
-
 def job_for(case: dict[str, Any], source: Path, folder: Path) -> Job:
     config = json.loads((source / "config.json").read_text())
     text = calibration_text(None, folder / "texts")
@@ -78,28 +59,10 @@ def job_for(case: dict[str, Any], source: Path, folder: Path) -> Job:
     )
 
 
-@pytest.fixture(scope="module")
-def make_twice(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeTwice]:
-    """Makes all cases of a format and backend when one is first asked for, and raises again what a child raised."""
-    runs: dict[tuple[str, str | None], tuple[Path, Future[Made], Future[Made]]] = {}
-
-    def child(folder: Path, cases: list[dict[str, Any]]) -> Made:
-        jobs = Jobs(jobs=[job_for(case, tiny_model, folder) for case in cases])
-        return run_child("tests.support.quantize_in_turn", jobs, Made, folder)
-
-    def make(format_name: str, backend: str | None) -> Twice:
-        key = format_name, backend
-        if key not in runs:
-            cases = [case for case in CASES if (case["format"], case.get("backend")) == key]
-            folder = tmp_path_factory.mktemp(format_name)
-            first = pool.submit(child, folder / "first", cases)
-            runs[key] = folder, first, pool.submit(child, folder / "second", cases[::-1])
-        folder, first, second = runs[key]
-        return Twice(folder, first.result(), second.result())
-
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
-        yield make
+def quantized(case: dict[str, Any], source: Path, folder: Path) -> Output:
+    output = run_child("quantizers.job", job_for(case, source, folder), Result, folder / "job").output
+    assert output is not None
+    return output
 
 
 def measurement(model: Path, folder: Path, **options: Path) -> EvaluationJob:
@@ -135,7 +98,6 @@ def base_logits(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['format']}-{case['name']}")
 def test_case(
     case: dict[str, Any],
-    make_twice: MakeTwice,
     tiny_model: Path,
     base_logits: Path,
     made: dict[str, Path],
@@ -153,17 +115,15 @@ def test_case(
     assert (variant.name, variant.branch) == (case["name"], case["branch"])
     assert variant.parameters | case["parameters"] == variant.parameters
 
-    twice = make_twice(case["format"], case.get("backend"))
-    for run in (twice.first, twice.second):
-        assert case["name"] not in run.failures, run.failures[case["name"]]
-    output, again = twice.first.outputs[case["name"]], twice.second.outputs[case["name"]]
+    with ThreadPoolExecutor(2) as pool:
+        output, again = pool.map(lambda run: quantized(case, tiny_model, tmp_path / run), ("first", "second"))
 
-    folder = twice.folder / "first" / case["name"]
+    folder = tmp_path / "first" / case["name"]
     assert again == output
     assert output.files == sorted(path.name for path in folder.iterdir())
     for name in output.files:
-        assert sha256_of(twice.folder / "second" / case["name"] / name) == sha256_of(folder / name)
-        assert str(twice.folder).encode() not in (folder / name).read_bytes()
+        assert sha256_of(tmp_path / "second" / case["name"] / name) == sha256_of(folder / name)
+        assert str(tmp_path).encode() not in (folder / name).read_bytes()
     assert output.tensor_types == case["weights"]
     whole = (IN_LINEARS * case["bits_per_quantized_weight"] + OTHERS * 16) / (IN_LINEARS + OTHERS)
     assert output.bits_per_weight == pytest.approx(whole, rel=0.001)
@@ -186,21 +146,6 @@ def test_case(
         limit = case["largest_divergence"]
     assert 0 < found.divergence.mean < limit
     made[case["format"]] = folder
-
-
-@pytest.mark.slow
-def test_the_press_makes_the_same_in_a_child_of_its_own(
-    make_twice: MakeTwice, tiny_model: Path, tmp_path: Path
-) -> None:
-    (case,) = (case for case in CASES if case["name"] == "llm-int8")
-    twice = make_twice("reference", None)
-
-    output = run_child("quantizers.job", job_for(case, tiny_model, tmp_path), Result, tmp_path / "job").output
-
-    assert output == twice.first.outputs["llm-int8"]
-    assert output.files == sorted(path.name for path in (tmp_path / "llm-int8").iterdir())
-    for name in output.files:
-        assert sha256_of(tmp_path / "llm-int8" / name) == sha256_of(twice.folder / "first" / "llm-int8" / name)
 
 
 @pytest.mark.slow

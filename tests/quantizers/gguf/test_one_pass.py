@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from quantizers.gguf.types import storage_types
 from quantizers.protocol import CalibrationText
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
+from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.llama_cpp import LlamaCpp, require
 from quantpress.toolchain.options import processor_options
 from tests.support.gguf_files import Matrices, narrow, wide, with_experts, write_imatrix, write_model
@@ -113,10 +115,17 @@ def beyond_float16(matrices: Matrices) -> Matrices:
 
 @cache
 def expected(model: Path, imatrix: Path | None, rung: str) -> str:
-    """SHA-256 of the file that llama-quantize makes, by itself."""
-    file = model.parent / "expected.gguf"
-    quantize_alone(require(), model, imatrix, RUNGS[rung], file, 2)
-    return sha256_of(file)
+    """SHA-256 of the file that llama-quantize makes, by itself. It is kept in the cache, under what it depends on."""
+    tools = require()
+    made_of = f"{sha256_of(tools.quantize)} {sha256_of(model)} {imatrix and sha256_of(imatrix)} {RUNGS[rung]}"
+
+    def make(folder: Path) -> None:
+        quantize_alone(tools, model, imatrix, RUNGS[rung], folder / "rung.gguf", 2)
+        (folder / "sha256").write_text(sha256_of(folder / "rung.gguf"))
+        (folder / "rung.gguf").unlink()
+
+    kept = cache_folder() / "tests" / "llama-quantize" / hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    return (make_once(kept, make) / "sha256").read_text()
 
 
 def write(model: Path, imatrix: Path | None, rungs: list[str], out: Path, threads: int) -> list[RungPlan]:

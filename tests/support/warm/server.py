@@ -38,7 +38,7 @@ _LIBRARIES = (
     "transformers.models.llama.modeling_llama",
 )
 #: What libraries read when they are imported. A child that has any of these otherwise runs in its own process.
-_READ_AT_IMPORT = ("HF_HUB_OFFLINE", "MKL_", "OMP_", "PYTHON", "PYTORCH_", "TORCH", "TRANSFORMERS_")
+_READ_AT_IMPORT = ("HF_HUB_OFFLINE", "MKL_", "OMP_", "PYTHON")
 _LONGEST_JOB = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
