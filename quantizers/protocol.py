@@ -52,8 +52,8 @@ class Job(Record):
 
     ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepare`` fills the folder
     ``prepared`` once for all variants of a format (with an F16 GGUF and its imatrix, for example). ``quantize`` only
-    reads that folder. ``out`` is an empty folder for the variant's files. Formats whose files can be split split each
-    file of more than ``split_above`` bytes.
+    reads that folder. ``out`` is an empty folder for the variant's files. If a format's files can be split, each file
+    of more than ``split_above`` bytes is.
 
     ``published`` holds published files. For ``refresh`` these are the files that get new metadata. For ``prepare``
     these are costly shared files that were made from another commit of the source. They are kept unchanged. They are
@@ -90,8 +90,9 @@ class Output(Record):
 class Result(Record):
     """The child's answer: the ``output`` of ``quantize`` (None for the other steps), wall seconds, peak bytes of RSS.
 
-    ``obstacle`` says why ``refresh`` made nothing: the published weights differ from what the source holds now.
-    ``peak_device_memory_bytes`` is the most memory that PyTorch allocated on GPUs, or None if it used no GPU.
+    ``obstacle`` says why ``refresh`` made nothing: what has changed in the source's tensors since the weights were
+    quantized. ``peak_device_memory_bytes`` is the most memory that PyTorch allocated on GPUs, or None if it used no
+    GPU.
     """
 
     output: Output | None
@@ -182,8 +183,8 @@ class Quantizer(Protocol):
         process."""
 
     def refresh(self, job: Job) -> str | None:
-        """Makes in ``job.out`` the files of ``job.published`` with the metadata of ``job.source``. The weights stay the
-        same and nothing is quantized. Runs in a child process.
+        """Writes the files of ``job.published`` into ``job.out``, with the metadata of ``job.source``. The weights stay
+        the same and nothing is quantized. Runs in a child process.
 
         Returns None if the files were made. If the source's tensors have changed since the weights were quantized, it
         makes nothing and returns what has changed.

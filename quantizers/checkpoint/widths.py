@@ -28,7 +28,7 @@ _WIDTH_KEYS = {
 
 
 def input_widths(config: Parameters) -> dict[str, int]:
-    """The numbers of inputs of the linears in a model's layers, by a description of the linears.
+    """How many inputs the linears in a model's layers have. Each key describes such linears.
 
     Raises :class:`Refused` when config.json does not hold them.
     """

@@ -85,7 +85,8 @@ class GGUF:
         check_source(install(), job.source, job.model_name, storage, job.device)
 
     def prepare(self, job: Job) -> None:
-        """Makes in ``job.prepared`` the unquantized GGUF, ``{Model}.imatrix.gguf`` with its report, and Ollama's files.
+        """Makes three things in ``job.prepared``: the unquantized GGUF, the imatrix (``{Model}.imatrix.gguf``) with its
+        report, and Ollama's files.
 
         For a model that reads images or sound it also makes ``mmproj-{Model}-F16.gguf``, if the converter can.
         It continues from the files that an earlier child of the same job left there: a file with its final name is
@@ -180,7 +181,8 @@ class GGUF:
 
 
 def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Path) -> dict[str, str]:
-    """Makes the missing files of a wave. Returns, for each rung that llama-quantize made, the reason.
+    """Makes the missing files of a wave. Returns why the one-pass engine did not make a rung, for each rung that
+    llama-quantize made.
 
     Raises :class:`Refused` for a rung that the model cannot have. Raises :class:`QuantpressError` if several rungs
     cannot be made together; the caller can then try each alone.

@@ -1,4 +1,4 @@
-"""Gives a published rung the metadata of another unquantized file: the same tensors behind a new head.
+"""Gives a published rung the metadata of a newer unquantized file. The tensors stay; only the head of the file is new.
 
 The result is, byte for byte, what llama-quantize would make of that file with the same imatrix, but nothing is
 quantized. This works only if the other file holds the same tensors. Equal safetensors do not guarantee that: the
@@ -33,9 +33,9 @@ _COMPUTED_BY = (
 def other_tensors(model: Path, published: Path) -> str | None:
     """Why the tensors of ``published`` are not those of the unquantized ``model``, or None if no difference is found.
 
-    It compares the hyperparameters that decide the layout of tensors, the names and the shapes. It also compares the
-    values of tensors that have the same type in both files: vectors, and the tensors that the converter makes from
-    config.json.
+    It compares the tensors' names and shapes, and the hyperparameters that decide the layout of tensors. It also
+    compares the values of tensors that have the same type in both files: vectors, and the tensors that the converter
+    makes from config.json.
     """
     old, new = read_gguf(published), read_gguf(model)
     before, now = _hyperparameters(old), _hyperparameters(new)

@@ -19,8 +19,8 @@ from quantpress.toolchain.llama_cpp import LlamaCpp
 _UNQUANTIZED = {"F32", "F16", "BF16"}
 #: Types that llama-quantize may refuse to make without weights for the tensor; Q2_K only in some files.
 _LOW_BITS = ("IQ1", "IQ2", "IQ3", "Q2_K")
-#: Tensors for which llama-quantize ignores imatrix weights of another size. For these and the output it also accepts
-#: missing weights.
+#: Tensors for which llama-quantize ignores imatrix weights of another size. For these and for ``output.weight`` it also
+#: accepts an imatrix that has no weights.
 _EMBEDDINGS = {"token_embd.weight", "per_layer_token_embd.weight"}
 
 
@@ -30,9 +30,9 @@ class RungPlan:
 
     ``refusal`` says why llama.cpp cannot make the rung for this model. ``by_llama_quantize`` says why the one-pass
     engine cannot make the file that llama-quantize makes. ``same_bytes_as`` names another planned rung in which every
-    tensor has the same type: the two files differ only in ``general.file_type``. ``file_bytes`` is the exact size; for
-    rungs that llama-quantize makes, some hundred bytes of metadata may be missing from it. ``tensors`` are in the
-    file's order, and empty if the rung is refused.
+    tensor has the same type: the two files differ only in ``general.file_type``. ``file_bytes`` is exact for rungs that
+    the one-pass engine makes. For rungs that llama-quantize makes, it may lack some hundred bytes of metadata.
+    ``tensors`` are in the file's order, and empty if the rung is refused.
     """
 
     rung: str

@@ -89,7 +89,8 @@ def card_context(repo_id: str, model_name: str, settings: Settings, facts: Sourc
 
 
 def gather_context(manifest: Manifest, repo_id: str, settings: Settings, hubs: Hubs) -> tuple[CardContext, str | None]:
-    """Returns the context of the card on ``main``, and why it lacks the facts of the source (None: it lacks nothing).
+    """Returns the context of the card on ``main``. Also returns why the card lacks facts of the source, or None if it
+    lacks none.
 
     If the source is gone or cannot be reached, the card lacks the chat template and the size of the unquantized
     weights. Raises :class:`QuantpressError` if the target Hub cannot be reached.

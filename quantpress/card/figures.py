@@ -18,7 +18,7 @@ MISSING = "\N{EN DASH}"
 #: Mean divergences, in nats per token. For each the card names the smallest variant within it. For orientation,
 #: Llama-3-8B on llama.cpp's scoreboard: Q6_K 0.0055, Q4_K_M 0.031 (tools/quantize/README.md of llama.cpp).
 DIVERGENCE_STEPS = (0.01, 0.05, 0.2)
-#: The same for perplexity, as a rise over the unquantized model. Used if no divergence was measured.
+#: The same for perplexity: 0.01 is 1 % above the unquantized model. Used if no divergence was measured.
 PERPLEXITY_STEPS = (0.01, 0.03, 0.1)
 #: The index of the middle step. The card's commands use the smallest variant within it.
 _EVERYDAY_STEP = 1

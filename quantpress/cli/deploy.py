@@ -135,7 +135,8 @@ def _wanted_shape(wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
         "schedules": [(each["cron"], each.get("timezone")) for each in wanted.get("schedules", [])],
         "limit": limit.get("limit"),
         "collision": limit.get("collision_strategy"),
-        # Prefect's default, because the file names no steps: runs start in the folder that was deployed.
+        # ``prefect.yaml`` names no pull steps. This is then Prefect's default: runs start in the folder that was
+        # deployed.
         "folders": [str(folder)],
     }
 
@@ -165,8 +166,8 @@ def automations() -> list[AutomationCore]:
     """Returns the automations that notice a dead worker and try its run again.
 
     A self-hosted Prefect server does not notice a dead worker by itself. The first automation follows Prefect's page on
-    zombie flows (docs.prefect.io/v3/advanced/detect-zombie-flows). A run that never started is not tried again: the
-    run count caps the tries, and it would never rise.
+    zombie flows (docs.prefect.io/v3/advanced/detect-zombie-flows). A run that never started is not tried again. The run
+    count limits the tries, and it rises only when a run starts.
     """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState

@@ -28,8 +28,8 @@ class ComparisonState(Record):
     """What a comparison was made from.
 
     ``model`` is the source's repo. ``manifests`` maps repo id to the manifest's SHA-256. ``templates`` is the SHA-256
-    of the templates. ``collected`` lists the repositories that the model's collection was seen to hold. The
-    comparison's own repository may be among them.
+    of the templates. ``collected`` lists the repositories that the model's collection on the Hub held when the
+    comparison was made. The comparison's own repository may be among them.
     """
 
     model: str
@@ -74,7 +74,8 @@ def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
 
 
 def why_outdated(api: HfApi, repo_id: str, manifests: Mapping[str, Manifest]) -> str | None:
-    """Says why the comparison in ``repo_id`` must be made again. None if it is up to date, or without manifests.
+    """Says why the comparison in ``repo_id`` must be made again. Returns None if it is up to date, or if there are no
+    manifests.
 
     ``manifests`` maps repo id to the manifest of ``main``. The comparison may also compare other formats. Their
     manifests are not checked. Raises :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.

@@ -42,7 +42,8 @@ class BaseKey(Record):
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unquantized model's figures by one engine, and the base, which is its log-probabilities by transformers."""
+    """What one engine measured of the unquantized model, and the base: the model's log-probabilities, made by
+    transformers."""
 
     evaluation: Evaluation
     logits: Path

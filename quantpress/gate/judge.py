@@ -17,9 +17,9 @@ ENGINE_AGREEMENT = 0.005
 #: Ratio to the unquantized perplexity. Beyond it a model no longer writes sensible text. The worst rung that people
 #: still use (Q2_K of a small model) lies between 1.5 and 3.
 RUINED = 10.0
-#: The mean divergence of a variant, in nats per token, is about the logarithm of its perplexity's ratio to the
-#: unquantized model's, on text that the model knows. Measured: 0.8 to 1.7 times that logarithm, for 34 variants and 6
-#: roundings of SmolLM2-135M that diverge by more than 0.01. It was 9.4 times when attention saw the tokens to predict
+#: On text that the model knows, a variant's mean divergence (nats per token) is about the logarithm of its perplexity
+#: over that of the unquantized model. Measured: 0.8 to 1.7 times that logarithm, for 34 variants and 6 roundings of
+#: SmolLM2-135M that diverge by more than 0.01. It was 9.4 times when attention saw the tokens to predict
 #: (docs/benchmarks.md).
 CONTRADICTION, SLACK = 3.0, 0.5
 

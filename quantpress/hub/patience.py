@@ -2,14 +2,14 @@
 
 The Hub client repeats every request until it is answered, for a bounded time. This sits in the HTTP client that
 huggingface_hub uses for everything. The library itself repeats only some requests: LFS uploads and listings, five times
-within 23 s. It does not repeat a commit or the creation of a repo, and it never waits for an HTTP date.
+within 23 s. It does not repeat a commit or the creation of a repo. It ignores a ``Retry-After`` that holds a date.
 
-We may repeat all our requests, because each leaves the same behind when it is done twice:
+We may repeat all our requests, because a request that is done twice has the same effect as one that is done once:
 
 - If a repo, branch or tag exists, the Hub answers its creation with 409. The library takes that for success.
 - LFS objects are named by their hash.
-- A commit names its parent. If its answer was lost, the Hub refuses the repetition with 412. Then
-  :func:`quantpress.publish.commit.publish` finds the first one.
+- A commit names its parent. If its answer was lost, the Hub refuses the repetition with 412, because the branch has
+  moved on. Then :func:`quantpress.publish.commit.publish` finds the first commit.
 
 huggingface_hub 1.x speaks through httpx, 2.x through httpx2. Both have the same API.
 """
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 #: Answers that another try may turn into success. huggingface_hub's http_backoff repeats the same ones.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 #: After so many seconds without a byte, the client gives up a connection. The Hub answers the end of an upload only
-#: when it has hashed the file: 50 GB, its largest, at some 200 MB/s.
+#: when it has hashed the file. Its largest file is 50 GB. At some 200 MB/s, that takes 250 s.
 _SILENCE = 300.0
 _CONNECTING = 15.0
 #: huggingface_hub asks huggingface.co which programs to name in its headers (utils/_detect_agent.py of 1.33). It goes
 #: on if nothing answers, so we do not repeat this. On a machine without a network, patience with it delayed the first
 #: request to a local Hub by five minutes.
 _ASIDE = "/api/agent-harnesses"
-#: Where a request keeps its body's file and the position to start from again.
+#: The key in a request's extensions for its body's file and the position from which a repetition sends it.
 _BODY = "quantpress.body"
 
 _log = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class Patience:
     """How long to repeat a request, in seconds.
 
     ``seconds`` count from the request's first failure. Waits double from ``first_wait`` to ``longest_wait``. If the Hub
-    says how long to wait, we believe it for up to ``told`` seconds in all. Its longest limit counts commits over an
-    hour (quantpress.hub.limits).
+    says how long to wait, we believe it for up to ``told`` seconds in all. That is a little over an hour, because the
+    Hub's longest limit counts the commits of one hour (quantpress.hub.limits).
     """
 
     seconds: float = 300.0
@@ -73,7 +73,8 @@ class Patience:
 
 
 def be_patient(patience: Patience) -> None:
-    """Makes huggingface_hub's client repeat requests in this process. Doing it twice is doing it once."""
+    """Makes huggingface_hub's client repeat requests in this process. A second call with the same patience changes
+    nothing."""
     from huggingface_hub import get_session, set_client_factory
 
     session = get_session()
@@ -123,7 +124,8 @@ def _patient_client(library: Any, patience: Patience, hooks: Any, pace: CommitPa
 
 
 def _is_limited(request: httpx.Request) -> bool:
-    """Whether it is a commit to huggingface.co. We know that limit beforehand. Other Hubs tell theirs with a 429."""
+    """Whether it is a commit to huggingface.co. We know that Hub's limit of commits beforehand. Other Hubs tell theirs
+    with a 429."""
     return (
         request.method == "POST" and "/commit/" in request.url.path and str(request.url).startswith(f"{HUGGING_FACE}/")
     )
@@ -187,7 +189,8 @@ def _patiently(
 
 
 def _note_failure(state: Any) -> None:
-    """Closes an answer that is of no use. Patience counts from the first failure, tenacity from the first request."""
+    """Closes an answer that is of no use. Sets tenacity's start time: it counts from the first request, patience from
+    the first failure."""
     if not state.outcome.failed:
         state.outcome.result().close()
     if state.attempt_number == 1:

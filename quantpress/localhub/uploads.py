@@ -1,8 +1,8 @@
 """Uploads of large files: the bytes are written to disk and hashed as they arrive. No file is ever whole in memory.
 
-Each part of a file is written directly to its place in one file. huggingface_hub sends the parts in order.
-Parts in order are hashed as they arrive, so completion does not read the file again. A restart loses the
-hash of the earlier parts; completion then reads the file once.
+The server writes each part of an upload directly to its place in one file on the disk. huggingface_hub sends the parts
+in order. Parts in order are hashed as they arrive, so completion does not read the file again. A restart loses the hash
+of the earlier parts; completion then reads the file once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs heavy work in a child process: a JSON job in, a JSON result out.
 
 A crash, an OOM kill or a leak ends one job and not the run. The memory comes back, and the child's peak memory can be
-read from the kernel. Both files are in the job's folder, with a log of the child's output. A child that knows why it
-fails explains it, and its parent repeats the explanation. Otherwise the error quotes the log's last lines.
+read from the kernel. The job's folder holds the job file, the result file and a log of the child's output. A child that
+knows why it fails explains it, and its parent repeats the explanation. Otherwise the error quotes the log's last lines.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from quantpress.machine.credentials import without_credentials
 
 #: The connection to Prefect, which no child needs.
 _PREFECT_PREFIX = "PREFECT_"
-#: OpenMP threads that wait by spinning take CPU time from working threads if there are more jobs than cores, as when
-#: one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took 14 s with this
-#: setting instead of 33 s, and transformers 16 to 22 s instead of 39 to 47 s. Alone on the machine it makes no
-#: difference.
+#: OpenMP threads that wait by spinning take CPU time from working threads if more threads run than there are cores.
+#: This happens when one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took 14
+#: s with this setting instead of 33 s, and transformers 16 to 22 s instead of 39 to 47 s. If a job runs alone on the
+#: machine, the setting makes no difference.
 _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _QUOTED_LINES = 8
 #: The exit code of a child that has written its error as the last lines of its log, and the prefix of that error.
@@ -53,9 +53,10 @@ def child_environment() -> dict[str, str]:
 def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None) -> R:
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
-    ``timeout`` is in seconds. Raises :class:`ChildFailed` with the child's own explanation (:func:`explained_exit`), or
-    with the last lines of output if the child exits non-zero without one, dies of a signal, runs out of time or writes
-    no result. If this process is interrupted, the child and all processes that it started are killed.
+    ``timeout`` is in seconds. Raises :class:`ChildFailed` if the child exits non-zero, dies of a signal, runs out of
+    time or writes no result. The error is the child's own explanation (:func:`explained_exit`) if there is one, else
+    the last lines of its output. If this process is interrupted, the child and all processes that it started are
+    killed.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,14 +119,14 @@ def die_with_parent() -> None:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kills the rest of the child's process group: the child itself, or tools that outlived it."""
+    """Kills what still runs in the child's process group: the child itself, and tools that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
-    """Returns the result of an equal job that ``folder`` holds from before, or None.
+    """Returns the result that an earlier, equal job left in ``folder``, or None if there is none.
 
     Returns None also if another version of quantpress wrote a result that this one cannot read.
     """
@@ -158,14 +159,16 @@ def _without_threads(text: str | bytes) -> Any:
 
 
 def begin(job: BaseModel, folder: Path) -> None:
-    """Notes in ``folder`` that another child will do a job, so that :func:`begun` finds it."""
+    """Records in ``folder`` that its job has begun, so that :func:`begun` finds it. A child in another folder does the
+    job: one child makes all variants of a wave."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
 
 
 def keep(job: BaseModel, result: BaseModel, folder: Path) -> None:
-    """Notes in ``folder`` the result of a job that another child did, so that :func:`finished` finds it."""
+    """Records a job and its result in ``folder``, so that :func:`finished` finds them. A child in another folder did
+    the job."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
     write_text(folder / "result.json", result.model_dump_json(indent=1))

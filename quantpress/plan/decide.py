@@ -101,7 +101,8 @@ def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 
 def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
-    """Decides about an entry with an unchanged recipe by its protocol. A withheld variant has no files to measure."""
+    """Compares the protocol that measured an entry with the current one. The entry's recipe did not change. A withheld
+    variant has no files to measure."""
     changed = difference(entry.evaluation.protocol, protocol)
     if not changed or entry.status == "retracted":
         return None
@@ -111,7 +112,8 @@ def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
 
 
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
-    """Decides about an entry with an unchanged recipe by the gate's current limit. A retraction overrides the gate."""
+    """Compares an entry's figures with the gate's current limit. The entry's recipe did not change. A retraction
+    overrides the gate."""
     if entry.status == "retracted":
         return Decision("keep", _why_absent(entry))
     if _gate_says_otherwise(entry, limit):

@@ -57,7 +57,8 @@ def plan_catalog(
 
     @cache
     def texts_for(calibration: str | None) -> Texts:
-        """Finds the texts of a calibration setting, once per plan and only if a model needs them."""
+        """Finds the calibration text of a setting, and the evaluation text, once per plan and only if a model needs
+        them."""
         return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
 
     plans = (plan_model(catalog, line, settings, hubs, formats, texts_for) for line in lines)
@@ -67,7 +68,7 @@ def plan_catalog(
 def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
     """Returns the plan without the variants that exceed the upload budget.
 
-    Such a variant is left to a later run. It is blocked if it is larger than the budget of a whole run.
+    A later run makes such a variant. If it is larger than the budget of a whole run, it is blocked.
     """
     formats = []
     for each in plan.formats:
@@ -108,8 +109,8 @@ def plan_model(
 ) -> ModelPlan:
     """Returns the plan of one line of the catalog. Reads both Hubs and changes nothing on them.
 
-    ``texts_for`` returns the texts of a calibration setting. Raises :class:`~quantpress.errors.QuantpressError` if a
-    Hub cannot be reached.
+    ``texts_for`` returns the calibration text of a setting, and the evaluation text. Raises
+    :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
     """
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
 
@@ -180,7 +181,7 @@ def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, setti
 
 
 def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, str]) -> tuple[Step, ...]:
-    """Returns a step for each variant of a ladder that the model cannot have."""
+    """Returns a step for each variant that the model cannot have, although a ladder of the catalog names it."""
     return tuple(
         Step(
             model=model, format=format_name, variant=name, repo_id=repo_id, action="skip", reason=f"left out: {reason}"

@@ -1,4 +1,4 @@
-"""The plan: catalog minus manifests, a list of steps each with its reason. No other state decides anything."""
+"""The plan: what the catalog asks for and the published manifests do not show yet, as steps with their reasons."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ class FormatPlan:
 
     @property
     def cards_only(self) -> bool:
-        """Whether there is work that makes no files of variants: to verify, or to commit cards and manifest."""
+        """Whether there is work that does not make or measure a variant: verifying, or committing cards and the
+        manifest."""
         return self.cards_outdated or bool(self.to_verify)
 
     @property
@@ -138,7 +139,8 @@ class FormatPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A model: its source (None if the whole model is skipped or blocked), its formats, and the steps of no format."""
+    """A model: its source (None if the whole model is skipped or blocked), its formats, and the steps that belong to no
+    format."""
 
     line: ModelLine
     source: Source | None
@@ -178,7 +180,8 @@ class ModelPlan:
 
     @property
     def _estimates(self) -> list[Estimate]:
-        """Estimates of the variants to make or measure. A variant that is measured again is downloaded first."""
+        """Estimates of the variants to make or measure. A variant that is only measured again counts too, because its
+        files are downloaded first."""
         if self.source is None:
             return []
         to_make = [each.variant for made in self.formats for each in made.to_make]
@@ -197,7 +200,7 @@ class ModelPlan:
     def within_disk(self, settings: Settings, room: int) -> Settings:
         """Returns the settings with a disk budget. They stay unchanged if they name one already, or if nothing is made.
 
-        The budget is what source, unquantized GGUF and log-probabilities leave of ``room`` bytes, less a reserve. It is
+        The budget is ``room`` bytes less the source, the unquantized GGUF, the log-probabilities and a reserve. It is
         at least the size of the largest variant.
         """
         if settings.disk_budget is not None or not self._estimates:

@@ -1,4 +1,4 @@
-"""Turns entries into what is committed: the manifest, cards, plots and sums of a repo's branches."""
+"""Turns a manifest's entries into what is committed to each branch of a repo: manifest, cards, plots and checksums."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class CommitContent:
     files.
 
     An entry without a folder keeps the files that are on its branch. ``kept`` are shared files that stay as they are.
-    ``verified`` maps each variant that was downloaded and loaded after an earlier commit to that commit. ``faulty``
-    maps each variant that failed this check to what was wrong.
+    ``verified`` gives the commit after which a variant was downloaded and loaded. ``faulty`` maps each variant that
+    failed this check to what was wrong.
     """
 
     entries: list[Entry]
@@ -112,8 +112,8 @@ def content_of(
 def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
     """Returns what is published already, or None if nothing is published.
 
-    A variant whose recipe changed only in the source's commit gets the plan's recipe. ``plots`` are names of shared
-    files that are drawn again.
+    If the published recipe and the plan's recipe differ only in the source's commit, the variant gets the plan's
+    recipe. ``plots`` are names of shared files that are drawn again.
     """
     manifest = plan.shelf.manifest
     if manifest is None:
@@ -138,12 +138,12 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
 def compose_manifest(
     plan: FormatPlan, model_name: str, source: SourceRecord, content: CommitContent, plots: list[Path]
 ) -> Manifest:
-    """Returns the manifest of ``main``: new entries, and recorded entries until they are made again, in the ladder's
-    order.
+    """Returns the manifest of ``main``, in the ladder's order. It holds the new entries, and the recorded entry of each
+    variant that is not made again yet.
 
-    An entry made from an earlier commit of the source is flagged as such. An entry stays even if the plan does not make
-    it, because it is blocked or because no line of the catalog names it any more. An entry gives way to an alias once
-    the variant that it would equal has been made by the plan's recipe.
+    An entry made from an earlier commit of the source is flagged as such. An entry also stays if the plan does not make
+    its variant. The variant may be blocked, or the catalog may no longer name it. If a variant would now equal another
+    one, an alias replaces its entry once the other has been made by the plan's recipe.
     """
     before = {entry.variant: entry for entry in plan.shelf.entries()}
     entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, content)}
@@ -182,7 +182,8 @@ def compose_manifest(
 
 
 def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlier]:
-    """Returns the states of a branch that tags keep. The first commit from another source commit adds one.
+    """Returns the earlier states of a branch. A tag keeps each of them. When the source has moved, the next commit adds
+    the state that it replaces.
 
     Each branch has its own states: a branch may have begun later than ``main``, or stood still while ``main`` moved on.
     """
@@ -208,7 +209,7 @@ def _holds(entries: Mapping[str, Entry], recipe: Recipe) -> bool:
 
 
 def _after(before: Entry | None, entry: Entry) -> Entry:
-    """Returns the new entry of a variant. A withdrawal stays on record until the variant is published again."""
+    """Returns the new entry of a variant. A retraction stays on record until the variant is published again."""
     if before is None or entry.status != "withheld":
         return entry
     return entry.model_copy(update={"retraction": before.retraction})
@@ -226,9 +227,10 @@ def compose_commits(
 ) -> list[BranchCommit]:
     """Returns the commit of each branch. ``main`` comes last, so that it never lists files that are not there.
 
-    No branch begins without files: a variant that was withheld and never published stands on ``main`` alone. A branch
-    that exists gets a commit too. Otherwise its own manifest would still say that the variant is published. The result
-    of a verification also goes on record on the variant's own branch, because the next plan trusts that branch.
+    No branch is made without files. If a variant was withheld and never published, only ``main`` lists it. If the
+    branch of a withheld variant exists, it gets a commit too. Otherwise its own manifest would still say that the
+    variant is published. The result of a verification also goes on record on the variant's own branch, because the next
+    plan trusts that branch.
     """
     told = {entry.branch for entry in manifest.published() if entry.variant in _verifications(content)}
     there = plan.shelf.manifests
@@ -273,7 +275,7 @@ def branch_commit(
 
 
 def _tagged(commit: BranchCommit, plan: FormatPlan, source: SourceRecord) -> BranchCommit:
-    """Adds the tag that keeps what the branch holds now, if that was made from another source commit."""
+    """Adds a tag that keeps what the branch holds now, if the branch was made from another source commit."""
     before = plan.shelf.manifests.get(commit.branch)
     if before is None or before.source.sha == source.sha:
         return commit

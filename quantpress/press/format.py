@@ -1,8 +1,9 @@
 """Presses one format of a model: calibrates once and quantizes wave by wave. The variants of a wave are evaluated,
 gated, published and verified one by one.
 
-A variant that fails is left out and reported; the others go on. Published files leave the disk at once, so that no more
-than one wave's variants lie there. If there are enough cores, the next wave is quantized meanwhile.
+A variant that fails is left out and reported; the others go on. Published files leave the disk at once, so that the
+disk holds the variants of one wave only. If there are enough cores, the next wave is quantized while this one is
+evaluated and published. Then two waves share the disk budget.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ def press_format(
 ) -> Iterator[Event]:
     """Presses the planned variants of one format. ``coming`` are repos of other formats that the same press makes.
 
-    Published variants come first: they show which variants must be quantized although the source's weights did not
-    change. Raises :class:`QuantpressError` for an error that stops the whole format.
+    The published variants whose weights stay are handled first. Their files may not match the source's tensors,
+    although the source's weights did not change. Such a variant must then be quantized too. Raises
+    :class:`QuantpressError` for an error that stops the whole format.
     """
     bench = prepared(plan, model, reference, coming, stages)
     press = _Press(bench, Publisher(model.source, model.settings, bench.context, stages), [])
@@ -120,7 +122,7 @@ def press_format(
 def press_cards(plan: FormatPlan, source: Source, settings: Settings, stages: FormatStages) -> Iterator[Event]:
     """Updates the cards of a format with nothing to make.
 
-    First verifies the variants that an earlier press published but did not live to verify, or found faulty. Then
+    First verifies the variants that an earlier press was killed before verifying, and those that it found faulty. Then
     renders all cards of the repo again, with the source's current record. Commits the cards if they are outdated or if
     the verification found something new.
     """
@@ -157,8 +159,9 @@ def _bring_out(
 ) -> Generator[Event, None, tuple[Verifications, dict[str, str]]]:
     """Publishes and verifies each variant that was judged, and removes its files.
 
-    ``found`` are the verifications that are not on record yet when this begins. Returns those that are not on record
-    when it ends, and for each variant that must be quantized although its weights were to stay, the reason.
+    ``found`` are the verifications that are not on record yet when this begins. Returns the verifications that are not
+    on record when it ends. Also returns the variants that must be quantized although the plan kept their weights, each
+    with its reason.
     """
     model = press.bench.model
     stale: dict[str, str] = {}

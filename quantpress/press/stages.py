@@ -1,7 +1,7 @@
 """The stages between fetch and publish, each a function from typed input to typed output.
 
-Heavy work runs in child processes (:mod:`quantpress.machine.child`). A step that an earlier run finished is found by
-its job file and result and is not done again, even if that run died later.
+Heavy work runs in child processes (:mod:`quantpress.machine.child`). If an earlier run finished a step, this run finds
+its job file and its result and does not repeat the step. This holds even if the earlier run died later.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def check_weights(bench: Bench) -> WeightsReport:
 
 
 def measure_base(bench: Bench) -> Baseline:
-    """Measures the unquantized model with transformers and keeps its log-probabilities: the base of every engine."""
+    """Measures the unquantized model with transformers and keeps its log-probabilities, from which every engine's
+    divergence is measured."""
     folder = bench.workspace.baseline("transformers", fingerprint_of(bench.protocol.model_dump(mode="json")))
     key = BaseKey(sha=bench.workspace.sha, protocol=bench.protocol, engine="transformers", device=bench.device)
 
@@ -60,7 +61,8 @@ def measure_base(bench: Bench) -> Baseline:
 
 
 def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseline) -> Baseline:
-    """Measures the unquantized model with another engine against the base. The divergence is the engines' noise."""
+    """Measures the unquantized model with another engine against the base. The model is the same, so the divergence
+    shows how much the two engines differ."""
     folder = bench.workspace.baseline(engine, fingerprint_of(bench.protocol.model_dump(mode="json")))
     job = _evaluation(bench, engine, model, base)
     evaluation = finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
@@ -81,8 +83,9 @@ def prepare(
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
     The quantizer goes on from what is in this folder: the files of an equal job that was killed, and what ``retrieve``
-    puts there. With ``keeps_costly``, ``retrieve`` puts costly files of another commit into ``job.published`` instead,
-    and they are kept. If a job that makes these files has begun, it goes on: its files are right for every variant.
+    puts there. With ``keeps_costly``, ``retrieve`` puts the costly files of another commit into ``job.published``, and
+    the quantizer does not make them anew. If an earlier run began a job that makes them, that job goes on instead: its
+    files are right for every variant.
     """
     job, folder = job_of(bench, "prepare", variant, recipe), bench.workspace.prepared(recipe).with_suffix(".job")
     if keeps_costly and not begun(job, folder):
@@ -145,7 +148,7 @@ def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
 
 
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
-    """Measures one variant: perplexity, and divergence from the unquantized model by transformers."""
+    """Measures one variant's perplexity, and its divergence from the unquantized model as transformers measured it."""
     assert made.result.output is not None
     chosen = quantizer_of(planned.variant)
     model = traits_of(chosen).model_path(made.files, made.result.output.files)

@@ -1,4 +1,4 @@
-"""Commits to the branches of a repo: files, card, manifest and SHA256SUMS in one commit with a parent.
+"""Makes commits on the branches of a repo. One commit holds files, card, manifest and SHA256SUMS, and names its parent.
 
 The parent keeps two presses apart: the Hub refuses (412) a commit whose parent is no longer the branch's head.
 """
@@ -52,7 +52,7 @@ class BranchCommit:
 
 
 def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
-    """Calls ``attempt``, again if another commit came first, and returns its result.
+    """Calls ``attempt`` and returns its result. Calls it again if another commit came first.
 
     ``attempt`` reads the repo, composes a commit and sends it. Raises :class:`QuantpressError` if other commits come
     first every time.
@@ -132,11 +132,11 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
 
 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
-    """Makes a tag name the commit that is about to be replaced.
+    """Points a tag at the commit that is about to be replaced.
 
     An earlier press may have made the tag before it was killed or outrun, and another commit may have followed. The tag
-    then moves forward to ``commit``. It never moves back: a press that wants to move it back read the branch too early,
-    and the Hub refuses that press's commit.
+    then moves forward to ``commit``. It never moves back. A press that would move it back has read the branch before
+    the other commit came, so the Hub refuses its commit anyway.
     """
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 

@@ -27,7 +27,7 @@ _PRESET = "preset.ini"
 
 #: The tag that Ollama asks for if none is given.
 LATEST = "latest"
-#: The answers of a Hub that first wants to know who asks. Ollama tells the Hub with its own key.
+#: The answers of a Hub that first wants to know who asks. Ollama proves to the Hub who it is with its own key.
 _WHO_ASKS = (401, 403)
 _OK = 200
 _REGISTRY = "the Hub for Ollama"

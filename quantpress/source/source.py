@@ -60,8 +60,8 @@ class Source:
 def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
     """Reads what is upstream, without downloading weights.
 
-    Raises :class:`Refused` for a model that cannot be pressed; its text is the reason in the plan (``gated``, ``not
-    found``, …). Raises :class:`QuantpressError` when the Hub cannot be reached.
+    Raises :class:`Refused` for a model that cannot be pressed. The error's text is the reason in the plan (``gated``,
+    ``not found``, …). Raises :class:`QuantpressError` when the Hub cannot be reached.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 

@@ -4,9 +4,9 @@ The recipe names the source's commit, the quantizer's version, its parameters an
 Nothing else should decide the bytes. A rebuild finds out whether that is true. Every step runs again, in an empty
 folder.
 
-If the source moved and its weights did not change, a variant's weights are from an earlier commit than its metadata.
-Such a variant is quantized from the earlier commit. Then it is given the metadata of the recipe's commit, as the press
-did.
+If the source moved and its weights did not change, a press keeps a variant's weights and renews its metadata. The
+weights are then from an earlier commit than the metadata. Such a variant is quantized from the earlier commit. Then it
+is given the metadata of the recipe's commit, as the press did.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A file of the variant: its SHA-256 in the manifest and in the rebuild. It is empty if the file is not there."""
+    """A file of the variant: its SHA-256 in the manifest and in the rebuild. It is empty if the manifest does not list
+    the file, or the rebuild did not make it."""
 
     path: str
     published: str
@@ -113,7 +114,7 @@ def rebuild(
     require_disk(settings.home, disk)
     install_on_demand(traits_of(chosen).toolchain, plain_lines(report))
     with (
-        # A press removes downloads of the source at other commits than its own.
+        # A press deletes its model's downloads at other commits, so none may run during the rebuild.
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
         scratch(settings.home, "rebuild") as place_of_work,
     ):
@@ -199,7 +200,7 @@ def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings,
 
 def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive: Path | None = None) -> EvaluationText:
     """Returns the calibration text with the recipe's hash: one of our own, which is written into ``folder``, or one of
-    ``texts``. Raises :class:`BadInput` with the text that is needed."""
+    ``texts``. Raises :class:`BadInput`, which names the calibration text that is needed."""
     for setting in (None, Path(PYDOC), *texts):
         text = calibration_text(setting, folder, archive)
         if text.sha256 == wanted.sha256:
@@ -246,7 +247,7 @@ def _job(original: _Original, source: Path, text: EvaluationText, place_of_work:
         ),
         threads=settings.thread_count(),
         device=settings.compute_device(),
-        # A variant in one file was below the limit of that time.
+        # If the variant is one file, it was below the limit for splitting when it was made.
         split_above=settings.split_above if len(original.entry.artifact.files) > 1 else None,
     )
 
@@ -264,7 +265,8 @@ def _make(job: Job, folder: Path, report: Callable[[str], None]) -> tuple[Path, 
 
 
 def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
-    """Gives the files that ``made`` quantized the metadata of ``source``. Returns their new folder, and their names."""
+    """Writes the metadata of ``source`` into the files of the job ``made``. Returns their new folder, and their
+    names."""
     report(f"giving {made.variant.name} the metadata of the recipe's commit")
     job = made.model_copy(update={"source": source.resolve(), "prepared": folder / "refresh-prepared"})
     job = job.model_copy(update={"published": made.prepared})  # calibrating again would decide nothing

@@ -1,7 +1,8 @@
 """Verifies a published repo.
 
-The real client downloads the repo again. Every file is hashed and compared with the manifest or with the Hub's listing.
-Every variant is loaded and writes text. Clients that choose a file by a tag must find the right one.
+huggingface_hub, the client that users have, downloads the repo again. Every file is hashed and compared with the
+manifest or with the Hub's listing. Every variant is loaded and writes text. Clients that choose a file by a tag must
+find the right one.
 
 In a repo without a manifest, which some other program made, files are compared with the Hub's listing, and models are
 loaded.
@@ -80,7 +81,7 @@ def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tu
 
 
 def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
-    """Returns the manifest as it is downloaded. It is used even if it is not what the Hub lists.
+    """Returns the manifest as it is downloaded. It is used even if its hash is not the one that the Hub lists.
 
     Raises :class:`QuantpressError` if it cannot be read.
     """
@@ -140,7 +141,7 @@ def _by_rules(entries: list[Entry], paths: list[str]) -> list[Resolved]:
 
 
 def _by_registry(api: HfApi, repo_id: str, entries: list[Entry]) -> list[Resolved]:
-    """Returns the Hub's answers for variants in one file. Ollama loads only these."""
+    """Returns what the Hub answers Ollama for each variant that is one file. Ollama loads only these."""
     files = {entry.variant: entry.artifact.files for entry in entries if _is_one_file(entry)}
     return resolve_by_registry(api, repo_id, {name: own[0].sha256 for name, own in files.items() if len(own) == 1})
 

@@ -57,7 +57,7 @@ _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, 
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
 #: The last words of a run against a base, of a run without a base, and of llama-completion's log.
 _LAST_STATISTIC, _LAST_ESTIMATE, _LAST_OF_COMPLETION = "Same top p:", "Final estimate:", "total time ="
-#: Runs of a tool until its output is whole. At load 5 on 2 cores about one run in a hundred is cut.
+#: The most times that a tool is run to get its whole output. At load 5 on 2 cores about one run in a hundred is cut.
 _TRIES = 5
 
 _R = TypeVar("_R")
@@ -198,8 +198,8 @@ class _Run:
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
             pipe = Path(scratch) / "logits"
             os.mkfifo(pipe)
-            # The pipe is held open for writing here: the reader's open does not wait, and the stream ends when this
-            # is closed.
+            # This process holds the pipe open for writing. So the reader's open does not wait, and its stream ends when
+            # ``held`` is closed.
             held = os.open(pipe, os.O_RDWR)
             figures = reader.submit(figures_of_pipe, pipe)
             try:

@@ -1,4 +1,5 @@
-"""Checks a text, a base and a model's own tokens: if one is wrong, llama-perplexity's figures mean nothing."""
+"""Checks the evaluation text, the base (the unquantized model's log-probabilities) and the tokens that a model's own
+tokenizer gives. If one is wrong, llama-perplexity's figures mean nothing."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ def check_base(header: LogitsHeader, n_ctx: int, windows: int) -> None:
 def check_own_tokens(own: Tokens, base: LogitsHeader, name: str) -> None:
     """Raises :class:`BadInput` unless the model's own tokenizer gives the token ids of the base.
 
-    Against a base, the tool reads the token ids from the base's file and never runs the model's tokenizer. ``own`` is
-    int32 ``[windows, n_ctx]``.
+    When the tool measures a model against a base, it reads the token ids from the base's file and never runs the
+    model's tokenizer. ``own`` is int32 ``[windows, n_ctx]``.
     """
     different = np.flatnonzero((own != base.tokens).any(axis=1)) if own.shape == base.tokens.shape else [0]
     if len(different):
