@@ -94,7 +94,9 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ChildFailed(f"{module} wrote no {result.__name__} ({place}: {first['msg']}) (log: {log_file})") from None
+        raise ChildFailed(
+            f"{module} wrote an invalid {result.__name__} ({place}: {first['msg']}) (log: {log_file})"
+        ) from None
 
 
 @contextmanager

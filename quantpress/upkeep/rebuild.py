@@ -176,7 +176,11 @@ def _entry(manifest: Manifest, repo_id: str, variant: str) -> Entry:
 def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> list[str]:
     """Describes how the toolchain differs from the one that made the variant, the recipe's quantizer first."""
     version, here = chosen.version(), chosen.tools()
-    found = [f"it was made by {recipe.quantizer}, here is {version}"] if version != recipe.quantizer else []
+    found = (
+        [f"the variant was made by {recipe.quantizer}, and {version} is installed here"]
+        if version != recipe.quantizer
+        else []
+    )
     return found + [
         f"{name} was {there}, here it is {here[name]}"
         for name, there in manifest.toolchain.items()
@@ -207,7 +211,7 @@ def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive:
             return EvaluationText(wanted.text, text.path, text.sha256)
     why = " (it changes with Python's version)" if wanted.text == PYDOC else ""
     raise BadInput(
-        f"it was calibrated on {wanted.text}{why}, SHA-256 {wanted.sha256}, which is not here: "
+        f"the variant was calibrated on {wanted.text}{why}, SHA-256 {wanted.sha256}, and that text is not here: "
         "give that file with --calibration-text"
     )
 

@@ -14,11 +14,11 @@ _FEWEST_VALUES = 100
 
 def check_tokens(tokens: int, n_ctx: int, windows: int) -> None:
     """Raises :class:`BadInput` unless ``tokens`` suffice for ``windows``, and for two windows, which the tool needs."""
-    needed = n_ctx * max(windows, 2)
-    if tokens < needed:
+    wanted = max(windows, 2)
+    if tokens < wanted * n_ctx:
         remedy = f"ask for {tokens // n_ctx} windows" if tokens >= 2 * n_ctx else "give a longer text"
         raise BadInput(
-            f"the evaluation text has {tokens} tokens, and {windows} windows of {n_ctx} need {needed}: {remedy}"
+            f"the evaluation text has {tokens} tokens, and {wanted} windows of {n_ctx} need {wanted * n_ctx}: {remedy}"
         )
 
 

@@ -76,7 +76,7 @@ def test_the_remedy_for_a_short_text_is_named() -> None:
     check_tokens(1024, 512, 2)
     with pytest.raises(BadInput, match="1100 tokens, and 3 windows of 512 need 1536: ask for 2 windows"):
         check_tokens(1100, 512, 3)
-    with pytest.raises(BadInput, match="600 tokens, and 1 windows of 512 need 1024: give a longer text"):
+    with pytest.raises(BadInput, match="600 tokens, and 2 windows of 512 need 1024: give a longer text"):
         check_tokens(600, 512, 1)
 
 

@@ -101,7 +101,7 @@ def test_a_result_that_is_none_is_one_line_and_not_found_again(module: str, tmp_
     with pytest.raises(ChildFailed) as caught:
         run_child(module, Question(number=6), Answer, tmp_path / "job")
     assert str(caught.value) == (
-        f"asked wrote no Answer (number: Input should be a valid integer) (log: {tmp_path / 'job' / 'log.txt'})"
+        f"asked wrote an invalid Answer (number: Input should be a valid integer) (log: {tmp_path / 'job' / 'log.txt'})"
     )
     assert finished(Question(number=6), Answer, tmp_path / "job") is None
 

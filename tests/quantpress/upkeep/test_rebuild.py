@@ -35,7 +35,7 @@ def test_a_text_that_nobody_has_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refused:
         find_text(wanted, [], tmp_path)
     assert str(refused.value) == (
-        f"it was calibrated on custom-1234abcd, SHA-256 {wanted.sha256}, which is not here: "
+        f"the variant was calibrated on custom-1234abcd, SHA-256 {wanted.sha256}, and that text is not here: "
         "give that file with --calibration-text"
     )
     with pytest.raises(BadInput, match=r"on pydoc-topics \(it changes with Python's version\), SHA-256"):
@@ -47,7 +47,9 @@ def test_other_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     gguf, gptq = quantizer("gguf"), quantizer("gptq")
     manifest = samples.gguf()
     recipe = manifest.entries[0].recipe
-    assert differing_tools(gguf, manifest, recipe) == [f"it was made by llama.cpp b9999, here is {gguf.version()}"]
+    assert differing_tools(gguf, manifest, recipe) == [
+        f"the variant was made by llama.cpp b9999, and {gguf.version()} is installed here"
+    ]
     same = manifest.model_copy(update={"toolchain": gguf.tools()})
     assert differing_tools(gguf, same, recipe.model_copy(update={"quantizer": gguf.version()})) == []
     # The recipe names the quantizer alone; what it was used with is in the manifest.
