@@ -27,9 +27,9 @@ from quantpress.machine.credentials import without_credentials
 #: The connection to Prefect, which no child needs.
 _PREFECT_PREFIX = "PREFECT_"
 #: OpenMP threads that wait by spinning take CPU time from working threads if more threads run than there are cores.
-#: This happens when one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took 14
-#: s with this setting instead of 33 s, and transformers 16 to 22 s instead of 39 to 47 s. If a job runs alone on the
-#: machine, the setting makes no difference.
+#: This happens when one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took
+#: 14 s with this setting instead of 33 s, and transformers 16 to 22 s instead of 39 to 47 s. If a job runs alone on
+#: the machine, the setting makes no difference.
 _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _QUOTED_LINES = 8
 #: The exit code of a child that has written its error as the last lines of its log, and the prefix of that error.

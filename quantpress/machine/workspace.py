@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,6 @@ from pathlib import Path
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.machine.scratch import remove_abandoned_scratch
 from quantpress.record.recipe import Recipe
-
-#: The name of a variant's folder, or of one for what a format's variants share. The figure is a recipe's fingerprint.
-_MADE_OF_A_RECIPE = re.compile(r"(?!wave-).+-([0-9a-f]{12})(?:\.(?:check|job|published))?")
 
 
 @dataclass(frozen=True)
@@ -74,18 +71,6 @@ class Workspace:
     def remove_files(self, recipe: Recipe) -> None:
         """Removes a variant's files to make room for the next ones. Logs stay."""
         shutil.rmtree(self.variant(recipe) / "files", ignore_errors=True)
-
-    def remove_finished(self, going_on: Iterable[Recipe]) -> None:
-        """Removes what a killed run left of variants and preparations that are of none of the recipes ``going_on``.
-
-        The killed run published such a variant and did not live to remove it, or its recipe has changed since. The disk
-        budget does not count it.
-        """
-        kept = {key[:12] for each in going_on for key in (each.fingerprint, each.preparation_fingerprint)}
-        for folder in self.work.glob("*/*"):
-            found = _MADE_OF_A_RECIPE.fullmatch(folder.name)
-            if found is not None and found[1] not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def remove_work(self) -> None:
         """Removes work in progress. The source's download stays for the next run."""

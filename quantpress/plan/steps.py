@@ -1,4 +1,7 @@
-"""The plan: what the catalog asks for and the published manifests do not show yet, as steps with their reasons."""
+"""The plan: what the catalog asks for and the published manifests do not show yet, as steps with their reasons.
+
+There is no other state that decides.
+"""
 
 from __future__ import annotations
 

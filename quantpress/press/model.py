@@ -29,13 +29,22 @@ def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Ite
         return
     remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
     workspace = Workspace(settings.home, plan.line.repo, plan.source.record.sha)
-    workspace.remove_finished(planned.recipe for each in plan.formats for planned in each.to_make)
+    _remove_published(plan, workspace)
     if plan.source.record.gated is not None:
         stages.make_gated(plan.source, settings)
     failures = yield from _counted(_press_formats(plan, plan.source, settings, stages))
     yield from _bring_together(plan, plan.source, settings, stages)
     if not failures:
         workspace.remove_work()
+
+
+def _remove_published(plan: ModelPlan, workspace: Workspace) -> None:
+    """Removes files of published variants, which a killed run left on the disk. The disk budget does not count them."""
+    for each in plan.formats:
+        to_make = each.to_make
+        for planned in each.variants:
+            if planned not in to_make:
+                workspace.remove_variant(planned.recipe)
 
 
 def leave_idle(plan: ModelPlan, settings: Settings, formats: Sequence[str] | None) -> None:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A file of the variant: its SHA-256 in the manifest and in the rebuild. It is empty if the manifest does not list
-    the file, or the rebuild did not make it."""
+    """A file of the variant: its SHA-256 in the manifest and in the rebuild. A hash is empty if the manifest does not
+    list the file, or the rebuild did not make it."""
 
     path: str
     published: str
@@ -114,7 +114,7 @@ def rebuild(
     require_disk(settings.home, disk)
     install_on_demand(traits_of(chosen).toolchain, plain_lines(report))
     with (
-        # A press deletes its model's downloads at other commits, so none may run during the rebuild.
+        # A press deletes its model's downloads at other commits, so no press on it may run meanwhile.
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
         scratch(settings.home, "rebuild") as place_of_work,
     ):

@@ -9,7 +9,6 @@ import pytest
 
 from quantpress.errors import QuantpressError
 from quantpress.machine.workspace import Workspace, alone, remove_abandoned_work, remove_idle_work
-from tests.support import samples
 
 OLD, NEW = "0" * 40, "1" * 40
 
@@ -33,24 +32,6 @@ def test_where_nothing_is_to_do_all_work_on_the_model_is_removed(tmp_path: Path)
     work(tmp_path, f"a--b-{OLD[:12]}", f"a--b-{NEW[:12]}", f"a--b-c-{OLD[:12]}")
     remove_idle_work(tmp_path, "a/b")
     assert left(tmp_path) == [f"a--b-c-{OLD[:12]}"]
-
-
-def test_what_a_recipe_of_before_left_is_removed_and_what_goes_on_is_kept(tmp_path: Path) -> None:
-    going_on = samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.001).recipe
-    before = going_on.model_copy(update={"quantizer": "llama.cpp b1"})
-    here = Workspace(tmp_path, "a/b", NEW)
-    for recipe in (going_on, before):
-        here.variant(recipe).mkdir(parents=True)
-        for suffix in ("", ".job", ".check"):
-            here.prepared(recipe).with_suffix(suffix).mkdir()
-    here.wave([before]).mkdir()
-    here.baseline("transformers", "0" * 64).mkdir()
-    here.remove_finished([going_on])
-    kept = here.prepared(going_on).name
-    assert sorted(folder.name for folder in (here.work / "gguf").iterdir()) == sorted(
-        [here.variant(going_on).name, kept, f"{kept}.job", f"{kept}.check", here.wave([before]).name]
-    )
-    assert here.baseline("transformers", "0" * 64).is_dir()
 
 
 def test_what_a_press_holds_is_left_alone(tmp_path: Path) -> None:
