@@ -1,4 +1,5 @@
-"""The earlier name of :mod:`quantpress.card.templates`. Packages with a format import it to check their template."""
+"""The earlier name of :mod:`quantpress.card.templates`. Other packages that add a format import this module to check
+their card template."""
 
 from __future__ import annotations
 

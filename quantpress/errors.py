@@ -1,14 +1,14 @@
 """The expected errors, in words that an operator can act on.
 
-Every error is one line: what is wrong, where, and what to do. ``exit_code`` is the exit status of the command line
-(1 failed, 2 bad input).
+A message has one line per mistake: what is wrong, where, and what to do. Some messages then quote the last lines of a
+program's output. ``exit_code`` is the exit status of the command line (1 failed, 2 bad input).
 """
 
 from __future__ import annotations
 
 
 class QuantpressError(Exception):
-    """A failure, explained in one line."""
+    """An expected failure. The message explains the failure, so no traceback is shown."""
 
     exit_code = 1
 
@@ -20,15 +20,18 @@ class BadInput(QuantpressError):
 
 
 class Refused(QuantpressError):
-    """A format or variant that this model or this machine cannot have. Found before any work."""
+    """quantpress cannot or must not do something, such as make a format of this model on this machine.
+
+    The obstacle is found before the work on that thing starts.
+    """
 
 
 class Unreadable(QuantpressError):
-    """A repository's record cannot be read: it is damaged, of another version, or closed to this token.
+    """A repository's record cannot be read: the record is damaged, of another version, or closed to this token.
 
     The Hub was reached, and other repositories are not affected.
     """
 
 
 class ChildFailed(QuantpressError):
-    """A child process crashed, was killed or reported an error. Holds the last lines of its output."""
+    """A child process crashed, was killed or reported an error. The message quotes the child's output."""

@@ -1,4 +1,5 @@
-"""Writes files so that they appear whole or not at all: written to a temporary name, fsynced, renamed."""
+"""Writes files atomically: a file appears whole or not at all, because it is written under a temporary name, fsynced
+and then renamed. Also hashes files."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """Returns the hex SHA-256 of a file's bytes. Reads them in 1 MiB pieces."""
+    """Returns the hex SHA-256 of a file's bytes. Reads the file in 1 MiB pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -20,13 +21,16 @@ def sha256_of(path: Path) -> str:
 
 
 def stays_within(path: str) -> bool:
-    """Says whether a path that a Hub lists always stays within the folder of the downloaded repo."""
+    """Says whether a path that a Hub lists stays within the folder of the downloaded repo.
+
+    False if a part of the path is empty, ``.`` or ``..``, or if the path has a backslash or a control character.
+    """
     parts = path.split("/")
     return not ({"", ".", ".."} & set(parts) or "\\" in path or any(character < " " for character in path))
 
 
 def git_sha1_of(path: Path) -> str:
-    """Returns git's hex SHA-1 of a file's bytes, which the Hub lists for files outside LFS."""
+    """Returns git's hex SHA-1 of a file's bytes. The Hub lists this hash for files that are not in LFS."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -38,7 +42,7 @@ def git_sha1_of(path: Path) -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path``. On success the temporary file is fsynced and renamed to ``path``.
 
-    On an exception it is removed, and ``path`` stays as it was.
+    On an exception the temporary file is removed, and ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -65,7 +69,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """Puts a finished file under another name, atomically. Makes a hard link, or a copy if a link is impossible."""
+    """Puts the finished file ``source`` at ``target`` too, atomically. Makes a hard link, else a copy."""
     with atomic(target) as temporary:
         try:
             os.link(source, temporary)
@@ -74,7 +78,7 @@ def place(source: Path, target: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Makes a rename inside ``folder`` durable."""
+    """Writes ``folder`` itself to disk, so that a rename inside it survives a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

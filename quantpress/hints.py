@@ -1,4 +1,4 @@
-"""Hints for a word that is not among the valid words."""
+"""Hints for an error message about a word that is not valid."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from difflib import get_close_matches
 
 
 def nearest(word: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Returns the valid word that ``word`` most likely means: one that begins with it, else the most similar one.
+    """Returns the valid word that ``word`` most likely means. Upper and lower case count as equal.
 
-    Words are similar if difflib's ratio is at least ``cutoff``. Upper and lower case count as equal. None if no word is
-    similar.
+    This is the first valid word that begins with ``word``, else the most similar valid word. Two words are similar if
+    difflib's ratio is at least ``cutoff``. Returns None if no valid word is similar.
     """
     words = list(valid)
     by_lower = {each.lower(): each for each in reversed(words)}
@@ -20,7 +20,7 @@ def nearest(word: str, valid: Iterable[str], cutoff: float = 0.5) -> str | None:
 
 
 def hint(word: str, valid: Iterable[str]) -> str:
-    """Returns ``did you mean 'X'?``, or the list of valid words if none is similar."""
+    """Returns ``did you mean 'X'?``, or ``use one of`` and all valid words if none is similar to ``word``."""
     words = list(valid)
     found = nearest(word, words)
     return f"did you mean {found!r}?" if found else f"use one of {', '.join(words)}"

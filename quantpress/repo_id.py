@@ -6,8 +6,8 @@ import re
 
 from quantpress.errors import BadInput
 
-#: The rules of huggingface_hub's ``validate_repo_id``: letters, digits, ``-``, ``_``, ``.``; at most 96 characters per
-#: part.
+#: A namespace or a name, by the rules of huggingface_hub's ``validate_repo_id``: at most 96 letters, digits, ``-``,
+#: ``_`` and ``.``.
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 PATTERN = rf"^{_PART}/{_PART}$"
 
@@ -18,7 +18,7 @@ def is_namespace(value: str) -> bool:
 
 
 def check_repo_id(value: str) -> str:
-    """Returns ``value`` if it can name a repo. Raises :class:`BadInput` otherwise."""
+    """Returns ``value`` if it is a valid repo id. Raises :class:`BadInput` otherwise."""
     if not re.fullmatch(PATTERN, value) or "--" in value or ".." in value or value.endswith(".git"):
         raise BadInput(f"{value!r} is not a repo id: write namespace/name, as in the model's address on the Hub")
     return value

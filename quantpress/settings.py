@@ -1,6 +1,7 @@
-"""Settings: from the environment (``QUANTPRESS_*``), then the catalog's ``settings``, then the defaults in this module.
+"""The settings. A value comes from the environment (``QUANTPRESS_*``), else from the catalog's ``settings``, else from
+the defaults in this module.
 
-Tokens are not settings. The Hub client finds them where ``hf auth login`` puts them, or in ``HF_TOKEN``.
+Tokens are not settings. The Hub client finds tokens where ``hf auth login`` puts them, or in ``HF_TOKEN``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from quantpress.repo_id import is_namespace
 
 #: The default Hub.
 HUGGING_FACE = "https://huggingface.co"
-#: In seconds. It is longer than a Hub's restart and shorter than a night.
+#: The default of the setting ``patience``, in seconds: longer than a Hub's restart and shorter than a night.
 DEFAULT_PATIENCE = 300.0
 
 
 class Settings(BaseSettings):
-    """How and where the press works. The catalog's ``models`` say what it publishes."""
+    """How and where quantpress works. The catalog's ``models`` say what quantpress publishes."""
 
     model_config = SettingsConfigDict(env_prefix="QUANTPRESS_", extra="forbid", frozen=True)
 
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Lets the environment win over the catalog. The catalog's values come as keyword arguments."""
+        """Lets the environment override the catalog. The catalog's values come as keyword arguments."""
         return env_settings, init_settings
 
     @field_validator("namespace")
@@ -92,25 +93,26 @@ class Settings(BaseSettings):
     def _is_url(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
-        if "@" in value:  # a password would reach logs, cards and the environment of children
+        if "@" in value:  # a password would reach logs, cards and the environment of child processes
             raise ValueError("must not hold a user or password; log in with hf auth login, or set HF_TOKEN")
         return value.rstrip("/")
 
     def compute_device(self) -> Literal["cpu", "cuda"]:
-        """Returns the device to use: the setting, else CUDA if the NVIDIA driver's control device exists, else CPU."""
+        """Returns the setting ``device``. Instead of ``auto``, returns ``cuda`` if the NVIDIA driver's control device
+        exists, else ``cpu``."""
         if self.device != "auto":
             return self.device
         return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
 
     def thread_count(self) -> int:
-        """Returns the number of threads to use: the setting, or the number of cores this process may run on."""
+        """Returns the setting ``threads``. If it is 0, returns the number of cores that this process may run on."""
         return self.threads or len(os.sched_getaffinity(0))
 
 
 def load_settings(from_catalog: dict[str, Any]) -> Settings:
-    """Returns the settings from the environment, then from ``from_catalog``.
+    """Returns the settings. The environment overrides ``from_catalog``.
 
-    Raises :class:`BadInput` for an invalid value, and names the variable or setting.
+    Raises :class:`BadInput`, which names the variable or setting, for an invalid value.
     """
     try:
         return Settings(**from_catalog)

@@ -1,4 +1,5 @@
-"""Whom each variant is for: one sentence per variant. It compares the variant's figures with the other variants'."""
+"""Says whom each variant is for, in one sentence per variant. A sentence compares the variant's figures with those of
+the other variants."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from quantpress.card.figures import DIVERGENCE_STEPS, PERPLEXITY_STEPS, same_top
 from quantpress.evaluation.frontier import Comparison, dominating, frontier, mean_divergence, worse_with_more_bits
 from quantpress.record.manifest import Entry
 
-#: One text for each step of divergence (or of the rise in perplexity), and one for a loss beyond the last step.
+#: One text for each limit in ``DIVERGENCE_STEPS`` (or ``PERPLEXITY_STEPS``), and one for a loss above the last limit.
 _LOSSES = (
     "to keep the unquantized model's answers in less memory",
     "for everyday use, at a small loss",
@@ -16,9 +17,10 @@ _LOSSES = (
 
 
 def audiences(comparison: Comparison, source_bytes: int | None) -> list[tuple[str, str]]:
-    """Returns pairs of variant and sentence, largest variant first. Empty for a single variant: there is no choice.
+    """Returns pairs of variant and sentence, largest variant first.
 
-    ``source_bytes`` is the size of the unquantized weights, if known.
+    Returns an empty list for a single variant, because there is no choice. ``source_bytes`` is the size of the
+    unquantized weights, if known.
     """
     if len(comparison.entries) < 2:
         return []
@@ -30,7 +32,10 @@ def audiences(comparison: Comparison, source_bytes: int | None) -> list[tuple[st
 
 
 def _instead_of(entry: Entry, comparison: Comparison) -> str | None:
-    """Says which variant to take in its place. None if no other variant dominates it."""
+    """Says which variant to take instead of ``entry``. Returns None if no other variant dominates ``entry``.
+
+    A variant that dominates is no larger and no farther from the unquantized model, and better in one of the two.
+    """
     other = dominating(entry, comparison.entries, comparison.distance)
     if other is None:
         return None
@@ -47,7 +52,7 @@ def _instead_of(entry: Entry, comparison: Comparison) -> str | None:
 
 
 def _for_whom(entry: Entry, worth: list[Entry], comparison: Comparison, source_bytes: int | None) -> str:
-    """Says what use its loss allows, what it costs, and how it compares with the next larger variant."""
+    """Says what the variant's loss allows, gives loss and size, and compares both with the next larger variant."""
     facts = []
     if comparison.has_divergence:
         facts.append(f"it agrees with the unquantized model on {same_top_text(entry.evaluation)} of the next tokens")
@@ -60,7 +65,7 @@ def _for_whom(entry: Entry, worth: list[Entry], comparison: Comparison, source_b
 
 
 def _step(entry: Entry, comparison: Comparison) -> int:
-    """Counts the steps that its loss exceeds."""
+    """Counts the limits (``DIVERGENCE_STEPS`` or ``PERPLEXITY_STEPS``) that the variant's loss exceeds."""
     if comparison.has_divergence:
         return sum(mean_divergence(entry) > step for step in DIVERGENCE_STEPS)
     if comparison.reference is None:
@@ -70,7 +75,7 @@ def _step(entry: Entry, comparison: Comparison) -> int:
 
 
 def _beside_larger(entry: Entry, worth: list[Entry], comparison: Comparison) -> str:
-    """Says what it saves and loses against the next larger variant of the frontier."""
+    """Says what the variant saves and loses compared with the next larger variant in ``worth``, the frontier."""
     position = worth.index(entry)
     if not comparison.has_divergence or position + 1 == len(worth):
         return ""

@@ -1,6 +1,6 @@
-"""The card's context: what a card says besides its manifest.
+"""The card's context: the facts that a card needs and its manifest does not hold.
 
-Also gathers the context for a repo that is already published, when no source is on disk.
+:func:`gather_context` gets the context from the Hubs, for a published repo whose source is not on disk.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from quantpress.source.source import chat_template, look_up_source
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: Where a chat template may be; see :func:`quantpress.source.source.chat_template`.
+#: Files that can hold a chat template; see :func:`quantpress.source.source.chat_template`.
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
 class CardContext(Record):
     """What a card needs besides the manifest.
 
-    ``repo_id`` and ``branch`` say where the card will stand. ``siblings`` maps the model's other formats to their
-    repos. ``comparison`` is the repo that compares all formats. ``target_endpoint`` and ``source_endpoint`` are None
-    for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the folder
-    of the Jinja templates.
+    ``repo_id`` and ``branch`` say where the card will be published. ``siblings`` maps each of the model's other formats
+    to its repo. ``comparison`` is the repo that compares all formats. ``target_endpoint`` and ``source_endpoint`` are
+    None for huggingface.co. ``source_bytes`` is the size of the unquantized weights, if known. ``templates`` is the
+    folder of the Jinja templates.
     """
 
     repo_id: str = Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")
@@ -67,7 +67,7 @@ class CardContext(Record):
 class SourceFacts:
     """What a card takes from the source alone: the chat template, and the size of the unquantized weights.
 
-    Each is None if the source does not have it or cannot be reached.
+    Each fact is None if the source lacks it or cannot be reached.
     """
 
     chat_template: str | None = None
@@ -75,7 +75,7 @@ class SourceFacts:
 
 
 def card_context(repo_id: str, model_name: str, settings: Settings, facts: SourceFacts) -> CardContext:
-    """Returns the context of the card on a repo's ``main``. Asks no Hub, so the siblings are missing."""
+    """Returns the context of the card on a repo's ``main``. Asks no Hub, and therefore leaves ``siblings`` empty."""
     namespace = repo_id.partition("/")[0]
     return CardContext(
         repo_id=repo_id,
@@ -89,11 +89,10 @@ def card_context(repo_id: str, model_name: str, settings: Settings, facts: Sourc
 
 
 def gather_context(manifest: Manifest, repo_id: str, settings: Settings, hubs: Hubs) -> tuple[CardContext, str | None]:
-    """Returns the context of the card on ``main``. Also returns why the card lacks facts of the source, or None if it
-    lacks none.
+    """Returns the context of the card on ``main``, and the reason if facts of the source are missing (else None).
 
-    If the source is gone or cannot be reached, the card lacks the chat template and the size of the unquantized
-    weights. Raises :class:`QuantpressError` if the target Hub cannot be reached.
+    If the source is gone or cannot be reached, the chat template and the size of the unquantized weights are missing.
+    Raises :class:`QuantpressError` if the target Hub cannot be reached.
     """
     facts, missing = SourceFacts(), None
     try:
@@ -117,9 +116,9 @@ def _facts_of(api: HfApi, manifest: Manifest) -> SourceFacts:
 def with_siblings(
     context: CardContext, model_name: str, format_name: str, api: HfApi, coming: Collection[str] = ()
 ) -> CardContext:
-    """Returns the context with the repos of the model's other formats.
+    """Returns the context with ``siblings`` filled in: the repos of the model's other formats.
 
-    These are the repos that exist, and the repos in ``coming``, which the same press is making.
+    Takes the repos that exist, and the repos in ``coming``, which the same run of quantpress is making.
     """
     namespace = context.repo_id.partition("/")[0]
     others = {

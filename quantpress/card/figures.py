@@ -1,4 +1,4 @@
-"""The card's figures in words: the rows of its tables, and the advice that follows from the measurements."""
+"""Puts a card's figures into words: the rows of the card's tables, and the advice that follows from the figures."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from quantpress.evaluation.frontier import Comparison, dominating, frontier, wor
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 
-#: Stands in place of a missing figure.
+#: The text for a missing figure.
 MISSING = "\N{EN DASH}"
 
-#: Mean divergences, in nats per token. For each the card names the smallest variant within it. For orientation,
-#: Llama-3-8B on llama.cpp's scoreboard: Q6_K 0.0055, Q4_K_M 0.031 (tools/quantize/README.md of llama.cpp).
+#: Limits ("steps") of the mean divergence, in nats per token. The card names the smallest variant within each limit.
+#: For comparison: Llama-3-8B has 0.0055 as Q6_K and 0.031 as Q4_K_M (llama.cpp, tools/quantize/README.md).
 DIVERGENCE_STEPS = (0.01, 0.05, 0.2)
-#: The same for perplexity: 0.01 is 1 % above the unquantized model. Used if no divergence was measured.
+#: Limits of the perplexity: 0.01 is 1 % above the unquantized model. Used if the divergence of a variant is missing.
 PERPLEXITY_STEPS = (0.01, 0.03, 0.1)
-#: The index of the middle step. The card's commands use the smallest variant within it.
+#: The index of the middle limit. The card's commands usually use the smallest variant within this limit
+#: (see :func:`everyday`).
 _EVERYDAY_STEP = 1
 
 #: llama.cpp uses these types in place of K- and IQ-types for a tensor whose width is not divisible by 256
 #: (``tensor_type_fallback`` in llama-quant.cpp).
 _FALLBACK_TYPES = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
-#: Variants of K- and IQ-types, which have blocks of 256. IQ4_NL is left out: it has blocks of 32.
+#: Matches variants of K- and IQ-types, which have blocks of 256 weights. Leaves out IQ4_NL, which has blocks of 32.
 _BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
-#: Fallbacks below this share of the weights are not mentioned: some mixes put single tensors into Q8_0.
+#: The card does not mention fallback types that hold less than this share of the weights, because some mixes of types
+#: put single tensors into Q8_0.
 _FALLBACKS_FROM = 0.05
 
 
@@ -51,9 +53,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Fallback:
-    """A variant that stores many weights in other types than its name says.
+    """A variant that stores many weights in other types than the variant's name says.
 
-    ``types`` names each of these types with its share of all weights.
+    ``types`` names each of these other types, with the type's share of all weights.
     """
 
     variant: str
@@ -63,7 +65,7 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Advice:
-    """A variant worth taking, and the ``reasons``, which follow from measurements."""
+    """A variant worth taking. ``reasons`` says why. Every reason follows from the figures."""
 
     entry: Entry
     reasons: list[str]
@@ -78,7 +80,7 @@ def size_text(size: int) -> str:
 
 
 def perplexity_text(evaluation: Evaluation) -> str:
-    """Returns perplexity and its standard error, both to two decimals."""
+    """Returns the perplexity and the standard error of the perplexity, both to two decimals."""
     if not math.isfinite(evaluation.perplexity):
         return MISSING
     return f"{evaluation.perplexity:.2f}\u00a0±\u00a0{evaluation.perplexity_error:.2f}"
@@ -96,10 +98,10 @@ def share_text(share: float) -> str:
 
 
 def detail_rows(entries: Sequence[Entry], comparison: Comparison) -> list[list[str]]:
-    """Returns the distribution of each variant's divergence.
+    """Returns one row per variant: the distribution of the variant's divergence.
 
-    The cells are: variant, mean and error, median, 99 %, 99.9 %, maximum, same top token and error. Variants measured
-    under another protocol, or without a divergence, are left out.
+    The cells are: variant, mean and error, median, 99 % and 99.9 % quantile, maximum, same top token and error. Leaves
+    out variants that were measured under another protocol or have no divergence.
     """
     found = []
     for entry in entries:
@@ -123,7 +125,7 @@ def same_top_text(evaluation: Evaluation) -> str:
 
 
 def rows(entries: Sequence[Entry], comparison: Comparison) -> list[Row]:
-    """Returns rows in the order of the entries. Figures measured under another protocol are not shown."""
+    """Returns one row per entry, in the same order. Shows no figures that were measured under another protocol."""
     return [_row(entry, comparison) for entry in entries]
 
 
@@ -182,11 +184,11 @@ def _notes(entry: Entry, comparison: Comparison) -> list[str]:
 
 
 def fallback(entry: Entry) -> Fallback | None:
-    """Returns the types that a GGUF rung uses in place of its name's, because tensor widths are not divisible by 256.
+    """Returns the fallbacks of a GGUF rung (a variant such as Q4_K_M): types that replace the type in the rung's name.
 
-    Types that the recipe asks for by name (for example for the embeddings) are not counted. Returns None if the rung's
-    name is not a K- or IQ-type, if the fallbacks hold too few weights, or if llama-quantize's own count of fallbacks
-    is known and 0.
+    llama.cpp uses fallbacks for tensors whose width is not divisible by 256. Types that the recipe names (for example
+    for the embeddings) do not count. Returns None if the rung's name is not a K- or IQ-type, if the fallbacks hold too
+    few weights, or if llama-quantize reported that no tensor fell back.
     """
     none_fell_back = entry.artifact.details.get("fallbacks") == 0
     if none_fell_back or not _BLOCKS_OF_256.match(entry.variant):
@@ -203,7 +205,8 @@ def fallback(entry: Entry) -> Fallback | None:
 
 
 def _each(said: Any) -> list[Any]:
-    """Returns a parameter's values as a list. A parameter is one value, or a list of values like a rung's options."""
+    """Returns the values of a recipe's parameter as a list. A parameter holds one value, or a list such as a rung's
+    options."""
     return said if isinstance(said, list) else [said]
 
 
@@ -214,7 +217,8 @@ def _share(share: float) -> str:
 def advice(comparison: Comparison) -> list[Advice]:
     """Returns the variants worth taking, each with its reasons, largest first. All are on the efficient frontier.
 
-    Empty if there are fewer than two variants to compare.
+    The frontier holds the variants that no other variant dominates. A variant that dominates is no larger and no
+    farther from the unquantized model, and better in one of the two. Returns an empty list for fewer than two variants.
     """
     worth = frontier(comparison.entries, comparison.distance)
     if len(comparison.entries) < 2:
@@ -232,9 +236,9 @@ def advice(comparison: Comparison) -> list[Advice]:
 def everyday(comparison: Comparison) -> Entry | None:
     """Returns the variant that the card's commands use.
 
-    If variants are branches, it is the variant on ``main``, which clients take by default, unless another variant
-    dominates it. Else it is the smallest variant within the middle step, or within the next step. Else it is the
-    closest variant of all.
+    If every variant has its own branch, this is the variant on ``main``, which clients take by default, unless another
+    variant dominates that variant. Else this is the smallest variant within the middle limit, else within the last
+    limit, else the variant closest to the unquantized model. Returns None if nothing is published.
     """
     worth = frontier(comparison.entries, comparison.distance)
     on_main = [entry for entry in worth if entry.branch == "main"]
@@ -250,7 +254,7 @@ def everyday(comparison: Comparison) -> Entry | None:
 
 
 def _limits(comparison: Comparison) -> list[tuple[str, float]]:
-    """Returns the steps, each in words and as a distance."""
+    """Returns each step as a pair: a text for the card, and the limit that ``comparison.distance`` must not exceed."""
     if comparison.has_divergence:
         return [(f"a mean KLD of {step:g}", step) for step in DIVERGENCE_STEPS]
     if comparison.reference is None:
@@ -262,9 +266,10 @@ def _limits(comparison: Comparison) -> list[tuple[str, float]]:
 
 
 def _smallest_within(comparison: Comparison, worth: Sequence[Entry]) -> list[tuple[str, Entry]]:
-    """Finds the smallest variant within each step. A variant found for several steps is listed with the tightest.
+    """Returns pairs of a limit in words and the smallest variant within that limit.
 
-    ``worth`` is smallest first.
+    If a variant is the smallest within several limits, only the tightest limit is listed. ``worth`` must be sorted by
+    size, smallest first.
     """
     found: dict[str, tuple[str, Entry]] = {}
     for words, limit in _limits(comparison):
@@ -275,7 +280,7 @@ def _smallest_within(comparison: Comparison, worth: Sequence[Entry]) -> list[tup
 
 
 def figures_text(entry: Entry) -> str:
-    """Returns the measured figures of one variant as a sentence without a full stop."""
+    """Returns one variant's figures as a sentence without its full stop."""
     evaluation = entry.evaluation
     if evaluation.divergence is None:
         return f"Perplexity {evaluation.perplexity:.2f}"

@@ -13,7 +13,7 @@ from quantpress.record.manifest import SourceRecord
 from quantpress.text import one_line
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
-#: Tags that the Hub derives from a repo's files or hosting. They are true of the source's repo only.
+#: Tags that the Hub derives from a repo's files or hosting. Such a tag is true of the source's repo only.
 _DERIVED = frozenset({
     "autotrain_compatible", "endpoints_compatible", "text-generation-inference", "custom_code", "has_space",
     "deploy", "transformers", "pytorch", "tf", "jax", "safetensors", "onnx", "gguf", "gptq", "awq", "exl2",
@@ -32,9 +32,9 @@ def front_matter(
 ) -> str:
     """Returns the front matter with its ``---`` lines.
 
-    A relative ``license_link`` of the source is resolved against the address ``license_base``, because the link
-    would lead nowhere in the quantized repo. Values that the Hub would refuse (such as a pipeline tag with a line
-    break) are left out. All other values are quoted by YAML, one line per text.
+    A relative ``license_link`` of the source would lead nowhere in the quantized repo, so it is resolved against the
+    address ``license_base``. Values that the Hub would refuse (such as a pipeline tag with a line break) are left
+    out. YAML quotes all other values, and every text stays on one line.
     """
     values: dict[str, Any] = {
         "base_model": one_line(source.repo),
@@ -60,7 +60,7 @@ def front_matter(
 
 
 class _OneLine(yaml.SafeDumper):
-    """Writes a text of several lines on one line, with ``\\n`` in double quotes. No line of it can be read as YAML."""
+    """Writes a text of several lines on one line, quoted, with ``\\n``. So no line of the text can be read as YAML."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -74,7 +74,10 @@ _OneLine.add_representer(str, _text)
 
 
 def license_url(source: SourceRecord, base: str) -> str | None:
-    """Returns where the licence's text is: a web address, or a file of the source's repo under ``base``."""
+    """Returns the address of the licence's text: the source's own link, or a file of the source's repo at ``base``.
+
+    Returns None if the source has no link, or if the link is neither a web address nor a plain file name.
+    """
     target = _line(source.license_link)
     if target is None or is_web_address(target):
         return target
@@ -91,9 +94,9 @@ def _identifier(text: str | None) -> str | None:
 
 
 def _inherited_tags(source: SourceRecord, own: Sequence[str]) -> list[str]:
-    """Returns the source's tags that describe the model itself.
+    """Returns those of the source's tags that describe the model.
 
-    Leaves out the tags that the Hub derives, and the language, licence and task, which have keys of their own.
+    Leaves out tags that the Hub derives. Leaves out language, licence and task too, because they have their own keys.
     """
     known = {*own, *source.language, *_DERIVED, source.pipeline_tag, source.license}
     return [tag for tag in dict.fromkeys(source.tags) if _IDENTIFIER.fullmatch(tag) and tag not in known]

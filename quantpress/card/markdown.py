@@ -1,8 +1,9 @@
-"""Turns text from strangers into Markdown. No other module does.
+"""Turns text from strangers into Markdown. No other module does this.
 
-Names, licences and chat templates come from the Hub: they are data. The card's Jinja environment passes the
-value of every expression through :func:`finished`, which escapes every value that is not already :class:`Markdown`.
-A template therefore cannot forget to escape. It can only choose a better form (``code``, ``link``, ``fence``).
+Names, licences and chat templates come from the Hub, so the card must show them as plain data. The card's Jinja
+environment passes the value of every expression through :func:`finished`, which escapes every value that is not already
+:class:`Markdown`. A template therefore cannot forget to escape a value. The template can only choose another form
+(``code``, ``link``, ``fence``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def escape(text: str) -> Markdown:
 
 
 def finished(value: object) -> str:
-    """Returns the text for the value of a template's expression: Markdown unchanged, anything else escaped."""
+    """Returns the text for the value of a template's expression. Leaves Markdown unchanged, and escapes the rest."""
     return value if isinstance(value, Markdown) else escape(str(value))
 
 
@@ -45,7 +46,7 @@ def code(text: str) -> Markdown:
 
 
 def link(label: str, url: str | None) -> Markdown:
-    """Returns a link, or just the label if the address is missing or unsafe (``javascript:`` and the like).
+    """Returns a link. If the address is missing or unsafe (such as ``javascript:``), returns only the label.
 
     An address is safe if it is a web address or begins with a slash.
     """
@@ -61,7 +62,7 @@ def image(description: str, url: str) -> Markdown:
 
 
 def is_web_address(url: str) -> bool:
-    """Says whether this is an absolute http or https address."""
+    """Says whether ``url`` is an absolute http or https address."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -70,17 +71,17 @@ def is_web_address(url: str) -> bool:
 
 
 def path(*segments: str) -> str:
-    """Joins and percent-encodes segments for the path of an address. Keeps slashes, because repo ids have them."""
+    """Percent-encodes segments and joins them to the path of an address. Keeps slashes, because repo ids have them."""
     return "/".join(quote(one_line(segment), safe="/") for segment in segments)
 
 
 def segment(text: str) -> str:
-    """Percent-encodes one segment of an address. Encodes slashes too, as the Hub requires in revisions."""
+    """Percent-encodes one segment of an address. Encodes slashes too, because the Hub requires this for revisions."""
     return quote(one_line(text), safe="")
 
 
 def fence(text: str, language: str = "") -> Markdown:
-    """Returns a fenced block whose fence is longer than any run of backticks in the text."""
+    """Returns a fenced block. The fence is longer than any run of backticks in the text, so the text cannot end it."""
     plain = plain_lines(text)
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     ticks = "`" * max(3, longest + 1)

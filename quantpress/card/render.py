@@ -1,7 +1,7 @@
-"""Makes the model card: a published revision's README.md, which is front matter and Markdown.
+"""Makes the model card: the README.md of a published branch, with front matter and Markdown.
 
-Every sentence with a figure follows from the manifest. The templates in ``templates/`` are ours. Text from the
-source (names, licence, chat template) is only ever a value in them, and :mod:`quantpress.card.markdown` escapes it.
+Every figure in the card comes from the manifest. We wrote the templates in ``templates/``. Text from the source (names,
+licence, chat template) only enters a template as a value, and :mod:`quantpress.card.markdown` escapes that value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest
 from quantpress.settings import HUGGING_FACE
 from quantpress.text import one_line
 
-#: The card cuts chat templates that have more characters. Templates with tool calls reach some 10,000 characters.
+#: A card cuts a chat template that has more characters than this. Templates with tool calls reach some 10,000.
 LONGEST_CHAT_TEMPLATE = 16_000
 
 _T = TypeVar("_T")
@@ -36,17 +36,17 @@ _PLOTS = {
 
 
 class _Places:
-    """Makes addresses within the Hub at ``base``."""
+    """Makes the addresses of repos, branches and files on the Hub at ``base``."""
 
     def __init__(self, base: str) -> None:
         self._base = base
 
     @classmethod
     def at(cls, endpoint: str | None, seen_from: str | None) -> _Places:
-        """Returns the places of the Hub at ``endpoint``, for a card on the Hub at ``seen_from``.
+        """Returns the ``_Places`` for addresses on the Hub at ``endpoint``. The card is on the Hub at ``seen_from``.
 
-        If both are the same Hub, and not huggingface.co, addresses start with a slash. They then work under any
-        host name of that Hub.
+        None means huggingface.co. If both name the same other Hub, addresses start with a slash, so that they work
+        under any host name of that Hub.
         """
         if endpoint is None:
             return cls(HUGGING_FACE)
@@ -72,7 +72,7 @@ def render_card(manifest: Manifest, context: CardContext) -> str:
 
 
 def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
-    """Returns the names that templates may use. docs/cards.md describes them."""
+    """Returns the variables that templates can use. docs/cards.md describes them."""
     comparison = compare(manifest)
     here = _Places.at(context.target_endpoint, seen_from=context.target_endpoint)
     there = _Places.at(context.source_endpoint, seen_from=context.target_endpoint)
@@ -151,20 +151,20 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
 
 
 def _why_withheld(entry: Entry) -> list[str]:
-    """Returns the reasons, and why the variant was retracted before it was made again."""
+    """Returns why the gate withheld a variant. If the variant was retracted earlier, also says why."""
     before = [f"what was published before was retracted: {entry.retraction}"] if entry.retraction else []
     return [*entry.verdict.reasons, *before]
 
 
 def _unique(values: Iterable[_T]) -> list[_T]:
-    """Returns the values without repetition, in their first order."""
+    """Returns each value once, in the order of the first occurrences."""
     return list(dict.fromkeys(values))
 
 
 def _weighed_by_another(manifest: Manifest, entries: list[Entry]) -> list[str]:
-    """Returns the variants that used another importance matrix than the published one.
+    """Returns the variants whose importance matrix is not among the published files.
 
-    They were quantized from an earlier commit of the source.
+    These variants were quantized from an earlier commit of the source.
     """
     published = {file.sha256 for file in manifest.shared}
     own = {entry.variant: entry.artifact.details.get("imatrix", {}).get("sha256") for entry in entries}
@@ -172,7 +172,7 @@ def _weighed_by_another(manifest: Manifest, entries: list[Entry]) -> list[str]:
 
 
 def _plots(manifest: Manifest, context: CardContext, here: _Places) -> list[tuple[str, str]]:
-    """Returns description and address of each plot among the manifest's shared files."""
+    """Returns pairs of description and address, one for each plot among the manifest's shared files."""
     shared = {file.path for file in manifest.shared}
     return [
         (description, here.file(context.repo_id, context.branch, name))
@@ -182,9 +182,9 @@ def _plots(manifest: Manifest, context: CardContext, here: _Places) -> list[tupl
 
 
 def _settings(entries: list[Entry], labels: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Returns columns of parameters: a label, and one value per entry.
+    """Returns one column per parameter of the recipes: a label, and one value per entry.
 
-    Parameters with a label in ``labels`` come first, then the rest by name.
+    ``labels`` maps parameters to their labels. These parameters come first, then the others sorted by name.
     """
     keys = {key for entry in entries for key in entry.recipe.parameters}
     ordered = [key for key in labels if key in keys] + sorted(keys - set(labels))

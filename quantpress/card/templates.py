@@ -1,4 +1,4 @@
-"""Where the cards' templates are, and a fingerprint of the templates that made a card."""
+"""Finds the Jinja templates of the cards, and computes a fingerprint of the templates that make a card."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _USED = re.compile(r"""\{%-?\s*(?:extends|include|import|from)\s+["']([^"']+)["'
 
 
 def template_path(format_name: str, templates: Path = TEMPLATES) -> list[Path]:
-    """Returns the folders to search for the templates of a format's card, in this order."""
+    """Returns the folders to search for the templates of a format's card. The first folder is searched first."""
     return [templates, *template_folders(format_name)]
 
 
 def templates_fingerprint(format_name: str, templates: Path = TEMPLATES) -> str:
-    """Returns the :func:`fingerprint` of the template of a format's card. Empty if the format has no template."""
+    """Returns the :func:`fingerprint` of a format's card template. Returns an empty text if there is no template."""
     return fingerprint([f"{format_name}.md.jinja"], template_path(format_name, templates))
 
 
 def fingerprint(names: Sequence[str], folders: Sequence[Path] = (TEMPLATES,)) -> str:
-    """Returns the hex SHA-256 of templates and of the templates that they extend, include or import.
+    """Returns the hex SHA-256 of the named templates and of all templates that they extend, include or import.
 
-    Each template is read from the first folder that has it. Empty if none exists.
+    Reads each template from the first folder that has it. Returns an empty text if none of the templates exists.
     """
     digest, waiting, seen = hashlib.sha256(), list(names), set[str]()
     while waiting:
@@ -47,9 +47,9 @@ def fingerprint(names: Sequence[str], folders: Sequence[Path] = (TEMPLATES,)) ->
 
 
 def markdown_environment(templates: Sequence[Path]) -> ImmutableSandboxedEnvironment:
-    """Returns the Jinja environment of the cards.
+    """Returns the sandboxed Jinja environment of the cards. ``templates`` are the folders to search.
 
-    It is sandboxed. A missing value is an error. Every value that is not yet Markdown is escaped.
+    In this environment a missing value is an error. Every value that is not yet Markdown is escaped.
     """
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(templates),
@@ -57,7 +57,7 @@ def markdown_environment(templates: Sequence[Path]) -> ImmutableSandboxedEnviron
         finalize=markdown.finished,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # finalize escapes instead: HTML's escapes are not Markdown's
+        autoescape=False,  # ``finalize`` escapes, because autoescape would escape for HTML and not for Markdown
     )
     environment.filters.update(
         code=markdown.code,

@@ -1,1 +1,1 @@
-"""The catalog: what should be published, and an error message for each mistake in it."""
+"""The catalog: the file that says what to publish, and the errors that explain every mistake in that file."""

@@ -1,4 +1,4 @@
-"""Reads ``catalog.yaml`` and names the line of every mistake."""
+"""Reads ``catalog.yaml``. An error names the line of each mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ KeyPath = tuple[str | int, ...]
 
 
 def load_catalog(path: Path) -> Catalog:
-    """Returns the validated catalog. Raises :class:`BadInput` with one line per mistake: file, line, what, remedy."""
+    """Returns the validated catalog.
+
+    Raises :class:`BadInput` with one line per mistake: the file, the line in it, the mistake, and a remedy.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -35,7 +38,7 @@ def load_catalog(path: Path) -> Catalog:
 
 
 def parse_catalog(text: str, name: str) -> Catalog:
-    """Does the same as :func:`load_catalog`, from text. Errors name the file ``name``."""
+    """Does the same as :func:`load_catalog`, but reads the catalog from ``text``. Errors name the file ``name``."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_duplicate_keys(root, name)
@@ -56,7 +59,7 @@ def parse_catalog(text: str, name: str) -> Catalog:
 
 
 def _refuse_duplicate_keys(node: yaml.Node | None, name: str) -> None:
-    """Raises :class:`BadInput` for a duplicate key. YAML itself lets a later key silently replace an earlier one."""
+    """Raises :class:`BadInput` for a duplicate key, because YAML lets a later key silently replace an earlier key."""
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -87,7 +90,7 @@ def _explain(detail: ErrorDetails, root: yaml.Node | None, name: str) -> str:
 
 
 def _model_at(place: KeyPath) -> type[BaseModel]:
-    """Returns the pydantic model for the mapping at ``place``."""
+    """Returns the pydantic class that validates the mapping at ``place``."""
     if place and place[-1] == "calibration":
         return CalibrationLine
     if len(place) > 1 and place[-2] == "gates":
@@ -105,7 +108,7 @@ def _dotted(place: KeyPath) -> str:
 
 
 def _line_of(place: KeyPath, root: yaml.Node | None) -> int:
-    """Returns the 1-based line of the deepest part of ``place`` that exists in the text."""
+    """Returns the line, counted from 1, of the deepest part of ``place`` that exists in the catalog's text."""
     node, line = root, 1
     for part in place:
         entry = _child(node, part)
@@ -127,7 +130,7 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | N
 
 
 def schema() -> dict[str, Any]:
-    """Returns the catalog's JSON schema, for editors. ``make schema`` writes it to ``catalog.schema.json``."""
+    """Returns the catalog's JSON schema, for editors. ``make schema`` writes the schema to ``catalog.schema.json``."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Catalog.model_json_schema(),

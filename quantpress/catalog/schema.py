@@ -1,4 +1,4 @@
-"""The schema of ``catalog.yaml``, which lists what should be published. One line per model is enough."""
+"""The schema of ``catalog.yaml``, which lists the models to publish. One line per model is enough."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from quantpress.record.names import model_name
 from quantpress.repo_id import PATTERN, check_repo_id
 from quantpress.settings import Settings
 
-#: The formats to make if neither the model's line nor the defaults name any. Most people download these, and any
-#: machine can make them. Other formats must be named.
+#: The formats to make if neither the model's line nor the catalog's defaults name formats. These formats are the most
+#: downloaded, and any machine can make them. The catalog must name any other format.
 _DEFAULT_FORMATS = ("gguf", "gptq", "awq")
 
 
@@ -49,9 +49,9 @@ RepoId = Annotated[str, AfterValidator(_repo_id), Field(json_schema_extra={"patt
 
 
 class PositionedError(ValueError):
-    """A rule between several parts is broken.
+    """A part of the catalog breaks a rule that concerns several parts.
 
-    ``place`` is the part to point at, relative to the model that has the rule.
+    ``place`` is the path to this part, from the pydantic object that checks the rule.
     """
 
     def __init__(self, place: tuple[str | int, ...], message: str) -> None:
@@ -100,7 +100,7 @@ class ModelLine(Record):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Lets an editor accept the bare name too."""
+        """Makes an editor accept a repo id alone as well as a mapping."""
         return {"anyOf": [{"type": "string", "pattern": PATTERN}, handler(schema)]}
 
     @model_validator(mode="before")
@@ -169,7 +169,7 @@ class Catalog(Record):
 
     @model_validator(mode="after")
     def _published_names_differ(self) -> Catalog:
-        """Refuses two lines for one model, or two models with one name: both would publish to the same repository."""
+        """Refuses two lines that would publish to the same repository: one model twice, or two models with one name."""
         seen: dict[str, tuple[int, str]] = {}
         for position, line in enumerate(self.models):
             name = model_name(line.repo)
@@ -183,15 +183,15 @@ class Catalog(Record):
         return self
 
     def formats_of(self, line: ModelLine) -> list[str]:
-        """Returns the formats of a model, in the registry's order."""
+        """Returns the formats to make of a model, in the order in which quantpress lists all formats."""
         wanted = line.formats or self.defaults.formats
         return [name for name in formats() if name in wanted]
 
     def variants_of(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> list[str]:
-        """Returns the variant names of a model in a format. ``config`` is the source's config.json.
+        """Returns the names of the variants to make of a model in a format. ``config`` is the source's config.json.
 
-        A ladder stands for its variants that this model can have. Raises :class:`Refused` if the model can have no
-        requested variant. The reason is that of the first such variant.
+        A ladder (a named list of variants) stands for the variants in the list that this model can have. If
+        :meth:`left_out` leaves nothing to make, raises :class:`Refused` with the reason for the first variant.
         """
         chosen = quantizer(format_name, self.backend_of(line, format_name))
         asked = self._asked(line, format_name)
@@ -205,9 +205,9 @@ class Catalog(Record):
         return wanted
 
     def left_out(self, line: ModelLine, format_name: str, config: dict[str, Any]) -> dict[str, str]:
-        """Returns the variants of ladders that a model cannot have, with the reason.
+        """Returns a dict from variant to reason, for the variants of requested ladders that the model cannot have.
 
-        Variants that the catalog asks for by name are not among them.
+        Leaves out variants that the catalog also names one by one.
         """
         chosen = quantizer(format_name, self.backend_of(line, format_name))
         asked, ladders = self._asked(line, format_name), chosen.ladders()
@@ -223,12 +223,12 @@ class Catalog(Record):
         return line.variants.get(format_name) or self.defaults.variants.get(format_name) or []
 
     def backend_of(self, line: ModelLine, format_name: str) -> str | None:
-        """Returns the library that makes a format of a model. None is the format's default library."""
+        """Returns the library that makes a format of a model, or None for the format's default library."""
         asked = line.backends.get(format_name) or self.defaults.backends.get(format_name)
         return None if asked in backends(format_name)[:1] else asked
 
     def gates_of(self, line: ModelLine) -> dict[str, GateLine]:
-        """Returns the limits that the catalog changes, by variant."""
+        """Returns a dict from variant to limit, for the limits that the catalog changes."""
         return self.defaults.gates | line.gates
 
     def calibration_of(self, line: ModelLine) -> CalibrationLine:
@@ -236,7 +236,7 @@ class Catalog(Record):
 
 
 def suggestion(word: str, valid: Iterable[str]) -> str:
-    """Returns ``; did you mean 'X'?``, or the list of valid words if none is similar."""
+    """Returns ``; did you mean 'X'?``, or ``; use one of`` and all valid words if none is similar to ``word``."""
     return f"; {hint(word, valid)}"
 
 
@@ -249,14 +249,14 @@ def _is_variant(format_name: str, name: str) -> bool:
 
 
 def check_gate_names(gates: Iterable[str], format_names: list[str]) -> None:
-    """Raises :class:`PositionedError` for the first name that no format has as a variant."""
+    """Raises :class:`PositionedError` for the first gate whose name is not a variant of any of the formats."""
     for name in gates:
         if not any(_is_variant(format_name, name) for format_name in format_names):
             raise PositionedError(("gates", name), f"{name!r} is no variant of the formats {', '.join(format_names)}")
 
 
 def check_backends(chosen: dict[str, str]) -> None:
-    """Raises :class:`PositionedError` for the first format that cannot be made with the library chosen for it."""
+    """Raises :class:`PositionedError` for the first format that its chosen library cannot make."""
     for format_name, backend in chosen.items():
         try:
             quantizer(format_name, backend)

@@ -1,1 +1,1 @@
-"""The command line: words in, words out. The entry point is :func:`quantpress.cli.app.main`."""
+"""The command line. Its entry point is :func:`quantpress.cli.app.main`."""

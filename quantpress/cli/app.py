@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 failed, 2 bad input. Each error is a clear line that says what to do.
+"""The command line. Exit codes: 0 done, 1 failed, 2 bad input. An error message says what to do.
 
 Commands import heavy modules inside their functions, because ``quantpress --help`` must answer at once.
 """
@@ -39,7 +39,7 @@ app.add_typer(toolchain, name="toolchain")
 
 
 def main() -> None:
-    """Runs the command line. Prints an expected error as its line, and exits with its exit code."""
+    """Runs the command line. Prints the message of an expected error, and exits with the error's exit code."""
     try:
         app()
     except QuantpressError as error:
@@ -220,9 +220,10 @@ def toolchain_install(name: Annotated[str, typer.Argument(help="a name from `qua
 
 
 def prepare_prefect() -> None:
-    """Sets defaults for the embedded (ephemeral) Prefect API. Variables of the environment win.
+    """Sets defaults for the temporary (ephemeral) server that Prefect itself starts. Environment variables override
+    these defaults.
 
-    The ephemeral server may start slowly on two busy cores, so its timeout is 120 s. Telemetry stays off.
+    The server can start slowly on two busy cores, so the timeout for its start is 120 s. Prefect sends no telemetry.
     """
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

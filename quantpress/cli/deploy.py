@@ -1,7 +1,7 @@
-"""Registers the press with a Prefect server: work pools, deployments, and automations for dead runs.
+"""Registers quantpress with a Prefect server: work pools, deployments, and automations for dead runs.
 
-``prefect.yaml`` lists the deployments. Anything that is already registered correctly is left alone, so a second call
-changes nothing. Anything that a person added to the server, or paused there, stays as it is.
+``prefect.yaml`` lists the deployments. This module leaves alone what is already registered correctly, so a second call
+changes nothing. What a person added to the server, or paused there, stays as it is.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 DEPLOYMENTS_FILE = Path(__file__).parents[2] / "prefect.yaml"
 
-#: A run without a heartbeat for this long counts as dead. In Prefect 3.8.8 every flow run sends a heartbeat every 180 s
-#: (PREFECT_FLOWS_HEARTBEAT_FREQUENCY), so two heartbeats may be lost.
+#: If a run sends no heartbeat for this long, it counts as dead. In Prefect 3.8.8 a flow run sends a heartbeat every
+#: 180 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY). A run can therefore lose two heartbeats without counting as dead.
 HEARTBEAT_LOST = timedelta(minutes=10)
-#: A run that is pending for this long counts as dead. A worker marks a run as pending and then starts its process. It
-#: may have to pull a container's image first.
+#: If a run is pending for this long, it counts as dead. A worker marks a run as pending, and then starts the run's
+#: process. Before the start, the worker sometimes has to pull a container's image.
 STUCK_IN_PENDING = timedelta(minutes=20)
-#: How many times a crashed run is tried again.
+#: How many times Prefect tries a crashed run again.
 RETRIES = 2
 
 
 @dataclass(frozen=True)
 class Registered:
-    """One object on the server, and what this call did with it."""
+    """One object on the server. ``change`` says what :func:`deploy` did with the object."""
 
     kind: Literal["work pool", "deployment", "automation"]
     name: str
@@ -46,8 +46,11 @@ class Registered:
 
 
 def deploy(file: Path = DEPLOYMENTS_FILE) -> list[Registered]:
-    """Registers everything. Raises :class:`BadInput` if no server is set or ``file`` is missing. Raises
-    :class:`QuantpressError` if the server cannot be reached or refuses."""
+    """Registers all work pools, deployments and automations.
+
+    Raises :class:`BadInput` if no server is set or ``file`` is missing. Raises :class:`QuantpressError` if the server
+    cannot be reached or refuses.
+    """
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
@@ -80,7 +83,7 @@ def _wanted_deployments(file: Path) -> list[dict[str, Any]]:
 
 
 def _keep_pools(client: SyncPrefectClient, names: Iterable[str]) -> list[Registered]:
-    """Creates the missing pools. An existing pool keeps its type, because it may start containers."""
+    """Creates the missing work pools. An existing pool keeps its type, which can be one that starts containers."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.workers.process import ProcessWorker
 
@@ -112,7 +115,7 @@ def _keep_deployments(client: SyncPrefectClient, file: Path, wanted: list[dict[s
 
 
 def _shape(found: DeploymentResponse) -> dict[str, Any]:
-    """Returns the properties of a registered deployment that ``prefect.yaml`` decides."""
+    """Returns those properties of a registered deployment that ``prefect.yaml`` sets."""
     limit, options = found.global_concurrency_limit, found.concurrency_options
     schedules = [each.schedule for each in found.schedules]
     return {
@@ -135,14 +138,14 @@ def _wanted_shape(wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
         "schedules": [(each["cron"], each.get("timezone")) for each in wanted.get("schedules", [])],
         "limit": limit.get("limit"),
         "collision": limit.get("collision_strategy"),
-        # ``prefect.yaml`` names no pull steps. This is then Prefect's default: runs start in the folder that was
-        # deployed.
+        # ``prefect.yaml`` names no pull steps. By default Prefect then starts runs in the folder from which
+        # ``prefect deploy`` ran.
         "folders": [str(folder)],
     }
 
 
 def run_prefect_deploy(file: Path, names: list[str]) -> None:
-    """Runs Prefect's own command, which registers the deployments of the file."""
+    """Runs ``prefect deploy``, which registers the named deployments of the file."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
     for name in names:
         command += ["--name", name]
@@ -163,11 +166,11 @@ def run_prefect_deploy(file: Path, names: list[str]) -> None:
 
 
 def automations() -> list[AutomationCore]:
-    """Returns the automations that notice a dead worker and try its run again.
+    """Returns the automations that mark the run of a dead worker as crashed and try the run again.
 
     A self-hosted Prefect server does not notice a dead worker by itself. The first automation follows Prefect's page on
-    zombie flows (docs.prefect.io/v3/advanced/detect-zombie-flows). A run that never started is not tried again. The run
-    count limits the tries, and it rises only when a run starts.
+    zombie flows (docs.prefect.io/v3/advanced/detect-zombie-flows). The run count limits the tries, but the count rises
+    only when a run starts. A run that never started is therefore not tried again.
     """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
@@ -238,7 +241,7 @@ def _keep_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Regis
         return Registered("automation", wanted.name, "created")
     found = there[0]
     before = AutomationCore.model_validate(found.model_dump(include=set(AutomationCore.model_fields)))
-    # The operator decides whether it is switched on.
+    # The operator decides whether the automation is enabled.
     if before.model_dump() == wanted.model_copy(update={"enabled": before.enabled}).model_dump():
         return Registered("automation", wanted.name, "unchanged")
     client.update_automation(found.id, wanted.model_copy(update={"enabled": before.enabled}))

@@ -1,6 +1,7 @@
-"""Examines this machine: what the press needs, what is missing, and how to get it. Changes and downloads nothing.
+"""Examines this machine: what quantpress needs, what is missing, and how to get the missing things.
 
-Each finding says whether the catalog's formats need it. The token is looked for, but never shown.
+Changes and downloads nothing. Each finding is about one thing, and says whether the catalog's formats need that thing.
+The finding about the Hub token never shows the token.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _TIMEOUT = 15
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked for. ``detail`` says what was found or what is wrong. ``remedy`` says how to get it."""
+    """One thing that :func:`examine` looked for.
+
+    ``detail`` says what was found or what is wrong. ``remedy`` says how to get the thing.
+    """
 
     area: Literal["machine", "toolchain", "library", "hub", "setup"]
     name: str
@@ -40,13 +44,16 @@ class Finding:
 
     @property
     def lacking(self) -> bool:
-        """Whether it is missing and the catalog cannot be pressed without it."""
+        """Whether the thing is missing although the catalog needs it."""
         return self.needed and not self.there
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The formats that the catalog makes. Each has the backends that the catalog chooses (None: the default)."""
+    """The formats that the catalog asks for.
+
+    ``backends`` maps each format to the libraries that make the format. None is the format's default library.
+    """
 
     backends: dict[str, list[str | None]]
 
@@ -63,13 +70,13 @@ class Wanted:
 
     @property
     def toolchains(self) -> set[str | None]:
-        """The toolchains that these formats run on."""
+        """The names of the toolchains that the formats need. None stands for a format that needs no toolchain."""
         pairs = [(name, backend) for name, chosen in self.backends.items() for backend in chosen]
         return {traits_of(quantizer(*pair)).toolchain for pair in pairs}
 
 
 def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
-    """Returns all findings, by area. Never raises an error for a missing thing."""
+    """Returns all findings, grouped by area. Never raises an error for a missing thing."""
     wanted = Wanted.of(catalog)
     return [
         *_machine(settings),
@@ -156,7 +163,7 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
         return
     try:
         user = str(HfApi(endpoint=settings.target_endpoint).whoami()["name"])
-    except Exception as error:  # a client may raise any error; in every case the token could not be used
+    except Exception as error:  # the client can raise any error; each means that the token cannot be used
         answer = (str(error).splitlines() or [type(error).__name__])[0]
         yield Finding("hub", "token", False, needed, f"{settings.target_endpoint} does not take it: {answer}")
         return
@@ -164,7 +171,7 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
 
 
 def _unreachable(endpoint: str) -> str:
-    """Says in a few words why a Hub cannot be used. Empty if the Hub answers."""
+    """Says in a few words why a Hub cannot be used. Returns an empty text if the Hub answers with status 200."""
     from quantpress.hub.patience import http_library
 
     library = http_library()

@@ -1,4 +1,4 @@
-"""Tables for a terminal."""
+"""Prints tables and lines of results to the terminal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from quantpress.toolchain.registry import Installed, Toolchain
 
 
 def megabytes(size: int) -> str:
-    """Returns a size in decimal megabytes, as download pages show it."""
+    """Returns a size in decimal megabytes, the unit of download pages."""
     return f"{size / 1e6:,.1f} MB"
 
 
 def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None, settings: Settings) -> None:
-    """Prints a table per model, with one row per step and its reason. Below the tables it prints what is orphaned, how
-    many bytes the namespace has ``stored`` already, the work by action, and the estimated cost."""
+    """Prints a table per model, with one row per step of the plan and the step's reason.
+
+    Below the tables, prints the repos that are no longer in the catalog (``orphaned``), and how many bytes the
+    namespace holds (``stored``). If there is work, also prints the number of steps of each kind and the estimated cost.
+    """
     console = Console(markup=False)
     for plan in plans:
         table = Table(title=plan.line.repo, title_justify="left")
@@ -54,8 +57,8 @@ def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None,
 
 
 def print_results(reports: list[ModelReport], settings: Settings) -> None:
-    """Prints a table per repository, with one row per variant that was made, and the repository's address. Then prints
-    what else was committed."""
+    """Prints a table per repository, with one row per variant made, and the repository's address below the table. Then
+    prints what else was committed."""
     rows = [row for report in reports for row in report.variants]
     committed = [line for report in reports for line in report.committed]
     console = Console(markup=False)
@@ -92,7 +95,10 @@ def _figures(title: str, rows: list[VariantReport]) -> Table:
 
 
 def print_verification(found: Verification) -> None:
-    """Prints one line per verified file, one per variant with the text it generated, and one per client."""
+    """Prints one line per verified file, one per variant with the text that the variant wrote, and one per client.
+
+    A client here is a program, such as Ollama, that chooses a file by a tag.
+    """
     console = Console(markup=False)
     for file in found.files:
         style = "red" if file.problem else "green"
@@ -108,7 +114,7 @@ def print_verification(found: Verification) -> None:
 
 
 def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
-    """Prints one line per toolchain: version and folder, or how to get it."""
+    """Prints one line per toolchain: version and folder, or the command that installs the toolchain."""
     console = Console(markup=False)
     for each, there in found:
         state = f"{there.version}  {there.folder}" if there else f"missing: quantpress toolchain install {each.name}"

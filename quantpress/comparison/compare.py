@@ -1,7 +1,7 @@
-"""Compares all formats and variants of one model. Reads the manifests of its repositories and nothing else.
+"""Compares all formats and variants of one model. Uses only the manifests of the model's repositories.
 
-Figures stand side by side only if they were measured under one protocol, from one commit of the source. All other
-variants are listed apart.
+Variants are compared only if they were made from one commit of the source and measured under one protocol. All other
+variants are listed apart, with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from quantpress.record.base import Record
 from quantpress.record.manifest import Entry, Manifest, SourceRecord
 from quantpress.record.measurement import Evaluation, Protocol
 
-#: Classes of memory, in bytes, as machines have it. The table "which file for my memory?" names them.
+#: Usual sizes of a machine's memory, in bytes. The table "which file for my memory?" has rows for these sizes.
 MEMORY_CLASSES = tuple(
     int(gigabytes * 1e9)
     for gigabytes in (0.125, 0.25, 0.5, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768)
@@ -23,12 +23,15 @@ MEMORY_CLASSES = tuple(
 
 
 class ComparedVariant(Record):
-    """One published variant. Sizes and memory in bytes, divergence in nats per token, speed in tokens per second.
+    """One published variant. Sizes and memory are in bytes, divergence in nats per token, speed in tokens/s.
 
-    ``seconds_to_make`` is the quantizer's time. Rungs that were made in one pass share its time evenly.
-    ``memory_bytes`` is the peak while the variant was measured on ``runner``. It is GPU memory if it ran on a GPU.
-    ``best_for_size`` says that no other variant dominates it by size. ``best_for_memory`` says that no other variant
-    of the same engine and runner dominates it by memory.
+    ``seconds_to_make`` is the quantizer's time. If one run of the quantizer made several variants together, this is the
+    run's time until the variant was done, divided by the number of variants. ``memory_bytes`` is the peak while the
+    variant was measured on ``runner``: GPU memory if the runner is a GPU, else the memory of the process.
+
+    A variant that dominates another is no larger and no farther from the unquantized model, and better in one of the
+    two. ``best_for_size`` says that no variant dominates this one. ``best_for_memory`` says the same, with memory
+    instead of size, compared with variants of the same engine and runner.
     """
 
     format: str
@@ -59,7 +62,7 @@ class ComparedVariant(Record):
 
 
 class OtherVariant(Record):
-    """A published variant whose figures cannot be compared with the others, and why."""
+    """A published variant that cannot be compared with the others. ``reason`` says why."""
 
     format: str
     variant: str
@@ -68,8 +71,11 @@ class OtherVariant(Record):
 
 
 class Choice(Record):
-    """The best variants for machines with ``memory_bytes``: one per engine and runner, the closest to the unquantized
-    model whose measured peak was within that memory. The first is the closest of all."""
+    """The best variants for machines with ``memory_bytes``: one per engine and runner.
+
+    Each is the variant closest to the unquantized model among those whose measured peak is within ``memory_bytes``. The
+    list is sorted, closest variant first.
+    """
 
     memory_bytes: int
     best: list[ComparedVariant]
@@ -78,7 +84,8 @@ class Choice(Record):
 class ModelComparison(Record):
     """The comparison of one model's formats.
 
-    ``variants`` are sorted by size, largest first. ``reference`` is the unquantized model under the same protocol.
+    ``variants`` are sorted by size, largest first. ``reference`` are the unquantized model's figures under the same
+    protocol.
     """
 
     model_name: str
@@ -130,16 +137,19 @@ def compare_formats(manifests: Mapping[str, Manifest]) -> ModelComparison:
 
 
 def merge(manifests: Mapping[str, Manifest]) -> Manifest:
-    """Merges the manifests into one. Keeps the published entries of the source commit that most entries have, and
-    names each by format and variant. Raises :class:`BadInput` if there is no manifest."""
+    """Merges the manifests into one, which names each entry by format and variant.
+
+    Keeps only published entries that were made from one commit of the source: the commit of most published entries.
+    Raises :class:`BadInput` if there is no manifest.
+    """
     if not manifests:
         raise BadInput("no manifest to compare: press the model first")
     kept = Counter(entry.recipe.source_sha for _, _, entry in _published(manifests))
     first = next(iter(manifests.values()))
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
     of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
-    # Formats follow a moved source one by one. Until all have, most variants may be of a commit that no manifest names
-    # as its source.
+    # If the source has a new commit, the formats are made again one after the other. Meanwhile, most variants can be
+    # made from an older commit that is no manifest's current source. Earlier states in the manifests can still name it.
     known = [manifest.source for manifest in of_sha]
     known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
     source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))
@@ -165,7 +175,7 @@ def _published(manifests: Mapping[str, Manifest]) -> list[tuple[str, Manifest, E
 
 
 def _label(format_name: str, variant: str) -> str:
-    """Returns format and variant, or the variant alone if its name begins with the format's name."""
+    """Returns format and variant. If the variant's name begins with the format's name, returns only the variant."""
     return variant if variant.lower().startswith(format_name) else f"{format_name} {variant}"
 
 
@@ -203,8 +213,8 @@ def _variant(repo_id: str, entry: Entry) -> ComparedVariant:
 
 
 def _choices(variants: Sequence[ComparedVariant]) -> list[Choice]:
-    """Returns for each class of memory the closest variant per engine and runner. Leaves out classes that change
-    nothing. Empty if a variant's divergence is missing."""
+    """Returns a choice for each size in ``MEMORY_CLASSES``. Leaves out a size that has the same best variants as the
+    next smaller size. Returns an empty list if a variant's divergence is missing."""
     if any(variant.divergence is None for variant in variants):
         return []
     choices: list[Choice] = []

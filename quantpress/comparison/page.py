@@ -1,4 +1,4 @@
-"""Writes the comparison of a model's formats as Markdown, HTML, JSON and CSV, and as a commit to its repository."""
+"""Writes the comparison of a model's formats as Markdown, HTML, JSON and CSV. Also composes the comparison's commit."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ _PLOTS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where the comparison stands: the namespace that publishes it, and the Hub's address (None for huggingface.co)."""
+    """Where the comparison is published: the namespace, and the address of the Hub (None for huggingface.co)."""
 
     namespace: str
     endpoint: str | None = None
 
     @property
     def base(self) -> str:
-        """The start of an address on the Hub. Empty for any Hub other than huggingface.co: addresses there begin with
-        a slash, and work under any host name."""
+        """The start of every address on the Hub. It is empty for a Hub other than huggingface.co. Addresses on such a
+        Hub begin with a slash, so that they work under any host name."""
         return HUGGING_FACE if self.endpoint in (None, HUGGING_FACE) else ""
 
     def repo(self, repo_id: str) -> str:
@@ -67,11 +67,11 @@ class Place:
 def compose_comparison(
     manifests: Mapping[str, Manifest], place: Place, folder: Path, collected: Collection[str] = ()
 ) -> BranchCommit:
-    """Returns the commit to the comparison's repository: README.md, plots, the same figures as HTML, JSON and CSV, and
-    the comparison's state.
+    """Returns the commit to the comparison's repository.
 
+    The commit holds README.md, the plots, the same figures as HTML, JSON and CSV, and the comparison's state.
     ``manifests`` maps repo id to the manifest of ``main``. Plots are drawn into ``folder``. ``collected`` are the
-    repositories that the model's collection holds. Equal input gives equal bytes. Raises
+    repositories that the model's collection on the Hub holds. Equal input gives equal bytes. Raises
     :class:`~quantpress.errors.BadInput` if there is no manifest.
     """
     comparison, plots = compare_formats(manifests), draw(manifests, folder)
@@ -88,14 +88,14 @@ def compose_comparison(
 
 
 def draw(manifests: Mapping[str, Manifest], folder: Path) -> list[Path]:
-    """Draws perplexity and divergence of all variants against size and against memory. Returns the files."""
+    """Plots the perplexity and the divergence of all variants against size and against memory. Returns the files."""
     merged = merge(manifests)
     drawn = {path.name: path for path in [*draw_plots(merged, folder), *draw_memory_plots(merged, folder)]}
     return [drawn[name] for name in _PLOTS if name in drawn]
 
 
 def as_markdown(comparison: ModelComparison, place: Place, plots: Sequence[str] = ()) -> str:
-    """Returns the page as a repository's README.md. ``plots`` are names of files beside it."""
+    """Returns the page as a repository's README.md. ``plots`` are the names of the plots in the same repository."""
     repo = comparison_repo(place.namespace, comparison.model_name)
     source = comparison.source
     head = front_matter(
@@ -143,7 +143,7 @@ def as_csv(comparison: ModelComparison) -> str:
 
 
 def _plain(value: object) -> object:
-    """Marks a value as text if a spreadsheet would read it as a formula."""
+    """Puts an apostrophe before a text that a spreadsheet would read as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 

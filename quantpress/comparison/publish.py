@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 
 def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: bool) -> str:
-    """Creates the repository of a model's comparison if it is missing, and gates it like the source. Returns its id.
+    """Creates the repository of a model's comparison if it is missing. Returns the repository's id.
 
+    If the source is gated (the Hub gives its files only to users who accepted its terms), gates the repository too.
     Raises :class:`~quantpress.errors.Refused` if a repository with weights has this name, because a comparison holds
     no weights.
     """
@@ -35,8 +36,8 @@ def open_comparison(api: HfApi, namespace: str, source: SourceRecord, private: b
 
 
 def make_comparison_gated(api: HfApi, namespace: str, source: SourceRecord) -> None:
-    """Gates the published comparison of a model whose source is gated. Call it before another repository says that
-    the source is gated."""
+    """If a model's source is gated and its comparison is published, gates the comparison. Call this function before a
+    commit to another repository records that the source is gated."""
     repo_id = comparison_repo(namespace, model_name(source.repo))
     if _is_published(api, repo_id):
         make_gated_like_source(api, repo_id, source)
@@ -45,24 +46,25 @@ def make_comparison_gated(api: HfApi, namespace: str, source: SourceRecord) -> N
 def _is_published(api: HfApi, repo_id: str) -> bool:
     try:
         return read_state(api, repo_id) is not None
-    except Unreadable:  # our comparison, of another version
+    except Unreadable:  # a comparison is there, but its state is of another version
         return True
 
 
 def publish_comparison(
     api: HfApi, namespace: str, source: SourceRecord, private: bool, collected: Collection[str] = ()
 ) -> str | None:
-    """Compares the published formats of a model, and commits the comparison. Makes no commit if nothing changed.
-    Returns the repository's id if there was a commit, else None.
+    """Compares the published formats of a model, and commits the comparison if it changed. Returns the repository's id
+    if there was a commit, else None.
 
-    ``collected`` are repositories that the model's collection holds, in addition to the recorded ones. Raises
-    :class:`~quantpress.errors.QuantpressError` if the Hub refuses, or if other commits come first again and again.
+    ``collected`` are repositories that the model's collection on the Hub holds, in addition to those that the last
+    comparison recorded. Raises :class:`~quantpress.errors.QuantpressError` if the Hub refuses, or if at every attempt
+    another commit comes first.
     """
     repo_id = open_comparison(api, namespace, source, private)
 
     def attempt() -> str | None:
-        # Read the heads before the manifests. If another press commits a comparison in between, it may have read newer
-        # manifests, and this commit must be refused.
+        # Read the heads before the manifests. In between, another press can commit a comparison of newer manifests.
+        # Our commit then has an old head as its parent, so the Hub refuses our commit.
         heads = ensure_repo(api, repo_id, private)
         manifests = read_manifests(api, namespace, source.repo)
         held = {*collected, *_collected_before(api, repo_id)} & {repo_id, *manifests}

@@ -25,9 +25,11 @@ FORMATS = ("md", "html", "json", "csv")
 
 
 def read_manifests(api: HfApi, namespace: str, model: str) -> dict[str, Manifest]:
-    """Returns the manifests on ``main`` of a model's published repos, by repo id, in the registry's order.
+    """Returns a dict from repo id to the manifest on ``main``, for each published format of a model.
 
-    Raises :class:`BadInput` if there is no namespace, if ``model`` is not a valid name, or if no format is published.
+    The formats have the order in which quantpress lists all formats.
+
+    Raises :class:`BadInput` if no namespace is set, if ``model`` is not a valid name, or if no format is published.
     """
     if not namespace:
         raise BadInput("no namespace to read from: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
@@ -52,9 +54,9 @@ def check_formats(formats: Sequence[str]) -> None:
 def write_report(
     manifests: Mapping[str, Manifest], settings: Settings, formats: Sequence[str], out: Path | None
 ) -> list[str]:
-    """Writes ``comparison.{format}`` and the plots into ``out`` and returns their paths.
+    """Writes ``comparison.{format}`` for each format, and the plots, into ``out``. Returns the paths of these files.
 
-    Without ``out`` it returns the texts.
+    If ``out`` is None, writes nothing and returns the texts.
     """
     comparison = compare_formats(manifests)
     place = Place(settings.namespace, settings.target_endpoint)

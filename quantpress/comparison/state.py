@@ -1,4 +1,4 @@
-"""Records what a published comparison was made from. This shows whether the comparison is still up to date."""
+"""Records the inputs of a published comparison. This record shows whether the comparison is still up to date."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from quantpress.record.manifest import Manifest
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: The file beside a comparison that holds its state.
+#: The file that holds a comparison's state. It is in the comparison's repository.
 STATE_FILE = "made_from.json"
 
 COMPARISON_TEMPLATES = ("comparison.md.jinja", "comparison.html.jinja")
 
 
 class ComparisonState(Record):
-    """What a comparison was made from.
+    """The state of a comparison: the inputs from which the comparison was made.
 
     ``model`` is the source's repo. ``manifests`` maps repo id to the manifest's SHA-256. ``templates`` is the SHA-256
     of the templates. ``collected`` lists the repositories that the model's collection on the Hub held when the
-    comparison was made. The comparison's own repository may be among them.
+    comparison was made. The list can hold the comparison's own repository too.
     """
 
     model: str
@@ -42,7 +42,7 @@ class ComparisonState(Record):
 
 
 def state_of(manifests: Mapping[str, Manifest], collected: Collection[str] = ()) -> ComparisonState:
-    """Returns the state of a comparison that is made from these manifests now. At least one manifest is needed."""
+    """Returns the state of a comparison that is made now from ``manifests``. There must be at least one manifest."""
     hashes = {repo_id: hashlib.sha256(each.to_json().encode()).hexdigest() for repo_id, each in manifests.items()}
     return ComparisonState(
         model=next(iter(manifests.values())).source.repo,
@@ -53,7 +53,7 @@ def state_of(manifests: Mapping[str, Manifest], collected: Collection[str] = ())
 
 
 def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
-    """Returns the state of the comparison in ``repo_id``. None if there is no comparison.
+    """Returns the state of the comparison in ``repo_id``, or None if there is no comparison.
 
     Raises :class:`Unreadable` if the state is not of this version, and :class:`~quantpress.errors.QuantpressError` if
     the Hub cannot be reached.
@@ -62,7 +62,7 @@ def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
 
     with explained(api.endpoint, f"reading {repo_id}"):
         try:
-            # Ask for the commit. For a branch the client may return an older file from its cache.
+            # Ask for the file by commit. If asked by branch, the client can return an older file from its cache.
             head = api.model_info(repo_id).sha
             text = Path(api.hf_hub_download(repo_id, STATE_FILE, revision=head)).read_bytes()
         except (RepositoryNotFoundError, RemoteEntryNotFoundError):
@@ -74,11 +74,11 @@ def read_state(api: HfApi, repo_id: str) -> ComparisonState | None:
 
 
 def why_outdated(api: HfApi, repo_id: str, manifests: Mapping[str, Manifest]) -> str | None:
-    """Says why the comparison in ``repo_id`` must be made again. Returns None if it is up to date, or if there are no
-    manifests.
+    """Says why the comparison in ``repo_id`` must be made again. Returns None if the comparison is up to date, or if
+    there are no manifests.
 
-    ``manifests`` maps repo id to the manifest of ``main``. The comparison may also compare other formats. Their
-    manifests are not checked. Raises :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
+    ``manifests`` maps repo id to the manifest of ``main``. If the comparison has further formats, their manifests are
+    not checked. Raises :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     if not manifests:
         return None

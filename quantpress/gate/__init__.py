@@ -1,1 +1,1 @@
-"""The gate: the checks that a variant must pass to be published, and the limit for each rung."""
+"""The gate: the checks that a variant must pass before it is published, and the limit for each variant."""

@@ -1,4 +1,5 @@
-"""The gate: the checks that a variant must pass to be published. A variant that fails is withheld, with the reason."""
+"""The gate: the checks that a variant must pass before it is published. A variant that fails is withheld: its files are
+not published, and the manifest records the reason."""
 
 from __future__ import annotations
 
@@ -11,21 +12,27 @@ from quantpress.gate.limits import Limit
 from quantpress.record.manifest import Verdict
 from quantpress.record.measurement import Evaluation
 
-#: Relative difference of perplexity that two engines may have on the unquantized model. They may differ only by their
-#: arithmetic (F16 products against float32). Measured: 0.001 % apart on SmolLM2-135M (docs/benchmarks.md).
+#: The largest allowed relative difference between the perplexities that two engines measure for the unquantized model.
+#: The engines may differ only in their arithmetic (F16 products against float32). Measured on SmolLM2-135M: 0.001 %
+#: apart (docs/benchmarks.md).
 ENGINE_AGREEMENT = 0.005
-#: Ratio to the unquantized perplexity. Beyond it a model no longer writes sensible text. The worst rung that people
-#: still use (Q2_K of a small model) lies between 1.5 and 3.
+#: The largest allowed ratio of a variant's perplexity to the unquantized model's. Above this ratio a model no longer
+#: writes sensible text. The worst variant that people still use (Q2_K of a small model) has a ratio between 1.5 and 3.
 RUINED = 10.0
-#: On text that the model knows, a variant's mean divergence (nats per token) is about the logarithm of its perplexity
-#: over that of the unquantized model. Measured: 0.8 to 1.7 times that logarithm, for 34 variants and 6 roundings of
-#: SmolLM2-135M that diverge by more than 0.01. It was 9.4 times when attention saw the tokens to predict
-#: (docs/benchmarks.md).
+#: A mean divergence above ``CONTRADICTION`` times the log ratio plus ``SLACK`` contradicts the perplexity. The log
+#: ratio is the logarithm of the variant's perplexity divided by the unquantized model's. On text that the model knows,
+#: the mean divergence (nats per token) is about as large as the log ratio. Measured: 0.8 to 1.7 times the log ratio,
+#: for 34 variants and 6 roundings of SmolLM2-135M that diverge by more than 0.01. When a faulty attention saw the
+#: tokens to predict, the divergence was 9.4 times the log ratio (docs/benchmarks.md).
 CONTRADICTION, SLACK = 3.0, 0.5
 
 
 def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = None) -> Verdict:
-    """Compares a variant's figures with the unquantized model's, measured by the same engine, and with its limit."""
+    """Returns the verdict on a variant with the figures ``evaluation``.
+
+    ``baseline`` are the unquantized model's figures, measured by the same engine. ``limit`` is the variant's limit, or
+    None if it has no limit.
+    """
     reasons = []
     if evaluation.protocol != baseline.protocol:
         reasons.append("measured under another protocol than the unquantized model")
@@ -65,15 +72,15 @@ def judge(evaluation: Evaluation, baseline: Evaluation, limit: Limit | None = No
 
 
 def _finite(evaluation: Evaluation) -> bool:
-    """Says whether perplexity and mean divergence are finite numbers. A missing divergence is not checked."""
+    """Says whether perplexity and mean divergence are finite numbers. Ignores a divergence that was not measured."""
     divergence = evaluation.divergence
     return math.isfinite(evaluation.perplexity) and (divergence is None or math.isfinite(divergence.mean))
 
 
 def contradicts(evaluation: Evaluation, baseline: Evaluation) -> bool:
-    """Says whether the mean divergence is several times larger than the perplexity explains.
+    """Says whether the mean divergence is much larger than the variant's perplexity can explain.
 
-    False if the divergence was not measured.
+    Returns False if the divergence was not measured.
     """
     if evaluation.divergence is None:
         return False
@@ -82,18 +89,18 @@ def contradicts(evaluation: Evaluation, baseline: Evaluation) -> bool:
 
 
 def exceeds(evaluation: Evaluation, max_divergence: float) -> bool:
-    """Says whether the mean divergence exceeds the limit by more than its measurement error.
+    """Says whether the mean divergence is above ``max_divergence`` by more than ``SURE`` times its standard error.
 
-    False if the divergence was not measured.
+    Returns False if the divergence was not measured.
     """
     found = evaluation.divergence
     return found is not None and found.mean - SURE * found.mean_error > max_divergence
 
 
 def require_agreement(reference: Evaluation, other: Evaluation) -> None:
-    """Checks that two engines measure the same perplexity of the unquantized model, with equal token ids.
+    """Checks that two engines use equal token ids and measure nearly the same perplexity of the unquantized model.
 
-    Raises :class:`QuantpressError` if they do not: such a difference is a conversion bug.
+    Raises :class:`QuantpressError` if they do not, because then the model was converted wrongly for one engine.
     """
     pair = f"{reference.engine} and {other.engine}"
     if reference.token_sha256 != other.token_sha256:

@@ -1,7 +1,7 @@
-"""How far a variant may be from the unquantized model: a limit on its mean KL divergence.
+"""How far a published variant may be from the unquantized model: a limit on the variant's mean KL divergence.
 
-The limit comes from the format, or from the catalog. The formats' limits are data of their quantizers: the limits of
-GGUF are in quantizers/gguf/limits.py.
+The catalog can set a limit. Otherwise the format's quantizer gives the limit. For example, the limits of GGUF variants
+are in quantizers/gguf/limits.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from quantpress.catalog.schema import GateLine
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest mean KL divergence of a variant that is published.
+    """The largest mean KL divergence with which a variant is published, in nats per token.
 
-    ``changed`` says why it is not the default. None for a default.
+    ``changed`` says why the limit is not the default. It is None for a default limit.
     """
 
     max_divergence: float
@@ -27,7 +27,10 @@ class Limit:
 
 
 def limit_of(variant: Variant, changes: Mapping[str, GateLine]) -> Limit | None:
-    """Returns the limit of a variant for one model. ``changes`` are the catalog's limits. None if there is no limit."""
+    """Returns the limit of a variant of one model, or None if there is no limit.
+
+    ``changes`` maps a variant's name to the limit that the catalog sets for this model.
+    """
     default, change = traits_of(quantizer_of(variant)).limits.get(variant.name), changes.get(variant.name)
     if change is None:
         return None if default is None else Limit(default)

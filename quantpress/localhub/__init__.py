@@ -1,1 +1,1 @@
-"""The embedded Hub: the Hub's HTTP API over a folder and SQLite."""
+"""The embedded Hub: it serves the HTTP API of the Hugging Face Hub from a folder and a SQLite database."""

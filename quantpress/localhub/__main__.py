@@ -1,4 +1,4 @@
-"""``python -m quantpress.localhub``: serves a Hub, and runs its owner's commands outside the API."""
+"""``python -m quantpress.localhub``: serves a Hub, or runs a command of its owner directly on the Hub's folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The addresses of repos. The segment ``datasets`` distinguishes a dataset's address from a model's.
 
-A model is at ``/api/models/{namespace}/{name}`` and ``/{namespace}/{name}``, a dataset at ``/api/datasets/…`` and
-``/datasets/…``. No namespace is called ``datasets`` (names.RESERVED_NAMESPACES), so an address stands for one repo.
+A model is at ``/api/models/{namespace}/{name}`` and ``/{namespace}/{name}``. A dataset is at ``/api/datasets/…`` and
+``/datasets/…``. No namespace is called ``datasets`` (names.RESERVED_NAMESPACES), so each address belongs to one repo
+only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def repo_type_of(path: str) -> RepoType:
-    """Returns the repo type of an address. The address must be as the client sent it."""
+    """Returns the repo type of an address. The address must be exactly as the client sent it."""
     first = path.removeprefix("/api/").removeprefix("/").partition("/")[0]
     return "dataset" if first == "datasets" else "model"
 
@@ -29,16 +30,17 @@ def repo_address(repo_type: RepoType, repo_id: str) -> str:
 
 
 def api_routes(rest: str, handler: Handler, methods: list[str]) -> list[Route]:
-    """Returns the routes for a repo's API address followed by ``rest``, one for each repo type."""
+    """Returns one route for each repo type. Its pattern is a repo's API address followed by ``rest``."""
     return [
         Route(f"/api/{repo_type}s/{{namespace}}/{{name}}{rest}", handler, methods=methods) for repo_type in REPO_TYPES
     ]
 
 
 def repo_routes(rest: str, handler: Handler, methods: list[str]) -> list[Route]:
-    """Returns the routes for a repo's own address followed by ``rest``, one for each repo type.
+    """Returns one route for each repo type. Its pattern is a repo's own address followed by ``rest``.
 
-    Datasets come first. If a dataset is called like ``rest``, the pattern for models also matches its address, such as
-    ``/datasets/press/resolve/resolve/main/x``.
+    The route for datasets comes first, because the pattern for models can match a dataset's address too. For example,
+    ``/datasets/press/resolve/resolve/main/x`` is a file of the dataset ``press/resolve``. The pattern for models would
+    take this address for a file of a model ``datasets/press``.
     """
     return [Route(f"{prefix}/{{namespace}}/{{name}}{rest}", handler, methods=methods) for prefix in ("/datasets", "")]

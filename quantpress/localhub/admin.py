@@ -11,12 +11,12 @@ from quantpress.localhub.names import check_user
 from quantpress.localhub.repos import Gated, RepoType
 from quantpress.localhub.storage import ObjectStore
 
-# Clients commit an upload within this time. Until they do, its object belongs to no tree.
+# Clients commit an uploaded object within this time. Until a client commits the object, no tree holds it.
 _UNCOMMITTED_SECONDS = 24 * 3600
 
 
 def set_gated(root: Path, repo_id: str, gated: Gated | None, repo_type: RepoType = "model") -> None:
-    """Gates a repo's files, or opens them (None). Raises HubError if there is no such repo."""
+    """Gates a repo's files, or opens them if ``gated`` is None. Raises HubError if there is no such repo."""
     initialise(root)
     with writing(root) as db:
         repo = repos.get_repo(db, repo_id, repo_type)
@@ -24,7 +24,10 @@ def set_gated(root: Path, repo_id: str, gated: Gated | None, repo_type: RepoType
 
 
 def set_private(root: Path, repo_id: str, private: bool, repo_type: RepoType = "model") -> None:
-    """Hides a repo from clients without a token, or shows it. Raises HubError if there is no such repo."""
+    """Hides a repo from clients without a token, or shows the repo to them if ``private`` is false.
+
+    Raises HubError if there is no such repo.
+    """
     initialise(root)
     with writing(root) as db:
         repo = repos.get_repo(db, repo_id, repo_type)
@@ -46,9 +49,9 @@ def revoke_access(root: Path, repo_id: str, user: str, repo_type: RepoType = "mo
 
 
 def collect_garbage(root: Path) -> int:
-    """Deletes trees without a commit and objects without a tree. Returns the number of bytes freed.
+    """Deletes the trees that no commit has and the objects that no tree holds. Returns the number of bytes freed.
 
-    Objects younger than a day stay, because their commit may still come.
+    Objects younger than a day stay, because a client can still commit them.
     """
     initialise(root)
     with writing(root) as db:

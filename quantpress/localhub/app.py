@@ -19,7 +19,10 @@ from quantpress.localhub.errors import HubError
 
 
 class RawPath:
-    """Routes by the address exactly as the client sent it: a branch ``a/b`` arrives as ``a%2Fb``, one segment."""
+    """Routes requests by the address exactly as the client sent it.
+
+    A branch ``a/b`` arrives as ``a%2Fb``, and so stays one segment of the address.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,12 +38,18 @@ def _not_found(request: Request, _: Exception) -> Response:
 
 
 def _client_left(_: Request, __: Exception) -> Response:
-    """Returns an answer that nobody reads, so that the server logs no error about a client that went away."""
+    """Answers a request whose client went away.
+
+    Nobody reads the answer, but without an answer the server would log an error.
+    """
     return Response(status_code=400)
 
 
 def create_app(root: Path) -> Starlette:
-    """Returns the Hub over ``root``. Makes the folder if it does not exist. Raises HubError."""
+    """Returns the application of the Hub in the folder ``root``. Makes the folder if it does not exist.
+
+    Raises HubError if another version of this program wrote the Hub's database.
+    """
     initialise(root)
     prepare(root)
     app = Starlette(
@@ -59,7 +68,7 @@ def create_app(root: Path) -> Starlette:
         middleware=[Middleware(RawPath)],
         exception_handlers={HubError: error_response, ClientDisconnect: _client_left, 404: _not_found},
     )
-    # Each address means one thing: the router must not redirect it to another address.
+    # Each address means one thing, so the router must not redirect an address to another one.
     app.router.redirect_slashes = False
     app.state.hub = Hub(root)
     return app

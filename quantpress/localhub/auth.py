@@ -1,8 +1,8 @@
-"""Identifies the client, and decides what it may do.
+"""Identifies the client, and decides what the client may do.
 
-A token may read everything that is not gated, private repos included. A token with the role ``write`` may also change
-every repo and read gated files. Only SHA-256 hashes of tokens are stored. A plain hash is enough, because a token
-has 228 random bits (40 letters of 52).
+A client with a token may read everything that is not gated, private repos included. If the token has the role
+``write``, the client may also change every repo and read gated files. The Hub stores only the SHA-256 hashes of tokens.
+A plain hash is enough, because a token has 228 random bits (40 letters from an alphabet of 52).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Role = Literal["read", "write"]
 _TOKEN_LETTERS = 40
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-# The client uses exactly this text to tell a wrong token from a missing repo (huggingface_hub/utils/_http.py).
+# From exactly this text, huggingface_hub concludes that the token is wrong. With another text, huggingface_hub would
+# report a missing repo (huggingface_hub/utils/_http.py).
 _INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
@@ -40,7 +41,7 @@ def _hash(token: str) -> str:
 
 
 def create_token(root: Path, user: str, role: Role) -> str:
-    """Makes a token for the Hub in ``root`` and returns it. The Hub may be running or not.
+    """Makes a token for the Hub in ``root`` and returns it, whether the Hub is running or not.
 
     The token cannot be read again, because only its hash is stored. Raises HubError for a bad user name.
     """
@@ -53,16 +54,16 @@ def create_token(root: Path, user: str, role: Role) -> str:
 
 
 def revoke_tokens(root: Path, user: str) -> int:
-    """Deletes all tokens of a user. Returns how many there were."""
+    """Deletes all tokens of a user. Returns the number of deleted tokens."""
     initialise(root)
     with writing(root) as db:
         return db.execute("DELETE FROM tokens WHERE user = ?", (user,)).rowcount
 
 
 def identify(db: sqlite3.Connection, authorization: str | None) -> Identity | None:
-    """Returns the holder of the token in an Authorization header, or None without a header.
+    """Returns the user and the role of the token in an Authorization header, or None if there is no header.
 
-    Raises HubError (401) for a token that the Hub does not know.
+    Raises HubError (401) if the header holds no token that the Hub knows.
     """
     if not authorization:
         return None
@@ -75,14 +76,14 @@ def identify(db: sqlite3.Connection, authorization: str | None) -> Identity | No
 
 
 def require_identity(identity: Identity | None) -> Identity:
-    """Returns the identity. Raises HubError (401) if there is none."""
+    """Returns ``identity``. Raises HubError (401) if it is None, because the client sent no token."""
     if identity is None:
         raise HubError(401, "Invalid username or password: this needs a token")
     return identity
 
 
 def require_write(identity: Identity | None) -> Identity:
-    """Returns the identity. Raises HubError: 401 without a token, 403 if the token may only read."""
+    """Returns ``identity``. Raises HubError: 401 without a token, 403 if the token may only read."""
     known = require_identity(identity)
     if known.role != "write":
         raise HubError(403, f"The token of {known.user} may only read; this needs one with role write")
@@ -90,20 +91,28 @@ def require_write(identity: Identity | None) -> Identity:
 
 
 def require_visible(repo: Repo, identity: Identity | None) -> None:
-    """Raises HubError (404) if the client may not see the repo: without a token, a private repo does not exist."""
+    """Raises HubError (404) if the client may not see the repo.
+
+    A client without a token gets the same answer for a private repo as for a missing repo.
+    """
     if repo.private and identity is None:
         raise repo_not_found(repo.repo_id)
 
 
 def _may_read(db: sqlite3.Connection, repo: Repo, identity: Identity) -> bool:
-    """Whether the user may read the files of a gated repo. A user who may gate a repo must not lock themselves out."""
+    """Whether the user may read the files of a gated repo.
+
+    Every user with the role ``write`` may read them, because such a user can gate the repo and must not lock themselves
+    out.
+    """
     return identity.role == "write" or identity.user == repo.namespace or has_grant(db, repo, identity.user)
 
 
 def require_files(db: sqlite3.Connection, repo: Repo, identity: Identity | None) -> None:
     """Raises HubError (403, GatedRepo) if the repo is gated and the user may not read its files.
 
-    The repo's owner, every user who may change the repo, and every user who was granted access may read them.
+    Three kinds of users may read the files: the repo's owner, users who may change the repo, and users who were granted
+    access.
     """
     if repo.gated is None or (identity is not None and _may_read(db, repo, identity)):
         return

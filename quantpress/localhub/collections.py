@@ -1,6 +1,7 @@
-"""Collections: ordered lists of models. A namespace owns each collection; no two of its collections share a title.
+"""Collections: ordered lists of models.
 
-When a repo is deleted, its items are deleted too. When a repo is moved, its items stay with it.
+A namespace owns each collection, and no two collections of a namespace share a title. If a repo is deleted, it
+disappears from all collections. If a repo is moved, the collections keep it under its new id.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.names import check_user
 from quantpress.localhub.repos import Repo, now
 
-#: A database of an earlier version lacks only these tables, so prepare() adds them.
+#: The tables of collections. A database of an earlier version lacks only these tables, so prepare() adds them.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
     id TEXT PRIMARY KEY,
@@ -53,7 +54,7 @@ class Collection:
 
     @property
     def slug(self) -> str:
-        """``owner/title-in-lower-case-ID``."""
+        """The collection's name in addresses: ``owner/title-in-lower-case-ID``."""
         words = re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
         return f"{self.owner}/{words or 'collection'}-{self.id}"
 
@@ -68,7 +69,7 @@ class Item:
 
 
 def prepare(root: Path) -> None:
-    """Makes the tables if they do not exist."""
+    """Makes the tables of collections if they do not exist."""
     with writing(root) as db:
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
@@ -77,8 +78,8 @@ def prepare(root: Path) -> None:
 def create(db: sqlite3.Connection, owner: str, title: str, *, description: str | None, private: bool) -> Collection:
     """Makes a collection.
 
-    Raises HubError: 400 for a bad owner, title or description, 409 (with the slug) if the owner already has a
-    collection with this title.
+    Raises HubError: 400 for a bad owner, title or description, 409 if the owner already has a collection with this
+    title. The error 409 holds the slug of that collection.
     """
     check_user(owner)
     _check_texts(title, description)
@@ -94,9 +95,9 @@ def create(db: sqlite3.Connection, owner: str, title: str, *, description: str |
 
 
 def get(db: sqlite3.Connection, owner: str, slug: str) -> Collection:
-    """Finds a collection by the id at the end of its slug. The words before the id may come from an earlier title.
+    """Finds a collection by the id at the end of its slug. The words before the id can come from an earlier title.
 
-    Raises HubError (404).
+    Raises HubError (404) if there is no such collection.
     """
     match = _SLUG_ID.search(slug)
     row = match and db.execute("SELECT * FROM collections WHERE id = ? AND owner = ?", (match[1], owner)).fetchone()
@@ -106,9 +107,9 @@ def get(db: sqlite3.Connection, owner: str, slug: str) -> Collection:
 
 
 def find(db: sqlite3.Connection, owners: list[str], repo_ids: list[str]) -> list[Collection]:
-    """Returns the collections of any of the owners that hold any of the repos, last changed first.
+    """Returns the collections that belong to any of ``owners`` and hold any of ``repo_ids``, last changed first.
 
-    An empty list of owners or repos means no restriction.
+    If ``owners`` is empty, every owner counts. If ``repo_ids`` is empty, the items of a collection do not matter.
     """
     found = [_collection(row) for row in db.execute("SELECT * FROM collections ORDER BY updated_at DESC, id")]
     return [
@@ -143,7 +144,7 @@ def delete(db: sqlite3.Connection, of: Collection) -> None:
 
 
 def items(db: sqlite3.Connection, of: Collection) -> list[Item]:
-    """Returns the items in their order."""
+    """Returns the collection's items in their order."""
     rows = db.execute(
         "SELECT i.id, i.note, r.namespace, r.name, r.private FROM collection_items i JOIN repos r ON r.id = i.repo"
         " WHERE i.collection = ? ORDER BY i.position",
@@ -153,7 +154,7 @@ def items(db: sqlite3.Connection, of: Collection) -> list[Item]:
 
 
 def add_item(db: sqlite3.Connection, to: Collection, repo: Repo, note: str | None) -> Collection:
-    """Adds a repo at the end. Raises HubError (409) if the repo is in the collection already."""
+    """Adds a repo at the end of a collection. Raises HubError (409) if the collection holds the repo already."""
     known = db.execute("SELECT 1 FROM collection_items WHERE collection = ? AND repo = ?", (to.id, repo.id)).fetchone()
     if known:
         raise HubError(409, f"{repo.repo_id} is in the collection already")
@@ -166,7 +167,10 @@ def add_item(db: sqlite3.Connection, to: Collection, repo: Repo, note: str | Non
 
 
 def change_item(db: sqlite3.Connection, of: Collection, item_id: str, note: str | None, position: int | None) -> None:
-    """Changes an item's note or position; None leaves it as it is. Raises HubError (404) if there is no such item."""
+    """Changes an item's note, its position or both. A value of None leaves the note or the position unchanged.
+
+    Raises HubError (404) if there is no such item.
+    """
     order = [item.id for item in items(db, of)]
     if item_id not in order:
         raise _no_item(item_id)

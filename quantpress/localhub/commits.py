@@ -1,4 +1,4 @@
-"""Commits: operations on a tree, applied as one transaction."""
+"""Makes commits: applies operations (add, delete, copy) to the tree of a branch, all in one transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from quantpress.localhub.storage import ObjectStore
 
 @dataclass(frozen=True)
 class Add:
-    """Puts a file at its path, as a new file or in place of another. Its object must already be stored."""
+    """Adds a file, or replaces the file that is at the same path.
+
+    The object of the added file must already be stored.
+    """
 
     entry: TreeEntry
 
@@ -44,7 +47,11 @@ class DeleteFolder:
 
 @dataclass(frozen=True)
 class Copy:
-    """Copies a file. If ``source_revision`` is None, the source is the tree of the branch's head."""
+    """Copies a file.
+
+    The source lies in the tree of ``source_revision``. If ``source_revision`` is None, the source lies in the tree of
+    the branch's head.
+    """
 
     source_path: str
     path: str
@@ -56,7 +63,10 @@ Operation = Add | DeleteFile | DeleteFolder | Copy
 
 @dataclass(frozen=True)
 class CommitRequest:
-    """The change that a client wants on a branch. ``parent`` is the commit that the client takes for the head."""
+    """The change that a client wants on a branch.
+
+    ``parent`` is the commit that the client believes to be the head of the branch. None means that any head will do.
+    """
 
     branch: str
     title: str
@@ -67,15 +77,15 @@ class CommitRequest:
 
 
 def regular_entry(store: ObjectStore, path: str, content: bytes) -> TreeEntry:
-    """Stores a small file's content. Returns its entry."""
+    """Stores the content of a small file. Returns the file's entry for a tree."""
     check_path(path)
     return TreeEntry(path, store.add(content), len(content), gitobjects.blob_id(content), lfs=False)
 
 
 def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> TreeEntry:
-    """Returns the entry of a large file that was uploaded before.
+    """Returns the entry for a tree of a large file, which a client uploaded before.
 
-    Raises HubError (400) if the object is missing, or if ``size`` (bytes) is given and differs from the object's.
+    Raises HubError (400) if the object is missing, or if ``size`` (bytes) is given and differs from the object's size.
     """
     check_path(path)
     stored = store.size(sha256)
@@ -115,7 +125,10 @@ def _apply(
 
 
 def _refuse_file_and_folder(tree: Mapping[str, TreeEntry]) -> None:
-    """Raises HubError (400) if a path is a file and a folder at once: no checkout could hold both."""
+    """Raises HubError (400) if a path is a file and a folder at once.
+
+    Such a tree is refused because nobody could check it out.
+    """
     for path in tree:
         parent = path.rpartition("/")[0]
         while parent:
@@ -128,13 +141,14 @@ def commit(db: sqlite3.Connection, repo: Repo, request: CommitRequest) -> Commit
     """Applies a request to a branch, inside the caller's transaction. Returns the branch's new head.
 
     If the request does not change the tree, no commit is made and the head stays.
-    Raises HubError: 400 if the request names a tag or a commit instead of a branch, or if a path would be a file and
-    a folder; 404 for an unknown branch, file or parent; 412 if ``parent`` is no longer the head.
+
+    Raises HubError: 400 if the request names a tag or a commit instead of a branch, or if a path would be a file and a
+    folder; 404 for an unknown branch, file or parent; 412 if ``parent`` is no longer the head.
     """
     ref = find_ref(db, repo, "branch", request.branch.removeprefix("refs/heads/"))
     head = get_commit(db, repo, ref.target) if ref else None
     if ref is None or head is None:
-        resolve(db, repo, request.branch)  # raises unless it is a tag or a commit
+        resolve(db, repo, request.branch)  # raises HubError if there is no such tag or commit
         raise bad_request(f"Commits go to a branch, and {request.branch} is not a branch")
     if request.parent is not None and request.parent != head.oid:
         if get_commit(db, repo, request.parent) is None:
@@ -172,7 +186,7 @@ def _write(db: sqlite3.Connection, repo: Repo, branch: str, head: Commit | None,
 def found_repo(
     db: sqlite3.Connection, repo_type: RepoType, repo_id: str, *, private: bool, author: str, attributes: TreeEntry
 ) -> Repo:
-    """Makes a repo with its first commit. The commit holds only ``.gitattributes``, as on the public Hub."""
+    """Makes a repo with its first commit. As on the public Hub, this commit holds only ``.gitattributes``."""
     repo = create_repo(db, repo_type, repo_id, private=private)
     first = _write(
         db, repo, DEFAULT_BRANCH, None, CommitRequest(DEFAULT_BRANCH, "initial commit", "", author, [Add(attributes)])

@@ -1,4 +1,4 @@
-"""A request as the handlers see it, and the responses for their errors."""
+"""Defines the request that handlers get (:class:`Call`), and makes the responses for their errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from quantpress.localhub.signing import Signer
 from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploads import Uploads
 
-# A preupload of 256 files with 512 bytes of each is about 300 kB. Cards to validate are smaller.
+# Before a commit, a preupload request lists the files to be committed. With 256 files and 512 bytes of each, its body
+# has about 300 kB. The body of a request to validate a card is smaller.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 
@@ -49,7 +50,10 @@ class Call:
     body: bytes
 
     def param(self, name: str) -> str:
-        """Returns a part of the address, decoded. Raises HubError (400) if it is not UTF-8."""
+        """Returns the named part of the address, with percent-encoding decoded.
+
+        Raises HubError (400) if the part is not UTF-8.
+        """
         return decode(self.request.path_params[name])
 
     def query(self, name: str) -> list[str]:
@@ -60,11 +64,14 @@ class Call:
         return self.request.query_params.get(name, "").lower() in ("1", "true")
 
     def json(self) -> dict[str, Any]:
-        """Returns the body as a JSON object. Raises HubError (400)."""
+        """Returns the body as a JSON object. Raises HubError (400) if the body is not a JSON object."""
         return parse_object(self.body)
 
     def form(self) -> dict[str, list[str]]:
-        """Returns the body's fields, from a form or a JSON object. Raises HubError (400)."""
+        """Returns a dict from the names of the body's fields to their values. The body is a form or a JSON object.
+
+        Raises HubError (400) if the body cannot be read.
+        """
         if self.request.headers.get("content-type", "").startswith("application/json"):
             return {key: value if isinstance(value, list) else [str(value)] for key, value in self.json().items()}
         try:
@@ -82,16 +89,19 @@ class Call:
 
     @property
     def repo_type(self) -> RepoType:
-        """The type of the repo at this address."""
+        """The type of the repo in the address."""
         return repo_type_of(self.request.scope["path"])
 
     @property
     def repo_id(self) -> str:
-        """The id of the repo in the address. Raises HubError (404) if it is not a valid repo id."""
+        """The id of the repo in the address. Raises HubError (404) if the id is not valid."""
         return "/".join(look_up_repo_id(self.param("namespace"), self.param("name")))
 
     def repo(self, db: sqlite3.Connection) -> Repo:
-        """Returns the repo in the address, if the client may see it. Raises HubError (401, 404)."""
+        """Returns the repo in the address.
+
+        Raises HubError: 401 for an unknown token, 404 if there is no such repo or the client may not see the repo.
+        """
         identity = self.identity(db)
         repo = repos.find_repo(db, self.repo_type, *self.repo_id.split("/"))
         if repo is None:
@@ -100,23 +110,33 @@ class Call:
         return repo
 
     def repo_to_write(self, db: sqlite3.Connection) -> Repo:
-        """Returns the repo in the address, if the client may change it. Raises HubError (401, 403, 404)."""
+        """Returns the repo in the address, which the client wants to change.
+
+        Raises HubError: 401 for a missing or unknown token, 403 if the token may only read, 404 if there is no such
+        repo.
+        """
         auth.require_write(self.identity(db))
         return self.repo(db)
 
     def commit(self, db: sqlite3.Connection, repo: Repo) -> Commit:
-        """Returns the commit that the revision in the address stands for. Raises HubError (404)."""
+        """Returns the commit that the revision in the address names. Without a revision, this is the head of ``main``.
+
+        Raises HubError (404) if there is no such commit.
+        """
         revision = self.param("revision") if "revision" in self.request.path_params else "main"
         return history.resolve(db, repo, revision)
 
     def require_write(self) -> Identity:
-        """Returns the token's holder, if the token may write. Raises HubError (401, 403)."""
+        """Returns the user and the role of the client's token.
+
+        Raises HubError: 401 for a missing or unknown token, 403 if the token may only read.
+        """
         with reading(self.hub.root) as db:
             return auth.require_write(self.identity(db))
 
 
 def decode(text: str) -> str:
-    """Decodes percent-encoding. Raises HubError (400) if the result is not UTF-8."""
+    """Decodes percent-encoding. Raises HubError (400) if the decoded bytes are not UTF-8."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError as error:
@@ -124,7 +144,10 @@ def decode(text: str) -> str:
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """Parses a JSON object; an empty text is an empty object. Raises HubError (400)."""
+    """Parses a JSON object. If the text is empty, returns an empty object.
+
+    Raises HubError (400) if the text is not a JSON object.
+    """
     try:
         value = json.loads(text or b"{}")
     except (ValueError, RecursionError) as error:
@@ -135,7 +158,10 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 
 def text_field(source: dict[str, Any], key: str, default: str | None = None) -> str:
-    """Returns a string from a JSON object, or ``default``. Raises HubError (400) if it is missing or not a string."""
+    """Returns the string under ``key`` in a JSON object, or ``default`` if the key is missing.
+
+    Raises HubError (400) if the value is not a string, or if the key is missing and there is no default.
+    """
     value = source.get(key, default)
     if not isinstance(value, str):
         raise bad_request(f"'{key}' must be a string")
@@ -158,7 +184,10 @@ def hub_of(request: Request) -> Hub:
 
 
 def endpoint(handler: Callable[[Call], Response]) -> Handler:
-    """Makes a plain function a route: reads the body first, then runs the function in a thread."""
+    """Makes a route's handler from a plain function.
+
+    The handler reads the request's body first, then runs the function in a thread.
+    """
 
     async def serve(request: Request) -> Response:
         call = Call(hub_of(request), request, await read_body(request))
@@ -168,11 +197,14 @@ def endpoint(handler: Callable[[Call], Response]) -> Handler:
 
 
 def error_response(_: Request, error: Exception) -> Response:
-    """Returns an error in the form that the clients expect: JSON body, X-Error-Code, X-Error-Message."""
+    """Returns an error as a response in the form that the clients expect.
+
+    This form is a JSON body with the headers X-Error-Code and X-Error-Message.
+    """
     if not isinstance(error, HubError):
         raise error
     headers = dict(error.headers)
-    # A header must be one line of ASCII. The message may hold a name from the client, with any characters.
+    # A header must be one line of ASCII. The message can hold a name from the client, with any characters.
     printable = error.message.encode("ascii", "backslashreplace").decode()
     headers["X-Error-Message"] = "".join(c if c.isprintable() else " " for c in printable)[:500]
     if error.code is not None:

@@ -1,8 +1,8 @@
 """The Hub's SQLite database: repos, refs, commits, trees, tokens.
 
-Each request has one connection, and each change is one transaction. The write-ahead log lets readers
-continue while a commit is written. A tree is a complete listing, named by git's tree id. Commits with the
-same content share one tree.
+Each transaction has its own connection, and each change is one transaction. The write-ahead log lets readers continue
+while a commit is written. A tree lists all files of a commit, and its key is git's tree id. Commits with the same
+content share one tree.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def connect(root: Path) -> sqlite3.Connection:
 
 @contextmanager
 def reading(root: Path) -> Iterator[sqlite3.Connection]:
-    """Gives one consistent view of the database."""
+    """Opens a connection whose reads all see the database in the same state."""
     with closing(connect(root)) as connection:
         connection.execute("BEGIN")
         yield connection
@@ -95,7 +95,7 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(root: Path) -> Iterator[sqlite3.Connection]:
-    """Runs the block as one transaction: either all of its changes are made, or none."""
+    """Runs the ``with`` block as one transaction: the database keeps either all changes of the block or none."""
     with closing(connect(root)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -107,9 +107,9 @@ def writing(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 def initialise(root: Path) -> None:
-    """Makes the folder and its database if they do not exist. Several processes may call this at the same time.
+    """Makes the folder and its database if they do not exist. Several processes may do this at the same time.
 
-    Raises HubError if another version wrote the database.
+    Raises HubError if another version of this program wrote the database.
     """
     root.mkdir(parents=True, exist_ok=True)
     ObjectStore(root).prepare()

@@ -1,4 +1,4 @@
-"""A repo's description for the API and for the pages."""
+"""Describes a repo at one commit, for the API and for the pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CARD_PATH = "README.md"
 
 @dataclass(frozen=True)
 class Description:
-    """A repo at one commit: its files by path, and its card."""
+    """A repo at one commit. ``files`` maps paths to tree entries, and ``card`` is the parsed README.md."""
 
     repo: Repo
     commit: Commit
@@ -64,7 +64,7 @@ def describe(db: sqlite3.Connection, store: ObjectStore, repo: Repo, commit: Com
     return Description(repo, commit, files, card)
 
 
-@lru_cache(maxsize=1024)  # an object never changes, and a list of models needs the cards of all of them
+@lru_cache(maxsize=1024)  # an object never changes, and a list of models needs the card of each model
 def _read_card(path: Path) -> Card:
     return modelcard.read_card(path.read_bytes())
 
@@ -79,9 +79,10 @@ def _sibling(entry: TreeEntry, with_sizes: bool) -> dict[str, Any]:
 
 
 def repo_json(description: Description, *, with_sizes: bool) -> dict[str, Any]:
-    """Returns the answer of ``/api/models/…`` and ``/api/datasets/…``.
+    """Returns the API's answer for a repo (``/api/models/…`` and ``/api/datasets/…``).
 
-    ``with_sizes`` is the client's ``files_metadata``.
+    If ``with_sizes`` is true, the answer holds the size and the id of each file. huggingface_hub asks for these if its
+    caller sets ``files_metadata``.
     """
     repo, commit = description.repo, description.commit
     info = {

@@ -1,8 +1,8 @@
 """Errors of the embedded Hub, in the form that the Hub's clients understand.
 
-``huggingface_hub`` maps responses to exceptions by the header ``X-Error-Code`` (``RepoNotFound``,
-``RevisionNotFound``, ``EntryNotFound``, ``GatedRepo``) before it looks at the status
-(``hf_raise_for_status`` in ``huggingface_hub/utils/_http.py``).
+To choose the exception for a response, ``huggingface_hub`` looks at the header ``X-Error-Code`` (``RepoNotFound``,
+``RevisionNotFound``, ``EntryNotFound``, ``GatedRepo``) before it looks at the status (``hf_raise_for_status`` in
+``huggingface_hub/utils/_http.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from quantpress.errors import QuantpressError
 
 
 class HubError(QuantpressError):
-    """The Hub refuses a request: an HTTP status, one line of explanation, and the error code for the client."""
+    """The Hub refuses a request.
+
+    ``message`` is one line of explanation. ``status`` is the response's HTTP status, and ``code`` its ``X-Error-Code``.
+    """
 
     def __init__(
         self,
@@ -33,7 +36,7 @@ class HubError(QuantpressError):
 
 
 class HubInUse(QuantpressError):
-    """Another server already serves the same folder."""
+    """The Hub cannot start, for example because another server uses its folder or its port."""
 
 
 def bad_request(message: str) -> HubError:
@@ -49,5 +52,8 @@ def revision_not_found(revision: str) -> HubError:
 
 
 def entry_not_found(message: str, commit: str | None = None) -> HubError:
-    """The error for a path that is not in the tree. It names the commit, so that clients can cache the absence."""
+    """Returns the error for a path that is not in the tree.
+
+    If ``commit`` is given, the error names the commit. Clients can then remember that this commit lacks the path.
+    """
     return HubError(404, message, code="EntryNotFound", headers={"X-Repo-Commit": commit} if commit else None)

@@ -1,7 +1,7 @@
-"""Computes git's object ids without git. Clients compare these ids, and commits are named by them.
+"""Computes git's object ids without git. Clients compare these ids, and the Hub names commits by them.
 
-The formats: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects and, for LFS pointers,
-https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Ids are SHA-1 in hexadecimal.
+Git's formats are described in https://git-scm.com/book/en/v2/Git-Internals-Git-Objects. The format of LFS pointers is
+described in https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Ids are SHA-1 in hexadecimal.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ def blob_id(content: bytes) -> str:
 
 
 def lfs_pointer(sha256: str, size: int) -> bytes:
-    """Returns the text that git stores in place of a large file (``size`` in bytes)."""
+    """Returns the LFS pointer, which git stores in place of a large file. ``size`` is the file's size in bytes."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
 
 
 def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:
-    """Returns the ids of all folders of a tree. ``blobs`` is the tree, as path → blob id; the root's key is ``""``."""
+    """Returns a dict from the path of each folder of a tree to the folder's id. The root's path is ``""``.
+
+    ``blobs`` maps the path of each file of the tree to its blob id.
+    """
     folders: dict[str, dict[str, tuple[str, str]]] = {"": {}}
     for path, blob in blobs.items():
         parent, _, name = path.rpartition("/")
@@ -33,7 +36,7 @@ def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:
             parent = parent.rpartition("/")[0]
             folders.setdefault(parent, {})
     ids: dict[str, str] = {}
-    # Deepest folders first: a folder's id needs the ids of the folders inside it.
+    # The deepest folders come first, because a folder's id needs the ids of the folders inside it.
     for folder in sorted(folders, key=lambda path: -path.count("/") - bool(path)):
         items = folders[folder]
         # Git sorts a folder as if its name ended in "/".
@@ -47,7 +50,7 @@ def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:
 
 
 def commit_id(*, tree: str, parent: str | None, author: str, seconds: int, message: str) -> str:
-    """Returns the id of a commit made at ``seconds`` since the epoch, in UTC."""
+    """Returns the id of a commit. ``seconds`` is the time of the commit: seconds since the epoch, in UTC."""
     person = f"{author} <{author}@localhub> {seconds} +0000"
     parents = f"parent {parent}\n" if parent else ""
     return _object_id("commit", f"tree {tree}\n{parents}author {person}\ncommitter {person}\n\n{message}\n".encode())

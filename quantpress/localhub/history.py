@@ -1,4 +1,4 @@
-"""A repo's history in the database: refs, commits, trees."""
+"""Reads and writes a repo's history in the database: refs (branches and tags), commits and trees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ DEFAULT_BRANCH = "main"
 
 @dataclass(frozen=True)
 class TreeEntry:
-    """A file in a tree. ``size`` is in bytes; ``blob_id`` is git's id of the file, or of its LFS pointer."""
+    """A file in a tree, the listing of all files of a commit.
+
+    ``size`` is in bytes. ``blob_id`` is git's id of the file. For a file in LFS, ``blob_id`` is the id of its LFS
+    pointer.
+    """
 
     path: str
     sha256: str
@@ -53,7 +57,10 @@ class Ref:
 
 
 def list_refs(db: sqlite3.Connection, repo: Repo) -> list[Ref]:
-    """Returns all branches, then all tags. ``main`` comes first, the others by name."""
+    """Returns all branches, then all tags.
+
+    The branches are sorted by name, and so are the tags. In each group, ``main`` comes first.
+    """
     rows = db.execute(
         "SELECT kind, name, target FROM refs WHERE repo = ? ORDER BY kind, name != ?, name",
         (repo.id, DEFAULT_BRANCH),
@@ -77,9 +84,9 @@ def get_commit(db: sqlite3.Connection, repo: Repo, oid: str) -> Commit | None:
 
 
 def resolve(db: sqlite3.Connection, repo: Repo, revision: str) -> Commit:
-    """Returns the commit that a branch, a tag, a full ref name or a commit id stands for.
+    """Returns the commit that ``revision`` names. A revision is a branch, a tag, a full ref name or a commit id.
 
-    Raises HubError (404, RevisionNotFound).
+    Raises HubError (404, RevisionNotFound) if there is no such commit.
     """
     if is_commit(revision):
         commit = get_commit(db, repo, revision)
@@ -104,7 +111,7 @@ def resolve(db: sqlite3.Connection, repo: Repo, revision: str) -> Commit:
 
 
 def create_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str, target: str, *, message: str = "") -> None:
-    """Creates a branch or a tag. Raises HubError: 400 for a bad name, 409 if the ref exists."""
+    """Creates a branch or a tag. Raises HubError: 400 for a bad name, 409 if the branch or tag exists."""
     check_ref_name(name)
     if find_ref(db, repo, kind, name) is not None:
         raise HubError(409, f"Reference already exists: {kind} {name} of {repo.repo_id}")
@@ -115,7 +122,7 @@ def create_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str, target:
 
 
 def delete_ref(db: sqlite3.Connection, repo: Repo, kind: str, name: str) -> None:
-    """Deletes a branch or a tag. Raises HubError: 400 for the default branch, 404 if there is no such ref."""
+    """Deletes a branch or a tag. Raises HubError: 400 for the default branch, 404 if there is no such branch or tag."""
     if kind == "branch" and name == DEFAULT_BRANCH:
         raise bad_request(f"The branch '{DEFAULT_BRANCH}' of {repo.repo_id} cannot be deleted")
     cursor = db.execute("DELETE FROM refs WHERE repo = ? AND kind = ? AND name = ?", (repo.id, kind, name))
@@ -142,7 +149,7 @@ def log(db: sqlite3.Connection, repo: Repo, head: str) -> list[Commit]:
 
 
 def read_tree(db: sqlite3.Connection, tree: str) -> dict[str, TreeEntry]:
-    """Returns all files of a tree by path, sorted by path."""
+    """Returns a dict from the path of each file of a tree to its entry, sorted by path."""
     rows = db.execute("SELECT path, sha256, size, blob_id, lfs FROM tree_entries WHERE tree = ? ORDER BY path", (tree,))
     return {
         row["path"]: TreeEntry(row["path"], row["sha256"], row["size"], row["blob_id"], bool(row["lfs"]))
@@ -151,7 +158,7 @@ def read_tree(db: sqlite3.Connection, tree: str) -> dict[str, TreeEntry]:
 
 
 def write_tree(db: sqlite3.Connection, entries: Mapping[str, TreeEntry]) -> str:
-    """Stores a tree. Returns git's id of the tree."""
+    """Stores a tree that holds ``entries``. Returns git's id of the tree."""
     tree = gitobjects.tree_ids({path: entry.blob_id for path, entry in entries.items()})[""]
     if db.execute("INSERT OR IGNORE INTO trees VALUES (?)", (tree,)).rowcount:
         db.executemany(
@@ -162,7 +169,10 @@ def write_tree(db: sqlite3.Connection, entries: Mapping[str, TreeEntry]) -> str:
 
 
 def last_commits(db: sqlite3.Connection, repo: Repo, head: Commit, paths: set[str]) -> dict[str, Commit]:
-    """Returns, for each path (file or folder), the newest commit that changed it."""
+    """Returns a dict from each of ``paths`` to the newest commit that changed the file or folder there.
+
+    Only ``head`` and its ancestors count.
+    """
     found: dict[str, Commit] = {}
     open_paths = set(paths)
     commits = log(db, repo, head.oid)
@@ -179,6 +189,6 @@ def last_commits(db: sqlite3.Connection, repo: Repo, head: Commit, paths: set[st
 
 
 def _states(db: sqlite3.Connection, tree: str) -> dict[str, str]:
-    """Returns path → git id for all files and folders."""
+    """Returns a dict from the path of each file and folder of a tree to its git id."""
     blobs = {path: entry.blob_id for path, entry in read_tree(db, tree).items()}
     return {**gitobjects.tree_ids(blobs), **blobs}

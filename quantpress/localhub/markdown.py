@@ -1,7 +1,8 @@
 """Renders a model card's Markdown as HTML that is safe to show on the Hub's own pages.
 
-The parser keeps raw HTML in the card, as the public Hub does. The result is then sanitized to a short list of tags and
-attributes: anybody may have written the card, and nothing in it may run in the reader's browser.
+The parser keeps raw HTML in the card, as the public Hub does. A sanitizer then keeps only a short list of tags and
+attributes. The sanitizer is needed because anybody can write a card, and nothing in the card may run in the reader's
+browser.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _ATTRIBUTES = {
 
 
 def render_card(text: str, files_address: str) -> str:
-    """Returns a card as HTML. Relative links and images point below ``files_address``, which ends in "/"."""
+    """Returns a card as HTML.
+
+    Puts ``files_address``, which ends in "/", before relative addresses of links and images.
+    """
     import nh3
     from markdown_it import MarkdownIt
 

@@ -1,4 +1,4 @@
-"""Reads the YAML front matter of a model's or dataset's card, and derives tags and card data as the Hub does."""
+"""Reads the YAML front matter of a model's or dataset's card. Derives tags and card data as the Hub does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-# Like huggingface_hub's REGEX_YAML_BLOCK (constants.py): the block between the first two "---" lines.
+# Matches the block between the first two "---" lines, like REGEX_YAML_BLOCK in huggingface_hub/repocard.py.
 _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:(?<=\n)|\r?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 MAX_CARD_BYTES = 2 * 1024 * 1024
@@ -35,14 +35,20 @@ class CardInvalid(ValueError):
 
 @dataclass(frozen=True)
 class Card:
-    """A card: ``data`` is its front matter (None if there is none), ``text`` the Markdown after the front matter."""
+    """A card.
+
+    ``data`` is the front matter, or None if there is none. ``text`` is the Markdown after the front matter.
+    """
 
     data: dict[str, Any] | None
     text: str
 
 
 def _plain(value: object, budget: list[int]) -> Any:
-    """Returns the value in JSON types only."""
+    """Converts a value to JSON types. Each value takes one from ``budget[0]``, nested values too.
+
+    Raises CardInvalid if ``budget[0]`` falls below zero.
+    """
     budget[0] -= 1
     if budget[0] < 0:
         raise CardInvalid(f"the metadata holds more than {_MAX_VALUES} values")
@@ -61,7 +67,7 @@ def _plain(value: object, budget: list[int]) -> Any:
 
 
 def parse_card(content: str) -> Card:
-    """Splits a card into metadata and text. Raises CardInvalid."""
+    """Splits a card into metadata and text. Raises CardInvalid if the metadata is invalid."""
     match = _FRONT_MATTER.match(content)
     if match is None:
         return Card(None, content)
@@ -81,7 +87,10 @@ def parse_card(content: str) -> Card:
 
 
 def read_card(content: bytes) -> Card:
-    """Does the same as parse_card for a card that is already published: invalid metadata counts as missing."""
+    """Splits a card that is already published into metadata and text.
+
+    Treats invalid metadata as missing, where parse_card raises CardInvalid.
+    """
     text = content.decode(errors="replace")
     try:
         return parse_card(text)
@@ -90,14 +99,17 @@ def read_card(content: bytes) -> Card:
 
 
 def texts(value: object) -> list[str]:
-    """Returns a string as a list, or the strings of a list. Anything else gives an empty list."""
+    """Returns the strings of a value of the metadata.
+
+    A string gives a list of this one string. A list gives its strings. Anything else gives an empty list.
+    """
     if isinstance(value, str):
         return [value]
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def faults(data: Mapping[str, Any]) -> list[str]:
-    """Returns the faults for which the Hub would refuse a card's metadata, one line each."""
+    """Returns the faults of a card's metadata, one line each. The Hub would refuse a card with such a fault."""
     found = []
     for key in ("license", "language", "tags", "base_model", "datasets", "metrics"):
         value = data.get(key)
@@ -113,7 +125,10 @@ def faults(data: Mapping[str, Any]) -> list[str]:
 
 
 def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
-    """Returns a model's tags as the Hub derives them from the card and the files. Users find the model by them."""
+    """Returns the tags that the Hub derives from a model's card and files.
+
+    Users find the model by these tags.
+    """
     endings = {path.rpartition(".")[2].lower() for path in paths}
     result = [*texts(data.get("library_name")), *(end for end in ("gguf", "safetensors") if end in endings)]
     result += [*texts(data.get("pipeline_tag")), *texts(data.get("tags")), *texts(data.get("language"))]
@@ -128,6 +143,9 @@ def tags(data: Mapping[str, Any], paths: Iterable[str]) -> list[str]:
 
 
 def dataset_tags(data: Mapping[str, Any]) -> list[str]:
-    """Returns a dataset's tags as the Hub derives them from the card. Users find the dataset by them."""
+    """Returns the tags that the Hub derives from a dataset's card.
+
+    Users find the dataset by these tags.
+    """
     result = [f"{key}:{value}" for key in _DATASET_KEYS for value in texts(data.get(key))]
     return list(dict.fromkeys([*result, *texts(data.get("tags"))]))

@@ -1,7 +1,8 @@
-"""The Hub's answers for Ollama: for a tag, the manifest of an image whose layers are files of ``main``.
+"""Makes the Hub's answers for Ollama. For a tag, Ollama gets the manifest of an image.
 
-The manifest has the form of the Docker registry, schema 2, with Ollama's media types. Its layers are the model, the
-repo's files ``template``, ``system`` and ``params`` (https://huggingface.co/docs/hub/ollama), and the repo's licence.
+The image's layers are files of ``main``: the model, the files ``template``, ``system`` and ``params``
+(https://huggingface.co/docs/hub/ollama), and the repo's licence. The manifest has the form of the Docker registry,
+schema 2, with Ollama's media types.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from quantpress.record.clients import is_model, ollama_takes
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.ollama.image."
-#: Files of a repo that become layers: file name → name of the layer.
+#: Maps the names of the files that become layers to the names of the layers.
 _LAYERS = {"template": "template", "system": "system", "params": "params", "LICENSE": "license"}
 _QUANTIZATION = re.compile(r"[-.]([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)(?:-\d{5}-of-\d{5})?\.gguf$")
-#: A GGUF file (github.com/ggml-org/ggml/blob/master/docs/gguf.md): magic, version, two counts of 8 bytes, then keys.
+#: A GGUF file (github.com/ggml-org/ggml/blob/master/docs/gguf.md) starts with the magic, the version and two counts of
+#: 8 bytes. These take _COUNTS bytes. The keys follow. _STRING is the number of the type string.
 _MAGIC, _COUNTS, _STRING = b"GGUF", 24, 8
 _LONGEST_NAME = 256
 
 
 def manifest(files: Mapping[str, TreeEntry], store: ObjectStore, tag: str) -> dict[str, Any] | None:
-    """Returns the image's manifest for a tag, or None if the repo has no file for the tag."""
+    """Returns the manifest of the image for a tag, or None if the repo has no file for the tag."""
     path = ollama_takes(files, tag)
     if path is None:
         return None
@@ -40,13 +42,17 @@ def manifest(files: Mapping[str, TreeEntry], store: ObjectStore, tag: str) -> di
         "mediaType": MANIFEST_TYPE,
         "config": {"mediaType": _CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
         "layers": layers,
-        # Older llama.cpp reads the file's name from here, for -hf: it did not yet list the tree itself.
+        # For -hf, older versions of llama.cpp read the file's name from here, because they did not yet list the tree
+        # themselves.
         "ggufFile": {"rfilename": path, "size": files[path].size, "blobId": files[path].blob_id},
     }
 
 
 def find_config(files: Mapping[str, TreeEntry], store: ObjectStore, digest: str) -> bytes | None:
-    """Returns the configuration that a manifest names. It is made again, because it is not stored anywhere."""
+    """Returns the image configuration with this digest, which a manifest names. Returns None if there is none.
+
+    The configuration is made again, because it is not stored anywhere.
+    """
     return next((config for config in _configs(files, store) if _digest(config) == digest), None)
 
 
@@ -84,7 +90,10 @@ def _digest(content: bytes) -> str:
 
 
 def _architecture(file: Path) -> str:
-    """Returns ``general.architecture``, which converters write as the first key; ``unknown`` for any other file."""
+    """Returns the value of ``general.architecture`` in a GGUF file. Converters write this key first.
+
+    Returns ``unknown`` if the first key is another one, or if the file is not a GGUF file.
+    """
     with file.open("rb") as stream:
         if not stream.read(_COUNTS).startswith(_MAGIC):
             return "unknown"
@@ -97,7 +106,10 @@ def _architecture(file: Path) -> str:
 
 
 def _string(size: bytes, content: bytes) -> str | None:
-    """Decodes a GGUF string; ``size`` is the length before it. None if its length differs or it is not ASCII."""
+    """Decodes a GGUF string. ``size`` holds the length that the file states before the string.
+
+    Returns None if ``content`` does not have this length or is not ASCII.
+    """
     if int.from_bytes(size, "little") != len(content) or not content.isascii():
         return None
     return content.decode()

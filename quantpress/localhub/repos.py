@@ -1,8 +1,8 @@
 """Makes, finds, lists, changes, moves and deletes repositories of models and of datasets.
 
-A model and a dataset may have the same id. The database stores a dataset's namespace as ``datasets/<namespace>``. A
-model cannot have such a namespace, so a database from before datasets needs no migration. Only this module knows about
-the prefix.
+A model and a dataset can have the same id. The database stores a dataset's namespace as ``datasets/<namespace>``, which
+cannot be the namespace of a model. Databases from the time before datasets therefore need no migration. Only this
+module knows about the prefix ``datasets/``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Repo:
 
 
 def now() -> str:
-    """Returns the time in UTC as the Hub writes it: ``2024-01-31T12:00:00.000Z``."""
+    """Returns the current time in UTC in the Hub's format, such as ``2024-01-31T12:00:00.000Z``."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
@@ -82,7 +82,7 @@ def list_repos(db: sqlite3.Connection, repo_type: RepoType) -> list[Repo]:
 
 
 def create_repo(db: sqlite3.Connection, repo_type: RepoType, repo_id: str, *, private: bool) -> Repo:
-    """Makes a repo without a commit. Raises HubError: 400 for a bad id, 409 if the repo exists."""
+    """Makes a repo that has no commit yet. Raises HubError: 400 for a bad id, 409 if the repo exists."""
     namespace, name = check_repo_id(repo_id)
     if find_repo(db, repo_type, namespace, name) is not None:
         raise HubError(409, f"You already created this {repo_type} repo: {repo_id}")
@@ -98,7 +98,7 @@ def update_repo(db: sqlite3.Connection, repo: Repo, *, private: bool, gated: Gat
 
 
 def move_repo(db: sqlite3.Connection, repo: Repo, new_id: str) -> None:
-    """Moves a repo. Raises HubError: 400 for a bad id, 409 if the new id is taken."""
+    """Moves a repo to a new id. Raises HubError: 400 for a bad id, 409 if the new id is taken."""
     namespace, name = check_repo_id(new_id)
     if find_repo(db, repo.repo_type, namespace, name) is not None:
         raise HubError(409, f"Cannot move the {repo.repo_type} {repo.repo_id}: {new_id} exists")
@@ -108,7 +108,10 @@ def move_repo(db: sqlite3.Connection, repo: Repo, new_id: str) -> None:
 
 
 def delete_repo(db: sqlite3.Connection, repo: Repo) -> None:
-    """Deletes the repo with all its refs and commits. Its objects stay until collect_garbage."""
+    """Deletes the repo with all its refs and commits.
+
+    The objects of its files stay in the store until collect_garbage deletes them.
+    """
     db.execute("DELETE FROM repos WHERE id = ?", (repo.id,))
 
 

@@ -1,4 +1,4 @@
-"""Runs the embedded Hub: in this process until a signal, or in a child process during a ``with`` block."""
+"""Runs the embedded Hub: in this process until a signal arrives, or in a child process during a ``with`` block."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class RunningHub:
 
 @contextmanager
 def _terminate_like_interrupt() -> Iterator[None]:
-    """Makes SIGTERM end the block as SIGINT does. Neither signal is an error."""
+    """Makes SIGTERM end the ``with`` block as SIGINT does.
+
+    Neither signal is an error, so no exception leaves the block.
+    """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -71,7 +74,7 @@ def _only_server(root: Path) -> Iterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol must be given: asyncio sets TCP_NODELAY only on sockets whose protocol is TCP. Without
+    # The protocol must be given, because asyncio sets TCP_NODELAY only on sockets whose protocol is TCP. Without
     # TCP_NODELAY, every answer waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,19 +87,19 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(root: Path, host: str, port: int) -> None:
-    """Serves the Hub in ``root`` until SIGINT or SIGTERM, and prints its address. Port 0 means any free port.
+    """Serves the Hub in ``root`` until SIGINT or SIGTERM arrives, and prints its address. Port 0 means any free port.
 
-    Call it in the main thread, where signals arrive.
+    Call this function in the main thread, because signals arrive there.
 
-    Raises HubInUse if the folder or the port is taken, HubError if the folder holds another version's data, BadInput
-    if the folder cannot be written to.
+    Raises HubInUse if the folder or the port is taken, HubError if another version of this program wrote the folder's
+    database, BadInput if the folder cannot be written to.
     """
     import uvicorn
 
     from quantpress.localhub.app import create_app
 
     class AnnouncedServer(uvicorn.Server):
-        """Prints the address when the server listens there and handles signals."""
+        """Prints the address as soon as the server listens at the address and handles signals."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -112,7 +115,8 @@ def serve(root: Path, host: str, port: int) -> None:
         closing(_listen(host, port)) as listener,
         closing(connect(root)) as keeper,
     ):
-        # While this connection is open, SQLite does not merge the write-ahead log into the database after each request.
+        # When the last connection closes, SQLite merges the write-ahead log into the database. This connection stays
+        # open, so that SQLite does not do this after each request.
         keeper.execute("PRAGMA user_version")
         config = uvicorn.Config(
             create_app(root), log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="off"
@@ -122,7 +126,10 @@ def serve(root: Path, host: str, port: int) -> None:
 
 
 def stop_with_parent() -> None:
-    """Shuts this process down in order when its standard input closes, which happens when its parent dies."""
+    """Shuts this process down in an orderly way when its standard input closes.
+
+    The standard input closes when the parent process dies.
+    """
 
     def wait() -> None:
         sys.stdin.buffer.read()
@@ -133,9 +140,10 @@ def stop_with_parent() -> None:
 
 @contextmanager
 def running_hub(root: Path, port: int = 0) -> Iterator[RunningHub]:
-    """Serves the Hub in ``root`` on 127.0.0.1 in a child process. The child ends with the block or with this process.
+    """Serves the Hub in ``root`` on 127.0.0.1 in a child process during a ``with`` block.
 
-    Raises HubInUse with the line that the child printed, if it does not start.
+    The child ends when the block ends or when this process ends. If the Hub does not start, raises HubInUse with the
+    child's exit status and the first line of its standard output.
     """
     command = [sys.executable, "-m", "quantpress.localhub", "serve", "--root", str(root), "--port", str(port)]
     child = subprocess.Popen(

@@ -1,7 +1,8 @@
-"""Signed addresses for uploads.
+"""Makes and checks signed addresses for uploads.
 
-huggingface_hub sends no token with the bytes of a large file. On the public Hub the bytes go to a storage
-service, to addresses that carry their own permission. The addresses made here carry it too.
+huggingface_hub sends no token with the bytes of a large file. On the public Hub, the client sends these bytes to a
+storage service. The address at the storage service carries the permission to upload. The addresses that this module
+makes carry the permission too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ class Signer:
         return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()
 
     def sign(self, path: str, fields: Mapping[str, str | int]) -> str:
-        """Returns ``path`` with a query that holds the fields, an expiry time and a signature over all of these."""
+        """Returns ``path`` with a query of the fields, an expiry time and a signature.
+
+        The signature covers the path, the fields and the expiry time.
+        """
         texts = {key: str(value) for key, value in fields.items()}
         texts["expires"] = str(int(time.time()) + _VALID_SECONDS)
         return f"{path}?{urlencode({**texts, 'signature': self._signature(path, texts)})}"

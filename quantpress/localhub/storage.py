@@ -1,8 +1,8 @@
-"""The files of all repos. Each file is stored once, under its SHA-256.
+"""Stores the files of all repos. Each file is stored once, under its SHA-256.
 
-``objects/ab/abcd…`` is a finished file and never changes. ``incoming/`` holds unfinished uploads. A file
-becomes an object by one rename, after its hash is checked and its bytes are on disk. A crash therefore
-leaves an object whole or absent.
+``objects/ab/abcd…`` is a finished file and never changes. ``incoming/`` holds unfinished uploads. After the hash of an
+upload is checked and its bytes are on disk, one rename turns the upload into an object. Therefore a crash leaves either
+a whole object or no object.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _ABANDONED_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A folder of content-addressed files."""
+    """A folder of files, each named by the SHA-256 of its content."""
 
     root: Path
 
     def prepare(self) -> None:
-        """Makes the folders, and deletes uploads that have not changed for a day."""
+        """Makes the store's folders. Deletes unfinished uploads that have not changed for a day."""
         self._objects.mkdir(parents=True, exist_ok=True)
         self.incoming.mkdir(parents=True, exist_ok=True)
         for leftover in self.incoming.iterdir():
@@ -55,11 +55,14 @@ class ObjectStore:
             return None
 
     def touch(self, sha256: str) -> None:
-        """Marks the object as about to be used, so that collect_garbage leaves it alone."""
+        """Sets the object's time of change to now. For a day, collect_garbage then keeps the object.
+
+        This gives a client the time to commit the object.
+        """
         os.utime(self.path(sha256))
 
     def add(self, content: bytes) -> str:
-        """Stores a small file that is already in memory. Returns its SHA-256."""
+        """Stores a small file whose content is already in memory. Returns the file's SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
         if self.size(sha256) is not None:
             self.touch(sha256)
@@ -73,7 +76,10 @@ class ObjectStore:
         return sha256
 
     def adopt(self, temporary: Path, sha256: str) -> None:
-        """Turns a finished file in ``incoming`` into an object. The caller has checked the file's hash."""
+        """Turns a finished file in ``incoming`` into an object.
+
+        The caller must have checked that ``sha256`` is the hash of the file.
+        """
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)

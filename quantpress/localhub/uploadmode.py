@@ -1,17 +1,18 @@
-"""Decides which files are uploaded as LFS objects and which inside the commit."""
+"""Decides which files clients upload as LFS (Git Large File Storage) objects, and which they send inside the commit."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-# The public Hub writes these into a new model's .gitattributes. This Hub writes the same into a new dataset's.
+# The public Hub writes these patterns into the .gitattributes of a new model. This Hub writes the same patterns for a
+# new dataset too.
 LFS_PATTERNS = (
     "*.7z", "*.arrow", "*.bin", "*.bz2", "*.ckpt", "*.ftz", "*.gguf", "*.gz", "*.h5", "*.joblib", "*.mlmodel",
     "*.model", "*.msgpack", "*.npy", "*.npz", "*.onnx", "*.ot", "*.parquet", "*.pb", "*.pickle", "*.pkl", "*.pt",
     "*.pth", "*.rar", "*.safetensors", "*.tar", "*.tflite", "*.tgz", "*.wasm", "*.xz", "*.zip", "*.zst",
 )  # fmt: skip
 
-# Above this many bytes the public Hub refuses a file that is not in LFS.
+# The public Hub refuses a file of more bytes than this, unless the file is in LFS.
 LARGE_FILE = 10 * 1024 * 1024
 
 
@@ -21,9 +22,10 @@ def git_attributes() -> bytes:
 
 
 def is_lfs(path: str, size: int, sample: bytes) -> bool:
-    """Whether a file of ``size`` bytes that starts with ``sample`` is an LFS object.
+    """Whether clients must upload a file of ``size`` bytes that starts with ``sample`` as an LFS object.
 
-    An empty file never is: clients send it inside the commit, no matter what the server answers.
+    An empty file is never an LFS object, because clients send an empty file inside the commit, whatever the server
+    answers.
     """
     if size == 0:
         return False

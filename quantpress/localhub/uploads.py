@@ -1,8 +1,9 @@
-"""Uploads of large files: the bytes are written to disk and hashed as they arrive. No file is ever whole in memory.
+"""Receives large files: writes the bytes to disk and hashes them as they arrive. No file is ever whole in memory.
 
-The server writes each part of an upload directly to its place in one file on the disk. huggingface_hub sends the parts
-in order. Parts in order are hashed as they arrive, so completion does not read the file again. A restart loses the hash
-of the earlier parts; completion then reads the file once.
+The server writes each part of an upload directly to its place in one file on the disk. If the parts arrive in order,
+the server hashes them as they arrive, and does not read the file again when the upload is completed. huggingface_hub
+sends the parts in order. If the server restarts, the hash of the earlier parts is lost. The server then reads the file
+once when the upload is completed.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def _fault(sha256: str, found: str) -> HubError:
 
 
 async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """Yields the stream in larger blocks.
+    """Joins the small chunks of a stream into larger blocks and yields these.
 
-    Raises HubError: 413 as soon as the stream exceeds ``limit`` bytes, 400 if it ends before.
+    Raises HubError: 413 as soon as the stream exceeds ``limit`` bytes, 400 if the stream ends before ``limit`` bytes.
     """
     pending: list[bytes] = []
     waiting = total = 0
@@ -52,12 +53,12 @@ async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[byt
 
 
 class PartialFile:
-    """A file of ``size`` bytes that is being received, whole or in parts."""
+    """A file of ``size`` bytes that the server is receiving, in one piece or in parts."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self.size = size
-        self._hash: Any = hashlib.sha256()  # of the first _hashed bytes
+        self._hash: Any = hashlib.sha256()  # the hash of the first _hashed bytes
         self._hashed = 0
         self._writers = 0
         self._closed = False
@@ -86,7 +87,10 @@ class PartialFile:
             self._closed = True
 
     async def receive(self, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
-        """Writes ``length`` bytes at ``offset``. Returns their CRC-32 in hexadecimal."""
+        """Writes the stream's ``length`` bytes to the file at ``offset``.
+
+        Returns the CRC-32 of these bytes in hexadecimal.
+        """
         with self._writing():
             with self._lock:
                 running = self._hash.copy() if offset == self._hashed else None
@@ -103,12 +107,15 @@ class PartialFile:
                 if running is not None and offset == self._hashed:
                     self._hash, self._hashed = running, offset + length
                 elif offset < self._hashed:
-                    # A part was sent again: the bytes on disk may differ from the bytes that were hashed.
+                    # The client sent a part again, so the bytes on disk can differ from the bytes that were hashed.
                     self._hash, self._hashed = hashlib.sha256(), 0
         return f"{checksum:08x}"
 
     def digest(self) -> str:
-        """Returns the SHA-256 of the whole file. Reads the file from disk only if the hash is not known yet."""
+        """Returns the SHA-256 of the whole file.
+
+        Reads the file from disk only if the bytes were not all hashed as they arrived.
+        """
         with self._lock:
             if self._hashed == self.size:
                 return str(self._hash.hexdigest())
@@ -131,13 +138,14 @@ class Uploads:
             return self._partial.setdefault(upload, PartialFile(self._store.incoming / f"large-{upload}", size))
 
     async def receive_part(self, upload: str, size: int, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
-        """Receives one part (or all) of a file of ``size`` bytes. Returns the part's CRC-32."""
+        """Receives one part (or all) of a file of ``size`` bytes. Returns the CRC-32 of the part in hexadecimal."""
         return await self._file(upload, size).receive(stream, offset, length)
 
     def finish(self, upload: str, sha256: str, size: int) -> None:
         """Turns the received file into an object. A second call changes nothing.
 
-        Raises HubError: 400 if bytes are missing, 422 if the file's hash is not ``sha256``.
+        Raises HubError: 400 if bytes are missing, 422 if the file's hash is not ``sha256``, 503 if bytes are still
+        arriving.
         """
         if self._store.size(sha256) == size:
             self._forget(upload)

@@ -26,7 +26,7 @@ from quantpress.localhub.markdown import render_card
 from quantpress.localhub.modelcard import texts
 
 _HEADERS = {
-    # These pages have no scripts. Images may come from any address that a card names.
+    # These pages have no scripts. An image in a card may come from any address.
     "Content-Security-Policy": "default-src 'none'; img-src * data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 def _bytes(size: int) -> str:
-    """Returns a size for people, in decimal units as the public Hub shows it."""
+    """Formats a size in bytes for people, in decimal units as on the public Hub."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5:
@@ -113,7 +113,10 @@ def _model(call: Call) -> Response:
 
 @dataclass(frozen=True)
 class _FileRow:
-    """A file or folder in a listing. ``commit`` is the newest that changed it; a folder's ``size`` (bytes) is None."""
+    """A file or folder in a listing.
+
+    ``commit`` is the newest commit that changed the file or folder. ``size`` is in bytes, and None for a folder.
+    """
 
     name: str
     path: str
@@ -160,7 +163,7 @@ def _missing(message: str, status: int = 404) -> Response:
 
 
 def _for_people(handler: Callable[[Call], Response]) -> Handler:
-    """Makes a route that shows its errors as pages."""
+    """Makes a route's handler from ``handler``. The new handler shows errors as HTML pages."""
 
     def handle(call: Call) -> Response:
         try:

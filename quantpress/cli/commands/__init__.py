@@ -1,1 +1,1 @@
-"""Commands of the command line, in groups. :mod:`quantpress.cli.app` registers them."""
+"""The commands of the command line, in groups. :mod:`quantpress.cli.app` registers the commands."""

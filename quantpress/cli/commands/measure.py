@@ -1,4 +1,4 @@
-"""Commands that measure and compare: ``evaluate`` and ``report``."""
+"""The commands that measure and compare models: ``evaluate`` and ``report``."""
 
 from __future__ import annotations
 

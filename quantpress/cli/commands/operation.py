@@ -1,4 +1,4 @@
-"""Commands for the operator of the press: ``deploy`` and ``doctor``."""
+"""The commands for the person who operates quantpress: ``deploy`` and ``doctor``."""
 
 from __future__ import annotations
 

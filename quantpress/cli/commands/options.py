@@ -1,4 +1,4 @@
-"""Code that several commands share: their options, and how they read catalog and settings."""
+"""Code that several commands share: common options, and functions that read the catalog and the settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FormatsOption = Annotated[str | None, typer.Option("--formats", metavar="A,B", h
 def load(path: Path) -> tuple[Catalog, Settings]:
     """Returns the catalog, and the settings from the environment and the catalog.
 
-    Prints to standard error which formats of other packages are not used, and why.
+    Prints to standard error which formats of other packages are not used because of their names.
     """
     from quantizers import mistakes
     from quantpress.catalog.reader import load_catalog
@@ -39,9 +39,9 @@ def load(path: Path) -> tuple[Catalog, Settings]:
 
 
 def load_optional(path: Path) -> tuple[Catalog | None, Settings]:
-    """Does the same as :func:`load`, for commands that can do without a catalog.
+    """Does the same as :func:`load`, for commands that do not need a catalog.
 
-    If no catalog is named and the default one does not exist, returns None and the settings from the environment.
+    If ``path`` is the default catalog and does not exist, returns None and the settings from the environment.
     """
     from quantpress.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""Commands for variants that are already published: ``retract`` and ``rebuild``."""
+"""The commands for variants that are already published: ``retract`` and ``rebuild``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The Hub's HTTP API, by topic."""
+"""The Hub's HTTP API, one module for each topic."""

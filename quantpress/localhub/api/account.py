@@ -1,4 +1,7 @@
-"""The small endpoints that change no repo: who the client is, what it may do, and whether a card is valid."""
+"""The small endpoints that change no repo.
+
+They answer who the client is, what the client may do, and whether a card is valid.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collections of models."""
+"""The endpoints for collections of models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def _json(db: sqlite3.Connection, call: Call, found: Collection, most: int | Non
 
 
 def _found(db: sqlite3.Connection, call: Call) -> Collection:
-    """Returns the collection in the address. Raises HubError (404) if it is missing or the client may not see it."""
+    """Returns the collection in the address.
+
+    Raises HubError (404) if there is no such collection or the client may not see it.
+    """
     found = collections.get(db, call.param("namespace"), call.param("slug"))
     if found.private and call.identity(db) is None:
         raise HubError(404, f"Collection not found: {found.slug}")
@@ -71,7 +74,7 @@ def _list(call: Call) -> Response:
         known = call.identity(db) is not None
         found = [each for each in collections.find(db, call.query("owner"), wanted) if known or not each.private]
         shown = found[: int(limit)] if limit.isdecimal() else found
-        # No positions here: the client numbers the collections of a listing itself.
+        # The answer holds no positions, because the client numbers the collections of a listing itself.
         return JSONResponse([_json(db, call, each, _LISTED_ITEMS) for each in shown])
 
 

@@ -1,4 +1,7 @@
-"""Preupload and commit."""
+"""The endpoints for preupload and commit.
+
+Before a commit, the client sends a preupload to learn which files it must upload as LFS objects.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ from quantpress.localhub.names import check_path
 from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploadmode import LARGE_FILE, is_lfs
 
-# One line carries one file in base64. A file that needs a longer line must be an LFS object.
+# In the body of a commit, one line carries one file in base64. If a file needs a longer line, the file must be an LFS
+# object.
 _MAX_LINE_BYTES = 4 * LARGE_FILE // 3 + 65536
 _MAX_OPERATIONS = 25_000
 
@@ -63,7 +67,7 @@ def _preupload(call: Call) -> Response:
         answer: dict[str, Any] = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
         present = tree.get(path)
         if present is not None:
-            # The client skips the file if this equals the id that the client computed.
+            # If this id equals the id that the client computed, the client skips the file.
             answer["oid"] = present.sha256 if present.lfs else present.blob_id
         answers.append(answer)
     return JSONResponse({"files": answers})
@@ -94,7 +98,7 @@ def _operation(store: ObjectStore, key: str, value: dict[str, Any]) -> Operation
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:
-    """Yields the lines of the body as they arrive. Raises HubError (413) if a line is too long."""
+    """Yields the lines of the body as they arrive, without empty lines. Raises HubError (413) if a line is too long."""
     pending = bytearray()
     async for chunk in request.stream():
         pending += chunk
@@ -111,7 +115,10 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
 
 
 async def _commit(request: Request) -> Response:
-    """Handles the NDJSON commit: stores the files while the body arrives, then makes the commit in one transaction."""
+    """Handles a commit, whose body is NDJSON: one JSON object on each line.
+
+    Stores the files while the body arrives. Then makes the commit in one transaction.
+    """
     call = Call(hub_of(request), request, b"")
     identity = await run_in_threadpool(call.require_write)
     if call.flag("create_pr"):

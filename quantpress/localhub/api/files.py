@@ -1,4 +1,4 @@
-"""Downloads: ``…/namespace/name/resolve/revision/path``, whole or in ranges."""
+"""The endpoint for downloads of files, whole or in ranges: ``…/namespace/name/resolve/revision/path``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from quantpress.localhub.errors import entry_not_found
 from quantpress.localhub.history import TreeEntry
 from quantpress.localhub.names import look_up_path
 
-# Browsers show these files as they are and download all others: an HTML page in a repo must not run as a
-# page of the Hub.
+# Browsers show files with these endings as they are and download all others, because an HTML page in a repo must not
+# run as a page of the Hub.
 _SHOWN = {
     ".gif": "image/gif",
     ".jpeg": "image/jpeg",
@@ -29,7 +29,7 @@ _SHOWN = {
 
 
 class _ObjectResponse(FileResponse):
-    chunk_size = 1 << 20  # bytes read at once, each time with a thread switch; the default is 64 kB
+    chunk_size = 1 << 20  # bytes per read; each read costs a thread switch, and the default is 64 kB
 
 
 def _headers(entry: TreeEntry, commit: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Git LFS: the batch endpoint, uploads in one piece or in parts, and verification.
+"""The endpoints of Git LFS: the batch, uploads in one piece or in parts, and verification.
 
-The batch protocol is https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md. ``multipart`` is the
-Hub's own transfer (``_upload_multi_part`` in huggingface_hub/lfs.py). The header of its upload action holds
-``chunk_size`` and one address per part. Its href receives the request that completes the upload.
+The batch protocol is described in https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md. The transfer
+``multipart`` is the Hub's own (``_upload_multi_part`` in huggingface_hub/lfs.py). The ``header`` of a multipart upload
+action holds ``chunk_size`` and one address for each part. The client sends the request that completes the upload to the
+action's ``href``.
 """
 
 from __future__ import annotations
@@ -96,7 +97,10 @@ def _verify(call: Call) -> Response:
 
 
 async def _receive(request: Request) -> tuple[str, dict[str, str], str]:
-    """Checks the signed address and stores the bytes. Returns the object id, the address's fields and the checksum."""
+    """Checks the signed address of a request and stores the bytes of its body.
+
+    Returns the object's id, the address's fields and the checksum (CRC-32) of the bytes.
+    """
     oid, fields = request.path_params["oid"], dict(request.query_params)
     hub = hub_of(request)
     hub.signer.check(request.scope["path"], fields)

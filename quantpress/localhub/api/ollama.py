@@ -1,4 +1,4 @@
-"""The addresses that Ollama pulls from: ``/v2/namespace/name/manifests/tag`` and ``…/blobs/sha256:…``."""
+"""The endpoints from which Ollama pulls: ``/v2/namespace/name/manifests/tag`` and ``…/blobs/sha256:…``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "def
 
 
 def _files(call: Call, db: sqlite3.Connection) -> Mapping[str, TreeEntry]:
-    """Returns the files of ``main``. Raises HubError if the client may not read them."""
+    """Returns a dict from the path of each file of ``main`` to its entry.
+
+    Raises HubError if the client may not read the files.
+    """
     repo = call.repo(db)
     auth.require_files(db, repo, call.identity(db))
     return history.read_tree(db, history.resolve(db, repo, DEFAULT_BRANCH).tree)

@@ -1,4 +1,4 @@
-"""Branches, tags and the commits behind them."""
+"""The endpoints that list, make and delete branches and tags, and list commits."""
 
 from __future__ import annotations
 

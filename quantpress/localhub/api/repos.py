@@ -22,7 +22,7 @@ _ALWAYS = ("_id", "id", "modelId")
 
 
 def _repo_type(body: dict[str, Any]) -> RepoType:
-    """Returns the repo type that a request names. A request without a type means a model."""
+    """Returns the repo type that a request names. If a request names no type, it means a model."""
     match body.get("type"):
         case None | "model":
             return "model"
@@ -63,7 +63,7 @@ def _create(call: Call) -> Response:
             )
         except HubError as error:
             if error.status == 409:
-                # With exist_ok=True, the client reads the repo's address from this response.
+                # If huggingface_hub is called with exist_ok=True, it reads the repo's address from this response.
                 error.body = {"url": url}
             raise
     return JSONResponse({"url": url, "name": repo.repo_id, "id": f"{repo.id:024x}"})
@@ -150,7 +150,7 @@ def _list(call: Call) -> Response:
     found = [info for info in visible if _matches(call, info)]
     key = next(iter(call.query("sort")), "lastModified")
     if key not in ("lastModified", "createdAt"):
-        key = "lastModified"  # downloads, likes and trends are not counted here
+        key = "lastModified"  # this Hub does not count downloads, likes or trends
     found.sort(key=lambda info: str(info[key]), reverse=call.query("direction") != ["1"])
     limit = next(iter(call.query("limit")), "")
     if limit.isdecimal():

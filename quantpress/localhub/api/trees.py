@@ -1,4 +1,4 @@
-"""Listings of files and folders."""
+"""The endpoints that list files and folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def _file_json(entry: TreeEntry) -> dict[str, Any]:
 
 
 def _items(files: dict[str, TreeEntry]) -> dict[str, dict[str, Any]]:
-    """Returns all files and folders of a tree by path, without the root."""
+    """Returns a dict from the path of each file and folder of a tree to its JSON for the client.
+
+    The root folder is left out.
+    """
     folders = gitobjects.tree_ids({path: entry.blob_id for path, entry in files.items()})
     items = {path: {"type": "directory", "oid": oid, "size": 0, "path": path} for path, oid in folders.items() if path}
     items.update({path: _file_json(entry) for path, entry in files.items()})
