@@ -1,4 +1,4 @@
-"""Prefect flows. They order the stages and decide nothing.
+"""The Prefect flows. They run the stages of quantpress as Prefect tasks, and decide nothing.
 
-Import :mod:`flows` only to run Prefect. The stages themselves know nothing of Prefect.
+Import :mod:`flows` only to run Prefect. The stages themselves do not depend on Prefect.
 """

@@ -1,4 +1,7 @@
-"""The artifacts that a run leaves in Prefect's interface: the plan, the results, the plots. History, never truth."""
+"""Creates the artifacts that a run shows in Prefect's interface: the plan, the results and the plots.
+
+The artifacts are only a history. No later run reads them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from quantpress.record.report import ModelReport
 
 
 def show_plan(plans: list[ModelPlan], orphaned: list[Step]) -> None:
-    """Creates the table artifact ``plan``: one row per step with its reason, and one per orphaned repository."""
+    """Creates the table artifact ``plan``: one row per step with its reason, and one row per orphaned repository (a
+    published repository that is no longer in the catalog)."""
     steps = [step for each in plans for step in each.steps] + orphaned
     rows = [step.model_dump(exclude={"estimate"}) for step in steps]
     create_table_artifact(key="plan", table=rows, description="What is to be done, and why")
@@ -25,7 +29,7 @@ def show_results(reports: list[ModelReport]) -> None:
 
 
 def show_plot(endpoint: str, repo_id: str, commit: str) -> None:
-    """Creates the image artifact ``plot-…``: the published plot of perplexity against size, at the commit's address."""
+    """Creates the image artifact ``plot-…``. It shows the plot of perplexity against size that ``commit`` holds."""
     create_image_artifact(
         image_url=f"{endpoint}/{repo_id}/resolve/{commit}/{PERPLEXITY_PLOT}",
         key="plot-" + re.sub(r"[^a-z0-9]+", "-", repo_id.lower()).strip("-"),

@@ -1,4 +1,4 @@
-"""The stages of one format as Prefect tasks, named after what they work on."""
+"""The stages of one format as Prefect tasks. The name of each task says what the task works on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from quantpress.toolchain.registry import install_on_demand
 
 @stage("toolchain: {name}")
 def toolchain(name: str) -> str | None:
-    """Finds a toolchain, or builds it once, which takes minutes. Returns its version. Returns None for a toolchain that
-    a press does not build by itself."""
+    """Finds the toolchain ``name`` and returns its version. If the toolchain is missing, builds it once, which takes
+    minutes.
+
+    Does nothing and returns None for a toolchain that a press does not build by itself.
+    """
     return install_on_demand(name, plain_lines(get_run_logger().info))
 
 
@@ -39,7 +42,7 @@ def publish(composed: Composed, source: Source, settings: Settings, message: str
 
 check = stage("{plan.format}: check")(plain.check)
 
-#: Every stage as a task.
+#: The stages of a format as tasks.
 TASKS = FormatStages(
     calibrate=stage("{plan.format}: calibrate")(plain.calibrate),
     baseline=stage("{plan.format}: baseline")(plain.baseline),

@@ -1,4 +1,4 @@
-"""The flow ``nightly``: plans the whole catalog, presses each model that has work, and reports."""
+"""The flow ``nightly``: plans the whole catalog, makes and publishes what each model needs, and reports the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from quantpress.settings import load_settings
 def nightly(
     catalog: str = "catalog.yaml", only: str | None = None, formats: list[str] | None = None
 ) -> list[ModelReport] | State[list[ModelReport]]:
-    """Makes everything that the catalog asks for and the Hub does not have yet."""
+    """Makes everything that the catalog asks for and the Hub does not have yet. ``only`` limits the run to one model,
+    and ``formats`` limits it to some formats."""
     log = get_run_logger()
     try:
         plans = plan(catalog, only, formats)
@@ -57,7 +58,8 @@ def nightly(
 
 
 def _left_behind(catalog: str) -> list[Step]:
-    """Returns what left the catalog. If that list cannot be read, the night goes on without it."""
+    """Returns a step for each orphaned repository: published, but no longer in the catalog. If the repositories cannot
+    be listed, logs a warning and returns no steps, so that the run goes on."""
     try:
         return orphaned(catalog)
     except StageFailed as error:
@@ -67,7 +69,7 @@ def _left_behind(catalog: str) -> list[Step]:
 
 @stage("orphaned")
 def orphaned(catalog: str) -> list[Step]:
-    """Returns what is published but no longer in the catalog."""
+    """Returns a step for each repository that is published but no longer in the catalog."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
     return find_orphans(loaded, settings, target_hub(settings))
@@ -75,7 +77,7 @@ def orphaned(catalog: str) -> list[Step]:
 
 @stage("plan {catalog}")
 def plan(catalog: str, only: str | None, formats: list[str] | None) -> list[ModelPlan]:
-    """Plans the catalog: catalog minus manifests."""
+    """Returns the plan of each model: what the catalog asks for and the published manifests do not show yet."""
     loaded = load_catalog(Path(catalog))
     settings = load_settings(loaded.settings)
     return plan_catalog(loaded, settings, hubs(settings), only=only, formats=formats)

@@ -1,4 +1,5 @@
-"""The flow ``press-model``: the stages of one model as Prefect tasks, in the order of :mod:`quantpress.press.model`."""
+"""The flow ``press-model``: makes and publishes the variants of one model. Runs the stages of
+:mod:`quantpress.press.model` as Prefect tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from quantpress.press.model_stages import ModelStages
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
 
-#: Every stage as a task.
+#: The stages of a model as tasks.
 _STAGES = ModelStages(
     fetch=stage("fetch {bench.source.record.repo}")(model_stages.fetch),
     check=stage("check {bench.source.record.repo}")(stages.check_weights),
@@ -41,8 +42,8 @@ _STAGES = ModelStages(
 def press_model(
     repo: str, catalog: str = "catalog.yaml", formats: list[str] | None = None, upload_budget: int | None = None
 ) -> ModelReport | State[ModelReport]:
-    """Presses one model of the catalog. ``formats`` limits the formats. ``upload_budget`` is the model's part of the
-    setting."""
+    """Presses one model of the catalog: makes and publishes its variants. ``formats`` limits the run to some formats.
+    ``upload_budget`` is the bytes that this model may upload. This number replaces the setting ``upload_budget``."""
     settings = load_settings(load_catalog(Path(catalog)).settings)
     if upload_budget is not None:
         settings = settings.model_copy(update={"upload_budget": upload_budget})
@@ -56,13 +57,13 @@ def press_model(
 
 @stage("plan {repo}")
 def plan_one(repo: str, catalog: str, formats: list[str] | None, settings: Settings) -> ModelPlan:
-    """Plans one model, from the current state of the Hubs."""
+    """Returns the plan of one model. Reads the current state of the Hubs."""
     loaded = load_catalog(Path(catalog))
     return plan_catalog(loaded, settings, hubs(settings), only=repo, formats=formats)[0]
 
 
 def _pressed(repo: str, catalog: str, formats: list[str] | None, settings: Settings) -> ModelReport:
-    """Presses a model, and collects its report from the events of the press."""
+    """Presses a model, and makes the report from the events that the press yields."""
     log = get_run_logger()
     rows: list[VariantReport] = []
     committed: list[str] = []

@@ -1,4 +1,5 @@
-"""A stage as a Prefect task. The task is named after what it works on, and fails with one line."""
+"""Runs a stage of quantpress as a Prefect task. The task's name says what the task works on. If the task fails, Prefect
+shows the error's message."""
 
 from __future__ import annotations
 
@@ -18,15 +19,16 @@ R = TypeVar("R")
 
 
 class StageFailed(QuantpressError):
-    """A stage did not succeed. The text is that of the error."""
+    """Raised in the flow if a stage failed. The message is the message of the stage's error."""
 
 
 def stage(run_name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Returns a decorator that turns a function into a stage.
+    """Returns a decorator that makes a function run as a Prefect task.
 
-    ``run_name`` may use the function's parameters: ``{plan.format}: publish``. An expected error
-    (:class:`QuantpressError`) becomes a failed task run with the error's message and no stack trace. In the flow it is
-    raised as :class:`StageFailed`. Fingerprints decide what is reused, not Prefect.
+    ``run_name`` is the name of the task run. It can use the function's parameters, for example ``{plan.format}:
+    publish``. If the function raises an expected error (:class:`QuantpressError`), the task run fails with the error's
+    message and no stack trace, and the flow gets a :class:`StageFailed`. Prefect's cache is off, because the stages
+    themselves find by fingerprint what an earlier run made.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

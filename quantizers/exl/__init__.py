@@ -1,1 +1,1 @@
-"""The formats of ExLlama: ``exl3`` and ``exl2``."""
+"""The two formats of ExLlama: ``exl3`` and ``exl2``."""

@@ -1,7 +1,7 @@
-"""The ``exl2`` format, by ExLlamaV2: GPTQ with several bit widths mixed in each layer. CUDA only.
+"""The ``exl2`` format of ExLlamaV2. It is GPTQ with several bit widths mixed in each layer. It needs CUDA.
 
-The cost of each bit width in each layer is measured once per model. Every variant distributes its bits by that
-measurement.
+ExLlamaV2 measures once per model how much accuracy each bit width costs in each layer. Every variant uses this
+measurement to decide which layers get more bits.
 """
 
 from __future__ import annotations

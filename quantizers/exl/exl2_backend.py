@@ -1,7 +1,10 @@
-"""Makes EXL2 checkpoints with ExLlamaV2's converter, in this process. Needs the toolchain ``exllamav2`` and CUDA.
+"""Makes EXL2 checkpoints with ExLlamaV2's converter. The converter runs in this process. It needs the toolchain
+``exllamav2`` and CUDA.
 
-The converter is a script and is run as one. Two of its parts are replaced: its module that tokenizes a calibration text
-gives our windows instead, and the accuracy of each bit width in each layer is :func:`token_accuracy`.
+The converter is a script, so this module runs it as a script. This module replaces two parts of the converter. The
+converter's own module tokenizes a calibration text. Its replacement returns our windows of tokens. The converter's own
+function measures how accurate each bit width is in each layer. Its replacement is the function that
+:func:`token_accuracy` returns.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ from quantpress.files import write_text
 from quantpress.toolchain.exllama import EXLLAMAV2, activate
 
 _SCRIPT = "exllamav2.conversion.convert_exl2"
-#: Windows on which every bit width is tried in every layer: the script's own default (its ``--measurement_rows``).
+#: On this number of calibration windows, the script tries every bit width in every layer. The number is the script's
+#: own default for ``--measurement_rows``.
 _MEASURED_WINDOWS = 16
 _BESIDE = (".q_scale", ".q_scale_max", ".q_groups", ".q_invperm", ".q_perm", ".q_group_map")
 
 
 def measure_exl2(job: Job) -> None:
-    """Makes ``measurement.json`` in ``job.prepared``, unless it is there already."""
+    """Makes ``measurement.json`` in ``job.prepared``, unless the file exists already."""
     if (job.prepared / MEASUREMENT).exists():
         return
     with tempfile.TemporaryDirectory(prefix=".exl2-", dir=job.prepared) as scratch:
@@ -45,7 +49,7 @@ def measure_exl2(job: Job) -> None:
 
 
 def quantize_exl2(job: Job) -> Output:
-    """Makes an EXL2 checkpoint in ``job.out``, using the measurement that ``prepare`` made."""
+    """Makes an EXL2 checkpoint in ``job.out``. Uses the measurement that the step ``prepare`` made."""
     windows = calibration_windows(job.source, job.calibration)
     options = {
         "--compile_full": job.out,
@@ -76,7 +80,8 @@ def _run(job: Job, work: Path, windows: list[list[int]], options: dict[str, Any]
     try:
         runpy.run_module(_SCRIPT, run_name="__main__")
     except SystemExit as end:
-        # The script exits like this on every mistake, mostly with code 0. So the caller looks at its files instead.
+        # On every mistake the script raises SystemExit, mostly with code 0. So the code says nothing, and the caller
+        # checks the files that the script made.
         print(f"{_SCRIPT} left with {end.code!r}", flush=True)
 
 
@@ -95,17 +100,17 @@ def _given(windows: list[list[int]]) -> Callable[..., None]:
 def token_accuracy(device: str) -> Callable[..., float]:
     """Returns the function that replaces ExLlamaV2's ``test_error`` (exllamav2/conversion/measure.py).
 
-    For each token it divides the norm of the error by the norm of the layer's output, in float32. Its result is 1 minus
-    the mean of these ratios over all tokens.
+    For each token, the returned function divides the norm of the error by the norm of the layer's output, in float32.
+    The result is 1 minus the mean of these ratios over all tokens.
 
-    The original divides the norms of whole windows. In some layers of many models one token of each window, mostly the
-    first, is larger than all others by orders of magnitude (Sun et al., "Massive Activations in Large Language Models",
-    arXiv:2402.17762). Errors in these layers then seem small, and the converter gives the layers 2 and 3 bits.
-    docs/benchmarks.md says what that costs.
+    ExLlamaV2's own function divides the norms of whole windows. But in some layers of many models, one token of each
+    window is larger than all other tokens by orders of magnitude. Mostly it is the first token (Sun et al., "Massive
+    Activations in Large Language Models", arXiv:2402.17762). With norms of whole windows, errors in these layers seem
+    small, so the converter gives these layers only 2 and 3 bits. docs/benchmarks.md says what this costs.
 
-    The function takes a module with ``forward``, windows of its input, windows of its unquantized output (both float16
-    ``[1, tokens, width]``), and the arguments that ``forward`` takes after the input. The module is on ``device``; the
-    windows can be on any device.
+    The returned function takes these arguments: a module with a method ``forward``, windows of the module's input,
+    windows of the module's unquantized output, and the arguments that ``forward`` takes after the input. All windows
+    are float16 ``[1, tokens, width]``. The module is on ``device``. The windows can be on any device.
     """
 
     def accuracy(module: Any, inputs: Iterable[Any], targets: Iterable[Any], cache: Any, attention: Any) -> float:
@@ -124,10 +129,11 @@ def token_accuracy(device: str) -> Callable[..., float]:
 
 
 def packed_weights(name: str, file: Any) -> dict[str, int]:
-    """Counts a linear's weights by bit width.
+    """Returns a dict from each bit width of a linear layer to the number of weights with this bit width. ``name`` is a
+    tensor in ``file``.
 
-    ``q_groups`` holds, for each group of rows, its number of bits and its first row of packed 32-bit words in
-    ``q_weight`` (int32 ``[packed rows, columns]``).
+    ``q_weight`` (int32 ``[packed rows, columns]``) holds the weights in packed 32-bit words. ``q_groups`` holds two
+    numbers for each group of rows: the group's bits per weight, and the group's first packed row in ``q_weight``.
     """
     if not name.endswith(".q_weight"):
         return {}

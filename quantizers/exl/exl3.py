@@ -1,4 +1,4 @@
-"""The ``exl3`` format, by ExLlamaV3: trellis-coded weights. CUDA only."""
+"""The ``exl3`` format of ExLlamaV3, whose weights are coded by a trellis. It needs CUDA."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from quantpress.errors import Refused
 from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import EXLLAMAV3
 
-#: ExLlamaV3 pads linears to multiples of this. The output of a padded linear fits neither the residual stream nor the
-#: keys and values (seen with 1.6.5 on SmolLM2, at hidden_size 576 and at 768 with 3 heads of 64: both fail at the first
-#: layer).
+#: ExLlamaV3 pads the widths of linear layers to multiples of this number. If a layer is padded, its output does not fit
+#: the residual stream, and it does not fit the keys and values either. (Seen with ExLlamaV3 1.6.5 on SmolLM2, with a
+#: hidden_size of 576, and with a hidden_size of 768 and 3 heads of 64. Both models fail at the first layer.)
 _TILE = 128
 
 

@@ -1,4 +1,5 @@
-"""Makes EXL3 checkpoints with ExLlamaV3's converter, in this process. Needs the toolchain ``exllamav3`` and CUDA."""
+"""Makes EXL3 checkpoints with ExLlamaV3's converter. The converter runs in this process. It needs the toolchain
+``exllamav3`` and CUDA."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from quantizers.protocol import Job, Output
 from quantpress.errors import QuantpressError
 from quantpress.toolchain.exllama import EXLLAMAV3, activate
 
-#: Seconds between the converter's own checkpoints. A job that was ended starts again from the beginning and needs none.
+#: The seconds between the checkpoints from which the converter could resume. No job needs such checkpoints, because a
+#: job that was killed starts again from the beginning.
 _NEVER = "86400"
-#: The tensors of a quantized linear other than its trellis: signs and scales of both sides, and which codebook is used.
+#: The endings of the tensors that a quantized linear layer has besides its trellis. They hold the signs and scales of
+#: the layer's inputs and outputs, and say which codebook the layer uses.
 _BESIDE = (".suh", ".svh", ".su", ".sv", ".mcg", ".mul1")
 
 
@@ -47,7 +50,8 @@ def quantize_exl3(job: Job) -> Output:
 
 
 def save_tokens(windows: list[list[int]], path: Path) -> None:
-    """Writes windows in the form that both converters read: ``input_ids``, int64 ``[windows, length]``."""
+    """Writes windows of tokens to a file that both ExLlama converters read. The file holds one tensor, ``input_ids``,
+    int64 ``[windows, length]``."""
     import torch
     from safetensors.torch import save_file
 
@@ -55,10 +59,11 @@ def save_tokens(windows: list[list[int]], path: Path) -> None:
 
 
 def trellis_weights(name: str, file: Any) -> dict[str, int]:
-    """Counts a linear's weights by the bits of its trellis.
+    """Returns a dict from the type of a linear layer's trellis to the number of the layer's weights. ``name`` is a
+    tensor in ``file``.
 
-    A trellis is int16 ``[rows / 16, columns / 16, 16 * bits]``: each weight in a tile of 16 x 16 takes ``bits`` bits.
-    Rows and columns are padded to multiples of 128. The count includes the padding.
+    A trellis is int16 ``[rows / 16, columns / 16, 16 * bits]``. So each weight in a tile of 16 x 16 weights takes
+    ``bits`` bits. Rows and columns are padded to multiples of 128. The number of weights includes this padding.
     """
     if not name.endswith(".trellis"):
         return {}

@@ -1,4 +1,4 @@
-"""Clears and describes the files that ExLlama's converters leave."""
+"""Tidies the folder that one of ExLlama's converters wrote, and describes the files in it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from quantizers.checkpoint.files import make_plain
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.source.safetensors import contents
 
-#: The file of what ``exl2`` measures once per model. turboderp publishes it under this name.
+#: The name of the file that holds what ``exl2`` measures once per model. turboderp publishes this file under the same
+#: name.
 MEASUREMENT = "measurement.json"
-#: The files of a converter's output that are the model. The converter copies the others from the source's folder,
-#: including a model card.
+#: Only these files of a converter's output belong to the model. The converter copies all other files from the source's
+#: folder, for example a model card.
 _KEPT = ("*.safetensors", "*.safetensors.index.json", "config.json", "quantization_config.json")
 
-#: safetensors' names of data types to ours.
+#: Maps the names that safetensors gives to data types to our names.
 _UNQUANTIZED = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
-#: Takes a tensor's name and the safetensors file that holds it. Returns the counts of quantized weights in it, by type.
+#: A function that takes a tensor's name and the safetensors file that holds the tensor. It returns a dict from a type
+#: to the number of quantized weights of this type in the tensor.
 Reader = Callable[[str, Any], dict[str, int]]
 
 
 def output(job: Job, read: Reader, beside: tuple[str, ...], details: Parameters) -> Output:
-    """Clears and describes ``job.out``.
+    """Removes the files of ``job.out`` that do not belong to the model, copies the source's tokenizer and chat files
+    there, and describes the result.
 
-    ``read`` counts the quantized weights in a tensor. Tensors whose names end with one of ``beside`` add to the size
-    only. All other tensors are not quantized.
+    ``read`` counts the quantized weights in a tensor. If a tensor's name ends with one of ``beside``, the tensor counts
+    for the size but holds no weights. Every other tensor in which ``read`` finds nothing is not quantized.
     """
     kept = {path for pattern in _KEPT for path in job.out.glob(pattern)}
     for path in set(job.out.iterdir()) - kept:

@@ -1,7 +1,8 @@
-"""What ``exl3`` and ``exl2`` have in common: checkpoints with any average of bits per weight, each on its own branch.
+"""The common part of the formats ``exl3`` and ``exl2``. Their variants are checkpoints with any average number of bits
+per weight. Each variant has its own branch.
 
-turboderp, who wrote both formats, publishes them with the same names and branches: ``4.0bpw``, or ``8.0bpw_H8`` if the
-head is not stored in 6 bits.
+turboderp, who wrote both formats, uses the same names for variants and branches: ``4.0bpw``, or ``8.0bpw_H8`` if the
+head (the output layer) is not stored in 6 bits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from quantpress.record.measurement import Engine
 from quantpress.toolchain.exllama import ExLlama, require
 
 _NAME = re.compile(r"(?P<bits>\d\.\d\d?)bpw(?:_H(?P<head>\d{1,2}))?")
-#: The default of both converters.
+#: The number of bits that both converters give the head by default.
 _HEAD_BITS = 6
 
 
@@ -24,7 +25,7 @@ class ExLlamaFormat(CheckpointFormat):
 
     engine: Engine
     package: ExLlama
-    #: The numbers of bits that the converter can give the head.
+    #: The numbers of bits in which the format's converter can store the head.
     head_bits: tuple[int, ...]
 
     def ladders(self) -> dict[str, list[str]]:
@@ -72,6 +73,7 @@ class ExLlamaFormat(CheckpointFormat):
 
 
 def _meant(name: str) -> str:
-    """The name that a wrong name probably means: ``4bpw``, ``4_0`` and ``4.0`` all mean ``4.0bpw``."""
+    """Returns the variant that a wrong name probably means. For example, ``4bpw``, ``4_0`` and ``4.0`` all mean
+    ``4.0bpw``."""
     number = re.search(r"([2-8])(?:[._](\d\d?))?", name)
     return f"{number[1]}.{number[2] or 0}bpw" if number else "4.0bpw"

@@ -1,4 +1,4 @@
-"""Converts the source to GGUF files without quantization, with llama.cpp's own converter."""
+"""Converts a source model to GGUF files with llama.cpp's own converter. Nothing is quantized here."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from quantpress.files import atomic
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
-#: The files of a source that the converter may see: safetensors, configuration and tokenizer, but no code or pickles.
+#: The converter may see only files of a source with these suffixes: safetensors, configuration and tokenizer. It must
+#: not see code or pickles.
 _SEEN_SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".md", ".jinja", ".tiktoken"}
-#: What the converter logs before it gives up (convert_hf_to_gguf.py; conversion/base.py, ``get_vocab_base_pre``).
+#: These match what the converter logs before it gives up (convert_hf_to_gguf.py; conversion/base.py,
+#: ``get_vocab_base_pre``).
 _UNKNOWN_ARCHITECTURE = re.compile(r"Model (\S+) is not supported")
 _UNKNOWN_PRE_TOKENIZER = re.compile(r"\*\* chkhsh: +([0-9a-f]{64})")
 _REMEDY = "take a newer llama.cpp (QUANTPRESS_LLAMA_CPP) or leave gguf out of the model's formats"
 
 
 def convert(tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, file: Path) -> None:
-    """Writes ``file``: the language model of ``source``, its matrices in ``storage``, its vectors in float32.
+    """Writes the language model of ``source`` to ``file``. The matrices have the type ``storage``, and the vectors are
+    float32.
 
     Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, and when the
     source holds no safetensors. Raises ``ChildFailed`` when the converter fails.
@@ -33,20 +36,20 @@ def convert(tools: LlamaCpp, source: Path, model_name: str, storage: Unquantized
 
 
 def convert_projector(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
-    """Writes ``file``: the encoder of ``source`` for images or sound, and its projector, in float16.
+    """Writes the encoder of ``source`` for images or sound, and the encoder's projector, to ``file`` in float16.
 
-    Raises :class:`Refused` when the converter has no projector registered for the architecture, and ``ChildFailed``
-    when it fails.
+    Raises :class:`Refused` when the converter knows no projector for the architecture, and ``ChildFailed`` when the
+    converter fails.
     """
     with atomic(file) as temporary:
         _run(tools, source, model_name, ["--mmproj", "--outtype", "f16", "--outfile", temporary])
 
 
 def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Path) -> None:
-    """Writes ``file`` with the metadata and the tokenizer of ``source``, without weights. Takes seconds.
+    """Writes the metadata and the tokenizer of ``source`` to ``file``, without weights. This takes seconds.
 
-    Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, when it
-    cannot read the tokenizer, and when the source holds no safetensors.
+    Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, when the
+    converter cannot read the tokenizer, and when the source holds no safetensors.
     """
     try:
         with atomic(file) as temporary:
@@ -56,13 +59,13 @@ def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Pat
 
 
 def last_words(error: ChildFailed) -> str:
-    """The last line that a failed tool wrote."""
+    """Returns the last line that a failed tool wrote."""
     return str(error).splitlines()[-1].strip(" |")
 
 
 def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Path]) -> None:
-    """Runs the converter on a folder of links named after the model, because it takes names in the metadata from the
-    folder's name."""
+    """Runs the converter on a folder of links to the source's files. The folder has the model's name, because the
+    converter takes names in the metadata from the folder's name."""
     seen = [path for path in sorted(source.iterdir()) if path.is_file() and path.suffix in _SEEN_SUFFIXES]
     if not any(path.suffix == ".safetensors" for path in seen):
         raise Refused(f"{source} holds no safetensors file: only such weights are read")

@@ -1,4 +1,4 @@
-"""Asks ``llama-quantize --dry-run`` what it would make of a model: which type it chooses for every tensor."""
+"""Asks ``llama-quantize --dry-run`` which type llama-quantize would choose for every tensor of a model."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _FAILED = re.compile(r"failed to quantize: (.+)")
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor with its type before and after. ``shape`` has four numbers, the row's width first, as in GGUF. Types are
-    ggml's names in capitals (``Q4_K``)."""
+    """A tensor with its type before quantization (``source``) and after it (``target``). ``shape`` has four numbers,
+    the row's width first, as in GGUF. Types are ggml's names in capitals (``Q4_K``)."""
 
     name: str
     shape: tuple[int, int, int, int]
@@ -44,10 +44,11 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The answer of a dry run.
+    """What llama-quantize says in a dry run for one rung (one GGUF variant).
 
-    ``tensors`` are in the order in which they are written. ``fallbacks`` counts the tensors that got another type than
-    the rung's, because their width is not a multiple of its block size.
+    ``tensors`` are in the order in which llama-quantize writes them. Each type has a block size, and a tensor's width
+    must be a multiple of it. ``fallbacks`` counts the tensors that got another type than the rung's, because their
+    width is no such multiple. ``needs_imatrix`` is true if llama-quantize says that the rung will require an imatrix.
     """
 
     tensors: tuple[PlannedTensor, ...]
@@ -56,10 +57,10 @@ class DryRun:
 
 
 def dry_run(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung) -> DryRun:
-    """Asks llama-quantize what it would make of ``model``. ``imatrix`` lies in the same folder.
+    """Asks llama-quantize how it would make ``rung`` from ``model``. ``imatrix`` must lie in the folder of ``model``.
 
-    Raises :class:`Refused` with llama-quantize's reason when it would make nothing, and :class:`QuantpressError` when
-    its answer is not understood.
+    Raises :class:`Refused`, with llama-quantize's reason, when llama-quantize cannot make the rung. Raises
+    :class:`QuantpressError` when this module does not understand the answer.
     """
     command = [str(tools.quantize), "--dry-run", *arguments(rung, imatrix), model.name, rung.type]
     done = subprocess.run(
@@ -80,7 +81,8 @@ def dry_run(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung) -> D
 
 
 def parse(said: str) -> DryRun:
-    """Reads the output of a dry run. Raises :class:`QuantpressError` if a tensor or the sum is missing or wrong."""
+    """Reads the output of a dry run. Raises :class:`QuantpressError` if a tensor or the total size is missing or
+    wrong."""
     tensors: list[PlannedTensor] = []
     for line in said.splitlines():
         if not _TENSOR_BEGINS.match(line):
@@ -97,7 +99,7 @@ def parse(said: str) -> DryRun:
     if not tensors or len(tensors) != count or len(sizes) != 1:
         raise _unknown(f"{len(tensors)} tensors and {len(sizes)} sums")
     told, summed = float(sizes[0]), sum(data_bytes(tensor, tensor.target) for tensor in tensors) / _MIB
-    # The sum is printed with two decimals.
+    # llama-quantize prints the total size with two decimals, so it can be off by 0.005 MiB.
     if abs(told - summed) > 0.00501:
         raise _unknown(f"a sum of {told} MiB where the tensors have {summed:.2f} MiB")
     fallbacks = _FALLBACKS.search(said)
@@ -105,7 +107,8 @@ def parse(said: str) -> DryRun:
 
 
 def data_bytes(tensor: PlannedTensor, type_name: str) -> int:
-    """Bytes of a tensor in a type. Raises :class:`QuantpressError` for a type that the gguf package does not know."""
+    """Returns how many bytes a tensor takes in a type. Raises :class:`QuantpressError` if the gguf package does not
+    know the type."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     try:

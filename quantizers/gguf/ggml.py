@@ -1,7 +1,7 @@
-"""ggml's own quantization, called in this process: a binding of the ``libggml-base`` beside llama-quantize.
+"""Calls ggml's own quantization in this process, through the library ``libggml-base`` that lies beside llama-quantize.
 
-Calls release the interpreter's lock, so threads run at the same time. A wrong argument ends the process, because ggml
-aborts. So callers check types and widths first.
+Each call releases Python's interpreter lock, so several threads can call ggml at the same time. If an argument is
+wrong, ggml aborts and so ends the process. So callers must check types and widths first.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _TEXT, _U32, _BOOL = ctypes.c_char_p, ctypes.c_uint32, ctypes.c_bool
 
 
 class _ReadOptions(ctypes.Structure):
-    """``struct gguf_init_params`` of gguf.h."""
+    """``struct gguf_init_params`` in gguf.h."""
 
     _fields_ = (("no_alloc", _BOOL), ("ctx", ctypes.POINTER(_POINTER)))
 
 
-#: The types of the result and of the arguments, as declared in ggml.h and gguf.h.
+#: Maps a function's name to the type of its result and the types of its arguments, as declared in ggml.h and gguf.h.
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ggml_type_name": (_TEXT, [_INT]),
     "ggml_blck_size": (_LONG, [_INT]),
@@ -63,7 +63,7 @@ class Ggml:
     """The functions of one ``libggml-base``. Tensor types are ggml's names in capitals."""
 
     def __init__(self, file: Path) -> None:
-        """Raises ``OSError`` when ``file`` cannot be loaded, ``AttributeError`` when it lacks a function."""
+        """Raises ``OSError`` when ``file`` cannot be loaded, and ``AttributeError`` when ``file`` lacks a function."""
         self.library = ctypes.CDLL(str(file))
         for name, (result, arguments) in _FUNCTIONS.items():
             function = getattr(self.library, name)
@@ -71,25 +71,28 @@ class Ggml:
 
     @cached_property
     def types(self) -> dict[str, int]:
-        """Types that both the library and the gguf package know, by name."""
+        """A dict from a type's name to ggml's number of the type. It holds the types that both the library and the gguf
+        package know."""
         from gguf import GGMLQuantizationType
 
         named = {kind: self.library.ggml_type_name(kind.value) for kind in GGMLQuantizationType}
         return {kind.name: kind.value for kind, name in named.items() if name and name.decode().upper() == kind.name}
 
     def block(self, type_name: str) -> int:
-        """The number of elements in a block. A row's width must be a multiple of it."""
+        """Returns the number of elements in a block. A row's width must be a multiple of this number."""
         return int(self.library.ggml_blck_size(self.types[type_name]))
 
     def row_bytes(self, type_name: str, width: int) -> int:
         return int(self.library.ggml_row_size(self.types[type_name], width))
 
     def valid(self, type_name: str, data: NDArray[np.uint8]) -> bool:
-        """Whether ``data``, which is whole rows, holds only finite values. llama-quantize checks the same."""
+        """Whether ``data`` holds only finite values. ``data`` must be whole rows. llama-quantize does the same
+        check."""
         return bool(self.library.ggml_validate_row_data(self.types[type_name], data.ctypes.data, data.nbytes))
 
     def widen(self, type_name: str, data: NDArray[np.uint8], out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns ``data`` (elements of ``F32``, ``F16`` or ``BF16``) as float32. Uses ``out`` if it must convert."""
+        """Returns ``data`` (elements of ``F32``, ``F16`` or ``BF16``) as float32. If ``data`` is not ``F32``, the
+        float32 values are written to the beginning of ``out``."""
         import numpy as np
 
         if type_name == "F32":
@@ -109,8 +112,8 @@ class Ggml:
     ) -> NDArray[np.uint8]:
         """Quantizes whole rows of ``width`` values into the beginning of ``out``, and returns that part of ``out``.
 
-        ``weights`` has one value per column: how much that input matters. Some types search in grids. ggml makes a grid
-        at its first use and keeps it (some MB) while the process lives.
+        ``weights`` has one value per column, which says how much this input of the matrix matters. For some types, ggml
+        searches in a grid. ggml makes the grid at its first use and keeps it (some MB) until the process ends.
         """
         written = self.library.ggml_quantize_chunk(
             self.types[type_name],
@@ -125,7 +128,8 @@ class Ggml:
 
     @contextmanager
     def opened(self, file: Path) -> Iterator[tuple[int, int]]:
-        """Yields the handles of a GGUF file's table and of its tensors' shapes. Reads no data."""
+        """Yields two handles: one of a GGUF file's metadata and list of tensors, and one of the tensors' shapes. Reads
+        no tensor data. Raises ``ValueError`` if ggml cannot read the file."""
         shapes = _POINTER()
         table = self.library.gguf_init_from_file(str(file).encode(), _ReadOptions(True, ctypes.pointer(shapes)))
         if not table or not shapes.value:
@@ -138,7 +142,8 @@ class Ggml:
 
 
 def library_of(tools: LlamaCpp) -> Path | None:
-    """``libggml-base`` beside llama-quantize or in ``lib`` next to its folder, or None if it is linked in."""
+    """Returns the path of ``libggml-base``, which lies beside llama-quantize or in ``lib`` next to llama-quantize's
+    folder. Returns None if neither folder holds the library, because it is then linked into llama-quantize."""
     programs = tools.quantize.resolve().parent
     folders = (programs, programs.parent / "lib")
     return next((path for folder in folders for name in _NAMES if (path := folder / name).is_file()), None)

@@ -1,4 +1,5 @@
-"""The importance matrix: how much each input of each matrix is used on the calibration text."""
+"""Makes the importance matrix (imatrix) of a model. The imatrix says how much the model uses each input of each matrix
+on the calibration text."""
 
 from __future__ import annotations
 
@@ -24,18 +25,21 @@ _STARTED = re.compile(r"computing over (\d+) chunks")
 _NONE_LEFT = re.compile(r"there will be not enough tokens left after removing \d+ chunks")
 _NOT_FINITE = re.compile(r"non-finite values detected in (\S+)")
 _WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
-#: Windows in a segment. Each segment begins by loading the model; the sums are saved after each.
+#: How many windows a segment has. Each segment is one run of llama-imatrix, which loads the model at its start and
+#: saves the sums at its end.
 _SEGMENT = 32
 _LEAST_LEFT = 3
 _LAYER = "blk."
-#: A rung in which llama-quantize quantizes every matrix that it can quantize: its block size divides all usual widths.
+#: In this rung (one GGUF variant), llama-quantize quantizes every matrix that it can quantize, because the rung's block
+#: size divides all usual widths.
 _QUANTIZES_ALL = RUNGS["Q8_0"]
 
 
 class ImatrixReport(Record):
-    """What an imatrix is based on.
+    """The windows and the tensors that an imatrix is based on.
 
-    ``unused`` names the tensors that no token reached, or in which no token reached some of the experts.
+    ``unused`` names each tensor that no token reached. If a tensor holds several experts, ``unused`` also names it when
+    no token reached one of them.
     """
 
     windows: int
@@ -47,15 +51,18 @@ class ImatrixReport(Record):
 def make_imatrix(
     tools: LlamaCpp, model: Path, calibration: CalibrationText, file: Path, options: list[str]
 ) -> ImatrixReport:
-    """Writes ``file`` from the unquantized ``model`` beside it, over ``samples`` windows of ``length`` tokens.
+    """Writes the imatrix of the unquantized ``model`` to ``file``, which lies in the same folder.
 
-    The windows are taken in segments. After each segment the sums so far are saved beside ``file``. A call that finds
-    such sums continues from there. Saving and loading does not change float32 sums, so ``file`` is byte for byte that
-    of one run over all windows. (The files that llama-imatrix saves by itself every few windows do not allow this: it
-    saves in the middle of a window, when the first tensor's sums include the window and the others' do not.)
+    The imatrix is computed over ``calibration.samples`` windows of ``calibration.length`` tokens. The windows are
+    divided into segments. After each segment, the sums so far are saved beside ``file``. If a call finds saved sums, it
+    continues after the last saved segment. Saving and loading does not change float32 sums. So ``file`` is, byte for
+    byte, the file that one run over all windows would write. (llama-imatrix by itself can save its sums every few
+    windows. These files are of no use here, because llama-imatrix saves them in the middle of a window: the first
+    tensor's sums include this window, and the other tensors' sums do not.)
 
-    llama-imatrix runs in the model's folder with relative names only, because it stores the name of its text.
-    Raises :class:`BadInput` when the text is too short, and :class:`QuantpressError` when a sum is not finite.
+    llama-imatrix stores the name of the calibration text in ``file``. So it runs in the model's folder, with relative
+    names only. Raises :class:`BadInput` when the text is too short, and :class:`QuantpressError` when a sum is not
+    finite.
     """
     if file.exists():
         return _report_of(tools, file, model)
@@ -87,9 +94,11 @@ def make_imatrix(
 
 
 def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
-    """The report of an imatrix. Its ``unused`` includes the matrices of ``model`` that the imatrix lacks completely.
+    """Returns the report of an imatrix. If the imatrix lacks a matrix of ``model`` completely, ``unused`` names this
+    matrix too.
 
-    Only matrices in layers that llama-quantize would quantize are checked, because llama-imatrix looks at layers only.
+    Only matrices that llama-quantize would quantize are checked. They must also be in a layer, because llama-imatrix
+    looks at layers only.
     """
     report = read_report(file)
     covered = {tensor.name.removesuffix(_COUNTS) for tensor in read_gguf(file).tensors}
@@ -100,18 +109,21 @@ def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
 
 
 def segments(windows: int) -> list[tuple[int, int]]:
-    """The first window of each segment, and the window after its last.
+    """Returns two window numbers for each segment: the segment's first window, and the window after the segment's last
+    window.
 
-    llama-imatrix does not start if fewer than three windows are left (tools/imatrix/imatrix.cpp).
+    llama-imatrix does not start if fewer than three windows are left (tools/imatrix/imatrix.cpp). So the last segment
+    takes one or two windows more than usual if they would be left.
     """
     starts = list(range(0, max(windows - _LEAST_LEFT + 1, 1), _SEGMENT))
     return list(zip(starts, [*starts[1:], windows], strict=True))
 
 
 def _drop_metadata(file: Path, windows: int) -> None:
-    """Removes all metadata except the number and the size of windows, and keeps the sums.
+    """Removes all metadata of an imatrix except the number and the size of windows. Keeps the sums.
 
-    Otherwise llama-imatrix would add the name of its text to the name that is there.
+    Without this step, llama-imatrix would add the name of the calibration text to the metadata once more in each
+    segment.
     """
     from gguf import GGUFWriter
 
@@ -131,8 +143,8 @@ def _drop_metadata(file: Path, windows: int) -> None:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Reads the output of llama-imatrix for the windows from ``start`` to ``end``, and ends the run when it cannot
-    succeed."""
+    """Reads the output of llama-imatrix, which runs over the windows from ``start`` to ``end``. If the run cannot
+    succeed, raises an error that ends it."""
 
     calibration: CalibrationText
     start: int
@@ -161,7 +173,8 @@ def _overflow(where: str) -> str:
 
 
 def read_report(file: Path) -> ImatrixReport:
-    """Checks and reports an imatrix in GGUF form. Raises :class:`QuantpressError` when a sum or count is not finite."""
+    """Checks an imatrix in GGUF form and returns a report of it. Raises :class:`QuantpressError` when a sum or count is
+    not finite."""
     reader = read_gguf(file)
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     broken = sorted(name for name, data in tensors.items() if not np.isfinite(data).all())

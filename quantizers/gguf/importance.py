@@ -1,4 +1,5 @@
-"""Reads an imatrix file as llama-quantize uses it: one weight per input of each matrix."""
+"""Reads an imatrix file (importance matrix) in the same way as llama-quantize. The result is one weight for each input
+of each matrix. This weight says how much the input matters."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 @dataclass(frozen=True)
 class ImatrixNote:
-    """What a rung's file says about its imatrix: the imatrix's name, the name of its text, its entries and windows."""
+    """What the file of a rung (one GGUF variant) says about the rung's imatrix: the name of the imatrix's file, the
+    name of the calibration text, and the numbers of entries and windows."""
 
     file: bytes
     text: bytes | None
@@ -28,9 +30,11 @@ class ImatrixNote:
 
 @dataclass(frozen=True)
 class Importance:
-    """``weights`` by tensor name: float32 of shape (matrices, width), with one matrix or one per expert.
+    """``weights`` maps a tensor's name to float32 weights of shape (matrices, width). The tensor has one matrix, or one
+    matrix per expert.
 
-    ``text`` is the name of the calibration text as the file has it. ``windows`` is the number of windows used.
+    ``text`` is the name of the calibration text, as the imatrix file states it. ``windows`` is the number of windows of
+    this text that the imatrix is made from.
     """
 
     file: Path
@@ -46,9 +50,9 @@ class Importance:
 def read_importance(file: Path) -> Importance:
     """Reads an imatrix in GGUF form.
 
-    The weight of an input is its mean square: its sum divided by the number of tokens that reached the matrix, or 1 if
-    no token did (tools/quantize/quantize.cpp, ``load_imatrix``). Raises :class:`BadInput` for another kind of file, and
-    :class:`QuantpressError` for a value that is not finite.
+    The weight of an input is the mean of the input's squares: their sum divided by the number of tokens that reached
+    the matrix. If no token reached the matrix, the weight is 1 (tools/quantize/quantize.cpp, ``load_imatrix``). Raises
+    :class:`BadInput` if ``file`` is not an imatrix in GGUF form, and :class:`QuantpressError` if a value is not finite.
     """
     import numpy as np
 

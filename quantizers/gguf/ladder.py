@@ -1,4 +1,5 @@
-"""The rungs of the GGUF ladder, smallest first: how llama-quantize makes each, and which models can have it."""
+"""Lists the rungs (variants) of the GGUF format, smallest first. For each rung, the list says how llama-quantize makes
+the rung and which models can have it. A ladder is a named list of rungs."""
 
 from __future__ import annotations
 
@@ -10,18 +11,19 @@ from quantpress.errors import BadInput
 from quantpress.hints import hint
 from quantpress.source.config import values_of
 
-#: A model's kind by its matrices: ``dense``, ``experts`` (a mixture of experts) or ``ternary`` (BitNet).
+#: A model's kind, which depends on its matrices: ``dense``, ``experts`` (a mixture of experts) or ``ternary`` (BitNet).
 Kind = Literal["dense", "experts", "ternary"]
 
 _KEEP_ENDS = ("--token-embedding-type", "q8_0", "--output-tensor-type", "q8_0")
-#: All matrices of all layers. Tensors that llama-quantize never quantizes (norms, routers) stay as they are.
+#: These options give the type MXFP4 to all matrices of all layers. Tensors that llama-quantize never quantizes (norms,
+#: routers) stay as they are.
 _LAYERS_TO_MXFP4 = ("--tensor-type", r"^blk\.=mxfp4")
 
 
 @dataclass(frozen=True)
 class Rung:
-    """``type`` and ``options`` are llama-quantize's arguments. ``kinds`` names the models that can have the rung.
-    ``nominal_bits`` are the bits per weight that the name promises.
+    """``type`` and ``options`` are arguments for llama-quantize. ``kinds`` are the kinds of models that can have the
+    rung. ``nominal_bits`` is the number of bits per weight that the rung's name promises.
     """
 
     name: str
@@ -32,13 +34,14 @@ class Rung:
 
     @property
     def plain(self) -> bool:
-        """Whether the rung is a plain type of llama-quantize, without options."""
+        """Whether llama-quantize makes the rung from a type alone, without options."""
         return not self.options
 
 
-#: Bits per weight on Llama 3.1 8B, from the tables of llama.cpp's tools/quantize/README.md. The tables lack Q4_0, Q4_1,
-#: Q5_0, Q5_1, TQ1_0, TQ2_0 and MXFP4_MOE: their bits come from the block sizes of ggml-common.h. The bits of rungs with
-#: options are computed for the same model, in which embeddings and output are 6.54 % of the weights each.
+#: The numbers are bits per weight of Llama 3.1 8B. They come from the tables of llama.cpp's tools/quantize/README.md.
+#: These tables lack Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0 and MXFP4_MOE. The bits of these seven types come from the
+#: block sizes in ggml-common.h. The bits of rungs with options are computed for the same model. In this model, the
+#: embeddings are 6.54 % of the weights, and the output is another 6.54 %.
 _RUNGS = (
     Rung("TQ1_0", "TQ1_0", 1.69, kinds=("ternary",)),
     Rung("IQ1_S", "IQ1_S", 2.00),
@@ -82,19 +85,19 @@ _RUNGS = (
 RUNGS = {rung.name: rung for rung in _RUNGS}
 NOMINAL_BITS = {rung.name: rung.nominal_bits for rung in _RUNGS}
 
-#: The rung that clients (llama.cpp's ``-hf``, LM Studio) load if the user names none.
+#: The rung that clients (llama.cpp's ``-hf``, LM Studio) load if the user names no rung.
 CLIENTS_DEFAULT = "Q4_K_M"
 
 
 def _named(names: str) -> list[str]:
-    """The rungs among ``names``, in the ladder's order."""
+    """Returns the rungs that ``names`` lists, in the order of :data:`RUNGS`."""
     wanted = set(names.split())
     return [name for name in RUNGS if name in wanted]
 
 
 #: The twelve types that TheBloke published for every model.
 THEBLOKE = _named("Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_0 Q5_K_S Q5_K_M Q6_K Q8_0")
-#: TheBloke's types, and two that came later and do better at their size.
+#: TheBloke's types, and two newer types that do better than others of their size.
 DEFAULT = _named("IQ3_M IQ4_XS " + " ".join(THEBLOKE))
 #: The rungs that bartowski publishes for models of up to some 10 B weights.
 BARTOWSKI = _named(
@@ -103,7 +106,7 @@ BARTOWSKI = _named(
 )
 #: The rungs that llama-quantize refuses to make without an importance matrix.
 IMATRIX_ONLY = _named("IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ2_M Q2_K_S IQ3_XXS IQ3_XS")
-#: A few rungs, a step apart.
+#: A few rungs, spread over the sizes from IQ3_M to Q8_0.
 SMALL = _named("IQ3_M IQ4_XS Q4_K_M Q5_K_M Q6_K Q8_0")
 
 LADDERS = {
@@ -115,15 +118,15 @@ LADDERS = {
     "small": SMALL,
 }
 
-#: The keys with which the config.json of various architectures says how many experts a layer has.
+#: Keys of config.json that say how many experts a layer has. Different architectures use different keys.
 _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
 def kind_of(config: Mapping[str, Any]) -> Kind:
-    """A model's kind, from its config.json.
+    """Finds out a model's kind from its config.json.
 
-    The number of experts can stand in any part of config.json: a multimodal model has it in its text part, DBRX in the
-    part for its feed-forward layers.
+    The number of experts can be in any part of config.json. In a multimodal model, the number is in the text part. In
+    DBRX, it is in the part for the feed-forward layers.
     """
     quantization = config.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
@@ -134,12 +137,12 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
 
 
 def _each(said: Any) -> list[Any]:
-    """The counts in a value, which is one number, or a list with a number for each layer or part."""
+    """Returns ``said`` as a list of counts. ``said`` is one count, or a list with a count for each layer or part."""
     return said if isinstance(said, list) else [said]
 
 
 def unsuited(name: str, config: Mapping[str, Any]) -> str | None:
-    """Why this model cannot have the rung, or None if it can."""
+    """Returns why a model with this config.json cannot have the rung ``name``, or None if the model can have it."""
     kind, kinds = kind_of(config), RUNGS[name].kinds
     if kind in kinds:
         return None
@@ -148,11 +151,11 @@ def unsuited(name: str, config: Mapping[str, Any]) -> str | None:
 
 
 def rungs_for(config: Mapping[str, Any], names: Iterable[str] = RUNGS) -> list[str]:
-    """The rungs among ``names`` that a model with this config.json can have, in the order given."""
+    """Returns the rungs among ``names`` that a model with this config.json can have, in the order of ``names``."""
     return [name for name in names if unsuited(name, config) is None]
 
 
 def check_rung(name: str) -> None:
-    """Raises :class:`BadInput`, naming the nearest rung, unless ``name`` is a rung."""
+    """Raises :class:`BadInput` if ``name`` is not a rung. The message names the nearest rung."""
     if name not in RUNGS:
         raise BadInput(f"unknown GGUF variant {name!r}: {hint(name, RUNGS)}")

@@ -1,17 +1,18 @@
-"""How far a rung may be from the unquantized model: a limit on its mean KL divergence, by the rung's name.
+"""Limits how far a rung (one GGUF variant) may be from the unquantized model. Each limit is a mean KL divergence.
 
-The limits are 1.5 to 2.2 times what llama.cpp's scoreboard measured for Llama-3-8B (tools/perplexity/README.md of
-llama.cpp, revision f364eb6f; without an importance matrix if the scoreboard lists that). A rung beyond its limit is
-farther from its source than people expect from its name. Small models lose more per bit. Models that were trained for
-few bits lose less. So the catalog can change a limit for a model, with a reason that goes into the manifest and the
-card.
+llama.cpp publishes a scoreboard of rungs of Llama-3-8B (tools/perplexity/README.md of llama.cpp, revision f364eb6f).
+The limits are 1.5 to 2.2 times the divergences on this scoreboard. If the scoreboard has a figure without an importance
+matrix for a rung, that figure counts. A rung beyond its limit is farther from its source than people expect from the
+rung's name. Small models lose more when they are quantized to the same number of bits. Models that were trained for few
+bits lose less. So the catalog can change a limit for a model. The catalog then gives a reason, which goes into the
+manifest and the card.
 """
 
 from __future__ import annotations
 
 from quantizers.gguf.ladder import RUNGS
 
-#: Mean KL divergence in nats per token, as (measured by the scoreboard, limit).
+#: Maps a type to two mean KL divergences in nats per token: the scoreboard's figure, and the limit.
 SCOREBOARD: dict[str, tuple[float, float]] = {
     "Q8_0": (0.001355, 0.003),
     "Q6_K": (0.005452, 0.01),
@@ -28,7 +29,7 @@ SCOREBOARD: dict[str, tuple[float, float]] = {
     "Q3_K_L": (0.087176, 0.14),
     "Q3_K_M": (0.101913, 0.15),
 }
-#: The scoreboard does not list rungs of 16 bits. They must at least not be worse than Q8_0.
+#: The scoreboard does not list these rungs of 16 bits. They have the limit of Q8_0, because they must not be worse.
 _AS_Q8_0 = ("F16", "BF16")
 
 
@@ -37,7 +38,7 @@ def _limit(rung: str) -> float | None:
     return found[1] if found else None
 
 
-#: The limit of each rung that has one. Rungs below Q3_K_M, MXFP4 and ternary rungs have no limit: models differ too
-#: much there, or there are no published figures. A rung that keeps embeddings and output at 8 bits has the limit of the
-#: rung that it is based on.
+#: Maps a rung's name to the rung's limit. MXFP4 rungs, ternary rungs, and all rungs smaller than Q3_K_M have no limit,
+#: because models differ too much at these rungs or there are no published figures. Some rungs are another rung with
+#: embeddings and output kept at 8 bits. They have the limit of that other rung.
 LIMITS: dict[str, float] = {rung: limit for rung in RUNGS if (limit := _limit(rung)) is not None}

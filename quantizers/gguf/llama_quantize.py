@@ -1,4 +1,5 @@
-"""Calls llama-quantize for one rung, with its arguments, and reads the numbers of its file types."""
+"""Makes one rung (one GGUF variant) with llama-quantize. Also reads the numbers that llama-quantize gives to file
+types."""
 
 from __future__ import annotations
 
@@ -18,16 +19,18 @@ _FILE_TYPE = re.compile(r"^ *(\d+) +or +(\w+) *:", re.MULTILINE)
 
 
 def arguments(rung: Rung, imatrix: Path | None) -> list[str]:
-    """The options before the model's name. The imatrix is given by its bare name, because the file stores that name."""
+    """Returns the options that come before the model's name. The imatrix is given by its name without a folder, because
+    llama-quantize stores this name in the rung's file."""
     weights = [] if imatrix is None else ["--imatrix", imatrix.name]
     return [*weights, *rung.options]
 
 
 def quantize_alone(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung, file: Path, threads: int) -> str:
-    """Makes one rung's ``file`` with llama-quantize, atomically, and returns llama-quantize's output.
+    """Makes the rung's ``file`` with llama-quantize, and returns llama-quantize's output. ``file`` appears only when it
+    is complete.
 
-    llama-quantize runs in the folder of ``model``, where ``imatrix`` lies too. Raises ``ChildFailed`` when it fails,
-    and :class:`QuantpressError` when it succeeds and writes nothing.
+    llama-quantize runs in the folder of ``model``. ``imatrix`` must lie there too. Raises ``ChildFailed`` when
+    llama-quantize fails, and :class:`QuantpressError` when llama-quantize reports success but writes nothing.
     """
     file = file.resolve()
     with atomic(file) as temporary:
@@ -39,11 +42,12 @@ def quantize_alone(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Run
 
 
 def file_types(tools: LlamaCpp) -> dict[str, int]:
-    """The numbers of ``general.file_type`` by llama-quantize's name of the type, read from its usage.
+    """Returns a dict from llama-quantize's name of a type to the type's number in ``general.file_type``. Both come from
+    llama-quantize's usage text.
 
-    Raises :class:`QuantpressError` when the usage names no file types.
+    Raises :class:`QuantpressError` when the usage text names no file types.
     """
-    # It prints its usage for any wrong option, with exit code 1.
+    # llama-quantize prints its usage text for any wrong option, and exits with code 1. So the exit code is not checked.
     done = subprocess.run(
         [str(tools.quantize), "--help"],
         stdin=subprocess.DEVNULL,

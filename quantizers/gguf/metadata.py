@@ -1,4 +1,5 @@
-"""Writes the head of a rung's file, with ggml's own GGUF functions in the order in which llama-quantize calls them."""
+"""Builds the head of a rung's file. A rung is one GGUF variant, and the head is all bytes before the first tensor. This
+module calls ggml's own GGUF functions in the order in which llama-quantize calls them."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from quantizers.gguf.ggml import Ggml
 from quantizers.gguf.importance import ImatrixNote
 from quantpress.source.gguf import Gguf
 
-#: ``GGML_QNT_VERSION`` of ggml.h.
+#: ``GGML_QNT_VERSION`` in ggml.h.
 _QUANTIZATION_VERSION = 2
-#: ``GGUF_DEFAULT_ALIGNMENT``: llama-quantize pads to it, even if the source has another alignment.
+#: ``GGUF_DEFAULT_ALIGNMENT``. llama-quantize pads each tensor to a multiple of this number of bytes, even if the source
+#: has another alignment.
 _ALIGNMENT = 32
-#: Room for text in ``llama_model_kv_override`` (llama.h), without the final zero.
+#: The most bytes of a text that fit in ``llama_model_kv_override`` (llama.h), without the final zero.
 _TEXT_BYTES = 127
-#: The keys with which a file says that an imatrix was used; see tools/quantize/quantize.cpp.
+#: The metadata keys with which a rung's file describes the imatrix that it was made with (tools/quantize/quantize.cpp).
 _IMATRIX_FILE, _IMATRIX_TEXT = "quantize.imatrix.file", "quantize.imatrix.dataset"
 _IMATRIX_ENTRIES, _IMATRIX_WINDOWS = "quantize.imatrix.entries_count", "quantize.imatrix.chunks_count"
 _SPLIT_COUNT = b"split.count"
@@ -28,7 +30,8 @@ _SPLIT_KEYS = (b"split.no", _SPLIT_COUNT, b"split.tensors.count")
 
 @dataclass(frozen=True)
 class Head:
-    """``data`` is the file up to its first tensor. ``offsets`` are in bytes from the file's start, by tensor."""
+    """``data`` is all bytes of the file before its first tensor. ``offsets`` maps a tensor's name to where the tensor
+    begins, in bytes from the file's start. ``file_bytes`` is the size of the whole file."""
 
     data: bytes
     offsets: dict[str, int]
@@ -36,7 +39,7 @@ class Head:
 
 
 class UnquantizedTable:
-    """The table of an unquantized GGUF file."""
+    """The metadata and the list of tensors of an unquantized GGUF file, as ggml holds them."""
 
     def __init__(self, ggml: Ggml, table: int, shapes: int) -> None:
         self._ggml, self._library = ggml, ggml.library
@@ -44,17 +47,19 @@ class UnquantizedTable:
 
     @property
     def split(self) -> bool:
-        """Whether the file is one of several."""
+        """Whether the model is split into several files, and this file is one of them."""
         return bool(self._library.gguf_find_key(self._table, _SPLIT_COUNT) >= 0)
 
     def offset(self, name: str) -> int:
-        """Where a tensor's data begins, in bytes from the file's start."""
+        """Returns where a tensor's data begins, in bytes from the file's start."""
         start: int = self._library.gguf_get_data_offset(self._table)
         index = self._library.gguf_find_tensor(self._table, name.encode())
         return start + int(self._library.gguf_get_tensor_offset(self._table, index))
 
     def head(self, tensors: Sequence[PlannedTensor], file_type: int, note: ImatrixNote | None) -> Head:
-        """The head that llama-quantize writes for these tensors (src/llama-quant.cpp, tools/quantize/quantize.cpp)."""
+        """Returns the head that llama-quantize would write for ``tensors`` (src/llama-quant.cpp,
+        tools/quantize/quantize.cpp). ``note`` describes the imatrix, or is None if the rung is made without an
+        imatrix."""
         library = self._library
         table = library.gguf_init_empty()
         try:
@@ -93,7 +98,7 @@ class UnquantizedTable:
 
 
 def read_note(file: Gguf) -> ImatrixNote | None:
-    """What a rung's file says about its imatrix, or None if the rung was made without one."""
+    """Returns what a rung's file says about its imatrix, or None if the rung was made without an imatrix."""
 
     name = file.metadata.get(_IMATRIX_FILE)
     if name is None:
@@ -104,11 +109,12 @@ def read_note(file: Gguf) -> ImatrixNote | None:
 
 @contextmanager
 def opened(ggml: Ggml, file: Path) -> Iterator[UnquantizedTable]:
-    """Yields the table of ``file``. Raises ``ValueError`` when it is not a GGUF file."""
+    """Yields the metadata and the list of tensors of ``file``. Raises ``ValueError`` when ``file`` is not a GGUF
+    file."""
     with ggml.opened(file) as (table, shapes):
         yield UnquantizedTable(ggml, table, shapes)
 
 
 def padded(size: int) -> int:
-    """``size`` in bytes, rounded up to where the next tensor may begin."""
+    """Returns ``size`` (in bytes) rounded up to a multiple of the alignment. The next tensor begins there."""
     return -(-size // _ALIGNMENT) * _ALIGNMENT

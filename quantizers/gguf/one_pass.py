@@ -1,9 +1,10 @@
-"""Makes the ladder in one pass: reads each tensor once, and quantizes it once to each type that it has in any rung.
+"""Makes several rungs (GGUF variants) of a model in one pass. Each tensor is read once. It is quantized once to each
+type that it has in any of the rungs.
 
-Rows are quantized independently of each other. So each tensor is cut into bands of rows, and threads take one band
-after another. A thread reads its band, converts it to float32, quantizes it to each type, and writes each result to its
-place in every file that needs it. Memory holds one band per thread, for a model of any size. The files are byte for
-byte those that llama-quantize makes one by one.
+The quantization of a row does not depend on other rows. So each tensor is cut into bands of rows, and several threads
+take one band after another. A thread reads its band, converts the band to float32, and quantizes it to each type. Then
+the thread writes each result to its place in every file that needs the result. So memory holds only one band per
+thread, for a model of any size. The files are byte for byte the files that llama-quantize makes one by one.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Elements of a band. In float32 they are 512 KiB, so a band stays in a core's cache while it is quantized several
-#: times.
+#: How many elements a band has at most, unless one row has more. In float32 they take 512 KiB, so a band stays in a
+#: core's cache while it is quantized several times.
 _BAND_ELEMENTS = 1 << 17
-#: Bytes of an element in the widest type that is copied (I64, F64), and in the widest type that is made (F32).
+#: The bytes per element of the widest types that are copied (I64, F64), and of the widest type that is made (F32).
 _WIDEST_READ, _WIDEST_MADE = 8, 4
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class _Destination:
-    """Where a tensor begins in one rung's file."""
+    """The place where a tensor begins in one rung's file."""
 
     rung: str
     descriptor: int
@@ -51,8 +52,8 @@ class _Destination:
 
 @dataclass(frozen=True)
 class _Band:
-    """Whole rows of one matrix of a tensor. ``first_row`` counts over all matrices of the tensor. ``places`` says where
-    the band goes, by type."""
+    """Some whole rows of one matrix of a tensor. ``first_row`` is the number of the first row, counted over all
+    matrices of the tensor. ``places`` maps a type to the files that get the band in this type."""
 
     tensor: PlannedTensor
     source_offset: int
@@ -70,11 +71,11 @@ def write_rungs(
     threads: int,
     progress: Progress = silent,
 ) -> None:
-    """Writes a file for each plan. All files appear together, when all are complete.
+    """Writes a file for each plan. The files get their final names only when all of them are complete.
 
-    ``rungs`` maps each file to its plan from :func:`quantizers.gguf.rung_plan.plan_rungs` for the same model and
-    imatrix. Raises :class:`QuantpressError` when a plan cannot be made here, the disk is full, the model is damaged or
-    a value is not finite. Then no file appears.
+    ``rungs`` maps the path of each new file to the file's plan. :func:`quantizers.gguf.rung_plan.plan_rungs` must have
+    made the plans for the same model and imatrix. Raises :class:`QuantpressError` when one of the rungs cannot be made
+    in one pass, the disk is full, the model is damaged or a value is not finite. In these cases no file appears.
     """
     files, plans = {plan.rung: file for file, plan in rungs.items()}, list(rungs.values())
     for plan in plans:
@@ -94,9 +95,9 @@ def write_rungs(
 
 
 def _created(stack: ExitStack, file: Path, head: Head) -> int:
-    """Opens a new file of the final size under a temporary name, and writes its head.
+    """Creates a file of the final size under a temporary name, and writes its head (all bytes before the first tensor).
 
-    The file gets its final name when ``stack`` ends without an error.
+    The file gets its final name when ``stack`` closes without an error.
     """
     for leftover in file.parent.glob(f".{escape(file.name)}.*.tmp"):
         leftover.unlink()
@@ -132,7 +133,8 @@ def _bands(
         step = max(1, _BAND_ELEMENTS // width)
         offset = source.offset(tensor.name)
         for matrix in range(matrices * more):
-            # Each expert has its own weights, so a band never holds rows of two matrices.
+            # If a tensor has several matrices, each is an expert with its own imatrix weights. So a band never holds
+            # rows of two matrices.
             row_weights = None if weights is None else weights.reshape(matrices, width)[matrix]
             for first in range(0, rows, step):
                 taken = min(step, rows - first)
@@ -140,7 +142,7 @@ def _bands(
 
 
 class _Press:
-    """Threads that take bands from one iterator until it ends or one of them fails."""
+    """Threads that take bands from one iterator until the iterator ends or one of the threads fails."""
 
     def __init__(self, ggml: Ggml, source: int, total_bytes: int, progress: Progress) -> None:
         self._ggml, self._source = ggml, source
@@ -204,7 +206,7 @@ class _Press:
 
 
 class _Buffers:
-    """One thread's memory. It is allocated again only for a larger band."""
+    """The memory of one thread. The memory is allocated again only when a band is larger than all bands before."""
 
     def __init__(self) -> None:
         self._elements = 0

@@ -1,4 +1,5 @@
-"""Finds, before the model is converted, what would make a GGUF ladder fail hours later or be silently wrong."""
+"""Checks a source before it is converted. The checks find what would make its GGUF variants fail hours later or be
+wrong without any message."""
 
 from __future__ import annotations
 
@@ -14,31 +15,34 @@ from quantpress.source.gguf import read_gguf
 from quantpress.source.weights import WeightsReport, check_weights
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: Bytes of memory per element of the largest tensor while the converter holds it. The converter holds it as stored, in
-#: float32, in float32 a second time if experts were stacked (its lazy tensors keep what they are made of), and as it is
-#: written.
+#: The bytes of memory that the converter needs per element of the largest tensor. The converter holds the tensor in
+#: several forms at the same time: as stored, in float32, and as written. If experts were stacked, it holds the tensor
+#: in float32 a second time, because the converter's lazy tensors keep the tensors that they are made of.
 _CONVERTING = 12
-#: Bytes of the converter's Python with torch and transformers. Measured: the converter takes 0.50 GB for a model of
-#: 35 M weights with a largest tensor of 28 M and a vocabulary of 49152.
+#: The bytes that the converter's Python takes with torch and transformers. Measured: the whole converter takes 0.50 GB
+#: for a model of 35 M weights, whose largest tensor has 28 M weights, with a vocabulary of 49152 tokens.
 _PROGRAM = 1_000_000_000
-#: Bytes per weight of the unquantized model, which transformers measures in float32 on a CPU. llama.cpp's tools map the
-#: unquantized GGUF and need no more.
+#: The bytes per weight of the unquantized model when transformers measures it on a CPU, in float32. llama.cpp's tools
+#: do not need more, because they map the unquantized GGUF into memory.
 _MEASURING = 4
-#: Bytes in addition to those weights: Python with torch and transformers, a pass's activations, and its logits (2048
-#: positions at most; if half of them are kept, 1.1 GB for 262144 tokens, the largest vocabulary in use).
+#: The bytes that measuring takes besides these weights: Python with torch and transformers, and the activations and
+#: logits of one pass. A pass has at most 2048 positions. If the logits of half of the positions are kept, they take 1.1
+#: GB for 262144 tokens, the largest vocabulary in use.
 _BESIDE_WEIGHTS = 2_000_000_000
-#: The tokenizers SPM and WPM. llama.cpp puts a BOS before their text unless the file says otherwise
-#: (src/llama-vocab.cpp).
+#: GGUF's names of the tokenizers SPM and WPM. For these two, llama.cpp puts a BOS before a text unless the GGUF file
+#: says otherwise (src/llama-vocab.cpp).
 _ADDING = ("llama", "bert")
 
 
 def check_source(
     tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, device: Literal["cpu", "cuda"]
 ) -> None:
-    """Raises :class:`Refused`, in one line that says what to do, if no GGUF ladder can be made from the source.
+    """Raises :class:`Refused` if no GGUF variant can be made from the source. The message is one line that says what to
+    do.
 
-    It checks that the weights are complete, finite, and finite in ``storage`` (the unquantized GGUF's type). It checks
-    the memory, whether the converter knows the architecture and the tokenizer, and the BOS.
+    This function checks that the weights are complete and finite, and that they stay finite in ``storage`` (the type of
+    the unquantized GGUF). It checks that there is enough memory, and that the converter knows the architecture and the
+    tokenizer. Last, it checks the BOS token (:func:`check_bos`).
     """
     weights = check_weights(source)
     if storage == "F16" and weights.beyond_float16:
@@ -55,17 +59,17 @@ def check_source(
 
 
 def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:
-    """The bytes of RAM that are needed: for the converter's largest tensor, or on a CPU for measuring the unquantized
-    model, whichever is more.
+    """Returns how many bytes of RAM are needed. The converter needs RAM for its largest tensor. On a CPU, measuring the
+    unquantized model needs RAM too. The larger of the two counts.
 
-    On CUDA the model lies in the GPU's memory, which the plan checks (:func:`quantpress.plan.devices.require_device`).
+    On CUDA, measuring needs GPU memory instead. :func:`quantpress.plan.devices.require_device` checks the GPU memory.
     """
     measuring = _MEASURING * weights.weights + _BESIDE_WEIGHTS if device == "cpu" else 0
     return max(measuring, _PROGRAM + _CONVERTING * weights.largest_tensor)
 
 
 def require_memory(needed: int, available: int) -> None:
-    """Raises :class:`Refused` when fewer than ``needed`` bytes are ``available``."""
+    """Raises :class:`Refused` when ``needed`` bytes are more than the ``available`` bytes."""
     if needed > available:
         raise Refused(
             f"{needed / 1e9:.1f} GB of memory are needed for the unquantized model and {available / 1e9:.1f} GB are "
@@ -74,10 +78,10 @@ def require_memory(needed: int, available: int) -> None:
 
 
 def check_bos(file: Path) -> None:
-    """Raises :class:`Refused` when a GGUF file asks for a BOS before each text and names no valid token for it.
+    """Raises :class:`Refused` when a GGUF file asks for a BOS token before each text but names no valid BOS token.
 
-    If no token is named, llama.cpp takes a fixed number (11 for BPE, 1 for SPM), which can be any token in this
-    vocabulary. A model that adds no BOS needs none.
+    If the file names no BOS token, llama.cpp takes a fixed token number (11 for BPE, 1 for SPM). In this vocabulary,
+    that number can stand for any token. If a file does not ask for a BOS token, it passes this check.
     """
     vocabulary = read_gguf(file)
     fields = vocabulary.metadata

@@ -1,4 +1,5 @@
-"""The projector of a model that reads images or sound: a separate file beside the rungs. All rungs share it.
+"""Makes the projector of a model that reads images or sound. The projector is a separate file. All rungs (GGUF
+variants) of the model share it.
 
 The converter's own registry decides which architectures have a projector.
 """
@@ -20,17 +21,18 @@ from quantpress.record.base import Record
 from quantpress.source.gguf import read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: config.json's keys for an encoder, as transformers names them.
+#: The keys of config.json under which transformers describes an encoder for images or sound.
 _ENCODERS = ("vision_config", "audio_config")
-#: The converter's table of the architectures whose projector it converts: the file in llama.cpp's tree, and the table's
-#: name in that file.
+#: The converter has a table of the architectures whose projector it converts. These are the file in llama.cpp's source
+#: tree that holds the table, and the table's name in that file.
 _REGISTRY, _TABLE = Path("conversion/__init__.py"), "MMPROJ_MODEL_MAP"
-#: The projector's ``clip.*`` keys that say what it reads (gguf-py/gguf/constants.py, ``Keys.Clip``).
+#: The metadata keys that say what a projector reads (gguf-py/gguf/constants.py, ``Keys.Clip``).
 _READS: dict[str, Literal["images", "audio"]] = {
     "clip.has_vision_encoder": "images",
     "clip.has_audio_encoder": "audio",
 }
-#: The converter failed because the machine lacks memory or disk. That is no fault of the model.
+#: Matches the error of a converter that failed because the machine lacks memory or disk. The model is not at fault
+#: then.
 _MACHINE = re.compile(r"was killed by|MemoryError|OSError|No space left")
 
 
@@ -43,21 +45,22 @@ class ProjectorReport(Record):
 
 
 def projector_file(prepared: Path, model_name: str) -> Path:
-    """The projector's file. With this name clients do not take it for a model, and llama.cpp's ``-hf`` finds it."""
+    """Returns the path of the projector's file. Because of its name, clients do not take the file for a model, and
+    llama.cpp's ``-hf`` finds the file."""
     return prepared.resolve() / f"mmproj-{checked(model_name)}-F16.gguf"
 
 
 def projector_report(prepared: Path, model_name: str) -> ProjectorReport | None:
-    """The report of :func:`make_projector`, or None for a model that reads text only."""
+    """Returns the report that :func:`make_projector` wrote, or None for a model that reads text only."""
     file = _report_file(prepared, model_name)
     return ProjectorReport.model_validate_json(file.read_bytes()) if file.exists() else None
 
 
 def make_projector(tools: LlamaCpp, source: Path, prepared: Path, model_name: str) -> None:
-    """Makes the projector of ``source`` in ``prepared``, and a report. Makes neither for a model that reads text only.
+    """Makes the projector of ``source`` and a report in ``prepared``. If the model reads text only, makes neither file.
 
-    If the converter makes no projector, the report says why, and the model's rungs read text only. Raises
-    ``ChildFailed`` when the converter fails because memory or disk is short.
+    If there is no usable projector, the report says why, and the model's rungs read text only. Raises ``ChildFailed``
+    when the converter fails because memory or disk is short.
     """
     config = json.loads((source / "config.json").read_bytes())
     has_encoder = any(isinstance(config.get(key), dict) for key in _ENCODERS)
@@ -73,9 +76,10 @@ def make_projector(tools: LlamaCpp, source: Path, prepared: Path, model_name: st
 
 
 def registered(tools: LlamaCpp) -> frozenset[str]:
-    """The architectures whose projector the converter can convert. Empty if llama.cpp's tree has no such table.
+    """Returns the architectures whose projector the converter can convert. The set is empty if llama.cpp's source tree
+    has no table of them.
 
-    The table is read and not imported, because importing it would load torch.
+    This function parses the table's file and does not import it, because the import would load torch.
     """
     file = tools.source / _REGISTRY
     if not file.is_file():
@@ -87,7 +91,8 @@ def registered(tools: LlamaCpp) -> frozenset[str]:
 
 
 def _architectures(config: Parameters) -> set[str]:
-    """The architectures that the converter looks up (conversion/base.py, ``get_model_architecture``)."""
+    """Returns the architectures that the converter looks up for a model (conversion/base.py,
+    ``get_model_architecture``)."""
     vision = config.get("vision_config")
     parts = (config, vision if isinstance(vision, dict) else {})
     return {str(name) for part in parts for name in (part.get("architectures") or [])[:1]}
@@ -115,7 +120,7 @@ def _reads(file: Path) -> list[Literal["images", "audio"]]:
 
 
 def _not_finite(file: Path) -> str | None:
-    """The name of the first tensor with a value that is NaN or infinite, or None."""
+    """Returns the name of the first tensor that has a NaN or an infinite value, or None if all values are finite."""
     import numpy as np
 
     floats = (tensor for tensor in read_gguf(file).tensors if tensor.type in ("F16", "F32"))

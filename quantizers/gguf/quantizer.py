@@ -1,4 +1,5 @@
-"""The ``gguf`` format: an unquantized GGUF and its imatrix once per model, then all rungs of a wave in one pass."""
+"""The ``gguf`` format. First it makes an unquantized GGUF and its imatrix, once per model. Then it makes all rungs
+(GGUF variants) of a wave in one pass over the unquantized GGUF. A wave is a group of rungs that are made together."""
 
 from __future__ import annotations
 
@@ -86,11 +87,11 @@ class GGUF:
 
     def prepare(self, job: Job) -> None:
         """Makes three things in ``job.prepared``: the unquantized GGUF, the imatrix (``{Model}.imatrix.gguf``) with its
-        report, and Ollama's files.
+        report, and the files for Ollama.
 
-        For a model that reads images or sound it also makes ``mmproj-{Model}-F16.gguf``, if the converter can.
-        It continues from the files that an earlier child of the same job left there: a file with its final name is
-        complete.
+        If the model reads images or sound and the converter can convert its projector, ``prepare`` also makes
+        ``mmproj-{Model}-F16.gguf``. If an earlier child process of the same job was killed, ``prepare`` continues from
+        the files that this child left. A file with its final name is complete.
         """
         from quantizers.gguf.convert import convert
         from quantizers.gguf.imatrix import make_imatrix
@@ -119,7 +120,8 @@ class GGUF:
         write_text(report_file(job.prepared, job.model_name), report.model_dump_json(indent=1) + "\n")
 
     def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
-        """Asks llama-quantize what it would make for each rung. This takes a tenth of a second per rung."""
+        """Divides the rungs into waves. To plan, it runs llama-quantize's dry run for each rung, which takes a tenth of
+        a second per rung."""
         from quantizers.gguf.rung_plan import plan_rungs
         from quantizers.gguf.waves import cut_waves, disk_needed
         from quantpress.toolchain.llama_cpp import require
@@ -158,16 +160,16 @@ class GGUF:
         return None
 
     def quantize(self, job: Job) -> Output:
-        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``, as a wave of one rung. If the one-pass engine cannot make it,
-        llama-quantize does."""
+        """Makes ``{Model}-{RUNG}.gguf`` in ``job.out``, as a wave of one rung. If the one-pass engine
+        (:mod:`quantizers.gguf.one_pass`) cannot make the file, llama-quantize makes it."""
         (output,) = self.quantize_wave([job])
         return output
 
     def quantize_wave(self, jobs: list[Job]) -> Iterator[Output]:
         """Makes the files of all ``jobs`` in one pass over the model, byte for byte as llama-quantize makes them.
 
-        A file with its final name is complete and is not made again. llama-quantize makes the files that the one-pass
-        engine cannot make, and the output says why.
+        A file with its final name is complete and is not made again. If the one-pass engine cannot make a file,
+        llama-quantize makes it, and the output says why.
         """
         from quantizers.gguf.rung_plan import plan_rungs
         from quantpress.toolchain.llama_cpp import require
@@ -181,11 +183,11 @@ class GGUF:
 
 
 def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Path) -> dict[str, str]:
-    """Makes the missing files of a wave. Returns why the one-pass engine did not make a rung, for each rung that
-    llama-quantize made.
+    """Makes the missing files of a wave. Returns a dict from each rung that llama-quantize makes to the reason why the
+    one-pass engine cannot make the rung.
 
     Raises :class:`Refused` for a rung that the model cannot have. Raises :class:`QuantpressError` if several rungs
-    cannot be made together; the caller can then try each alone.
+    cannot be made together. The caller can then try each rung alone.
     """
     from quantizers.gguf.llama_quantize import quantize_alone
     from quantizers.gguf.one_pass import write_rungs
@@ -216,7 +218,8 @@ def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Pat
 
 
 def remove_halves(folder: Path) -> None:
-    """Removes incomplete files and parts, which have no final names yet. A killed child left them."""
+    """Removes the incomplete files and the folders of unfinished parts that a killed child process left in
+    ``folder``."""
     for left in folder.glob("*"):
         if left.is_dir():
             shutil.rmtree(left)
@@ -249,20 +252,22 @@ def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
 
 
 def rung_file(job: Job) -> Path:
-    """The file of a rung. Clients find the rung by its name in the file's name."""
+    """Returns the path of a rung's file. The file's name contains the rung's name, because clients find a rung by this
+    name."""
     return job.out.resolve() / f"{checked(job.model_name)}-{job.variant.name}.gguf"
 
 
 def imatrix_file(prepared: Path, model_name: str) -> Path:
-    """The imatrix's file. With this name clients do not take it for a model."""
+    """Returns the path of the imatrix. Because of this file name, clients do not take the imatrix for a model."""
     return prepared.resolve() / f"{checked(model_name)}.imatrix.gguf"
 
 
 def ollama_folder(prepared: Path) -> Path:
-    """The folder of the files that Ollama reads beside a model (:func:`quantizers.gguf.ollama.files.ollama_files`)."""
+    """Returns the folder of the files that Ollama gets with a model
+    (:func:`quantizers.gguf.ollama.files.ollama_files`)."""
     return prepared.resolve() / "ollama"
 
 
 def report_file(prepared: Path, model_name: str) -> Path:
-    """The file with the imatrix's report, as JSON (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
+    """Returns the path of the imatrix's report, a JSON file (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
     return prepared.resolve() / f"{checked(model_name)}.imatrix.json"

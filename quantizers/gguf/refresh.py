@@ -1,9 +1,11 @@
-"""Gives a published rung the metadata of a newer unquantized file. The tensors stay; only the head of the file is new.
+"""Gives a published rung (one GGUF variant) the metadata of a newer unquantized file. The rung's tensors stay the same.
+Only the head of its file (all bytes before the first tensor) is new.
 
-The result is, byte for byte, what llama-quantize would make of that file with the same imatrix, but nothing is
-quantized. This works only if the other file holds the same tensors. Equal safetensors do not guarantee that: the
-converter makes some tensors from config.json (``rope_freqs.weight`` from its ``rope_scaling``), and config.json decides
-the layout of others (the number of heads decides the order of the rows of queries and keys).
+The result is, byte for byte, the file that llama-quantize would make of the newer unquantized file with the same
+imatrix, but nothing is quantized. This works only if the newer file holds the tensors from which the rung was made.
+Equal safetensors do not guarantee equal tensors, because the converter makes some tensors from config.json
+(``rope_freqs.weight`` from ``rope_scaling``). config.json also decides the layout of other tensors: the number of heads
+decides the order of the rows of queries and keys.
 """
 
 from __future__ import annotations
@@ -23,19 +25,21 @@ from quantpress.source.gguf import Gguf, read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 _ARCHITECTURE = "general.architecture"
-#: Hyperparameters that only the engine computes with: they do not change how the converter lays out tensors. Their keys
-#: begin so, after the architecture's name.
+#: How some hyperparameters' keys begin, after the architecture's name. Only the engine computes with these
+#: hyperparameters: they do not change how the converter lays out tensors.
 _COMPUTED_BY = (
     "context_length", "rope.freq_base", "rope.scaling.", "attention.sliding_window", "attention.layer_norm_rms_epsilon",
 )  # fmt: skip
 
 
 def other_tensors(model: Path, published: Path) -> str | None:
-    """Why the tensors of ``published`` are not those of the unquantized ``model``, or None if no difference is found.
+    """Returns how the tensors from which ``published`` was made differ from those of ``model``, or None if it finds no
+    difference.
 
-    It compares the tensors' names and shapes, and the hyperparameters that decide the layout of tensors. It also
-    compares the values of tensors that have the same type in both files: vectors, and the tensors that the converter
-    makes from config.json.
+    ``published`` is a rung's file, and ``model`` is an unquantized file. The function compares the names and shapes of
+    their tensors, and the hyperparameters that decide the layout of tensors. If a tensor has the same type in both
+    files, the function also compares its values. Vectors and the tensors that the converter makes from config.json have
+    the same type.
     """
     old, new = read_gguf(published), read_gguf(model)
     before, now = _hyperparameters(old), _hyperparameters(new)
@@ -58,7 +62,7 @@ def other_tensors(model: Path, published: Path) -> str | None:
 
 
 def _hyperparameters(file: Gguf) -> dict[str, Any]:
-    """The architecture, and those of its hyperparameters that decide the layout of tensors."""
+    """Returns the architecture, and the hyperparameters that decide the layout of tensors."""
     architecture = str(file.text(_ARCHITECTURE))
     prefix = f"{architecture}."
     found = {
@@ -74,10 +78,10 @@ def _same_bytes(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 
 def refresh_rung(tools: LlamaCpp, model: Path, published: Path, file: Path) -> None:
-    """Writes ``file``: the tensors of ``published`` behind the head that llama-quantize writes for ``model``.
+    """Writes ``file``: first the head that llama-quantize would write for ``model``, then the tensors of ``published``.
 
-    Both files must hold the same tensors (:func:`other_tensors` returns None). Raises :class:`QuantpressError` when
-    ggml cannot be loaded or the published file is not complete.
+    Call this function only if :func:`other_tensors` returns None for ``model`` and ``published``. Raises
+    :class:`QuantpressError` when ggml cannot be loaded or ``published`` is not complete.
     """
     ggml, obstacle = load(tools)
     if ggml is None:

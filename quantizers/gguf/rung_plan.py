@@ -1,4 +1,5 @@
-"""Plans, before any work, which rungs a model gets, which type each tensor has, and how each file is made."""
+"""Plans, before anything is quantized, which rungs (GGUF variants) a model gets, which type each tensor has, and how
+each file is made."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ from quantizers.gguf.metadata import opened, padded
 from quantpress.errors import BadInput, Refused
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: The types that llama-quantize converts to float32 before it quantizes. It only copies other types.
+#: The types that llama-quantize can quantize. It converts them to float32 first. It can only copy other types.
 _UNQUANTIZED = {"F32", "F16", "BF16"}
-#: Types that llama-quantize may refuse to make without weights for the tensor; Q2_K only in some files.
+#: Types that llama-quantize can refuse to make for a tensor without imatrix weights. It refuses Q2_K only in some
+#: files.
 _LOW_BITS = ("IQ1", "IQ2", "IQ3", "Q2_K")
-#: Tensors for which llama-quantize ignores imatrix weights of another size. For these and for ``output.weight`` it also
-#: accepts an imatrix that has no weights.
+#: If the imatrix weights of one of these tensors have a wrong size, llama-quantize ignores them. For these tensors and
+#: for ``output.weight``, llama-quantize also accepts an imatrix without weights.
 _EMBEDDINGS = {"token_embd.weight", "per_layer_token_embd.weight"}
 
 
@@ -28,11 +30,12 @@ _EMBEDDINGS = {"token_embd.weight", "per_layer_token_embd.weight"}
 class RungPlan:
     """How a rung is made for one model.
 
-    ``refusal`` says why llama.cpp cannot make the rung for this model. ``by_llama_quantize`` says why the one-pass
-    engine cannot make the file that llama-quantize makes. ``same_bytes_as`` names another planned rung in which every
-    tensor has the same type: the two files differ only in ``general.file_type``. ``file_bytes`` is exact for rungs that
-    the one-pass engine makes. For rungs that llama-quantize makes, it may lack some hundred bytes of metadata.
-    ``tensors`` are in the file's order, and empty if the rung is refused.
+    ``refusal`` says why llama.cpp cannot make the rung for this model. Usually the one-pass engine
+    (:mod:`quantizers.gguf.one_pass`) makes the file. ``by_llama_quantize`` says why this engine cannot make the file,
+    so that llama-quantize must make it. ``same_bytes_as`` names another planned rung in which every tensor has the same
+    type. The files of the two rungs would differ only in ``general.file_type``. ``file_bytes`` is exact for rungs that
+    the one-pass engine makes. For rungs that llama-quantize makes, ``file_bytes`` can be some hundred bytes of metadata
+    too small. ``tensors`` are in the file's order. If the rung is refused, ``tensors`` is empty.
     """
 
     rung: str
@@ -53,9 +56,11 @@ class RungPlan:
 def plan_rungs(
     tools: LlamaCpp, model: Path, imatrix: Path | None, rungs: Sequence[str], standing: Sequence[str] = ()
 ) -> list[RungPlan]:
-    """One plan per rung, in the order given, from llama-quantize's dry runs over the unquantized GGUF ``model``.
+    """Returns one plan per rung, in the order of ``rungs``. The plans come from dry runs of llama-quantize over the
+    unquantized GGUF ``model``.
 
-    ``standing`` rungs have their files already. If several rungs have the same bytes, a standing one keeps its file.
+    The ``standing`` rungs have their files already. If several rungs would have the same bytes, a standing rung keeps
+    its file.
 
     Raises :class:`BadInput` when ``imatrix`` is not an imatrix or lies in another folder than ``model``, and
     ``QuantpressError`` when a dry run is not understood.
@@ -72,7 +77,7 @@ def plan_rungs(
 
 
 def load(tools: LlamaCpp) -> tuple[Ggml | None, str | None]:
-    """ggml's library of ``tools``, or the reason why it cannot be used."""
+    """Returns ggml's library of ``tools`` and None, or None and the reason why the library cannot be used."""
     file = library_of(tools)
     if file is None:
         return None, f"no libggml-base lies beside {tools.quantize.name}: it was built without shared libraries"
@@ -96,7 +101,8 @@ def _plan(tools: LlamaCpp, model: Path, imatrix: Path | None, rung: Rung, known:
 
 
 def _refusal(run: DryRun, rung: Rung, weighted: bool) -> str | None:
-    """Why llama-quantize would fail or abort midway, or None. Its dry run does not say this."""
+    """Returns why llama-quantize would fail or abort midway, or None if it would succeed. The dry run does not say
+    this."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if run.needs_imatrix and not weighted:
@@ -111,7 +117,8 @@ def _refusal(run: DryRun, rung: Rung, weighted: bool) -> str | None:
 
 
 def _beyond(ggml: Ggml | None, plan: RungPlan, importance: Importance | None) -> str | None:
-    """Why the one-pass engine could not make the same file, or None if it can."""
+    """Returns why the one-pass engine cannot make the file that llama-quantize would make, or None if the engine
+    can."""
     for tensor in plan.tensors:
         if ggml is not None and not {tensor.source, tensor.target} <= ggml.types.keys():
             return f"the gguf package does not know type {tensor.target}"
@@ -141,7 +148,7 @@ def _with_sizes(ggml: Ggml | None, model: Path, note: ImatrixNote | None, plans:
             split = source.split
             by_engine = [plan for plan in made if plan.by_llama_quantize is None]
             if by_engine:
-                # Every rung's head has this size, because the types and numbers in it have a fixed width.
+                # The head of every rung has this size, because the types and numbers in a head have a fixed width.
                 head_bytes = len(source.head(by_engine[0].tensors, by_engine[0].file_type, note).data)
     several = "the source is split into several files" if split else None
     return [
@@ -157,11 +164,13 @@ def _with_sizes(ggml: Ggml | None, model: Path, note: ImatrixNote | None, plans:
 
 
 def _with_same_bytes(plans: list[RungPlan], standing: Sequence[str]) -> list[RungPlan]:
-    """Makes plans with equal types refer to the one that keeps its file.
+    """Finds plans that have the same tensor types, and makes all but one of them refer to that one in
+    ``same_bytes_as``.
 
-    The plan that keeps its file is the first by this order: a rung whose file is there already; the rung that clients
-    load by default; a plain type of llama-quantize before one with options; the rung whose name promises a number of
-    bits closest to the real one.
+    Only that one plan keeps its file. These rules choose the plan, in this order. A standing rung, whose file is there
+    already, comes first. Then comes the rung that clients load by default. A plain type of llama-quantize comes before
+    a type with options. If several plans are still equal, the plan whose name promises the number of bits closest to
+    the real number comes first.
     """
 
     def preference(plan: RungPlan) -> tuple[bool, bool, bool, float]:

@@ -1,4 +1,5 @@
-"""Splits files above a size limit into parts. llama.cpp loads all parts when it is given the name of the first."""
+"""Splits GGUF files above a size limit into parts. If llama.cpp is given the name of the first part, it loads all
+parts."""
 
 from __future__ import annotations
 
@@ -15,17 +16,18 @@ from quantpress.toolchain.run import run_tool
 
 #: llama-gguf-split takes its limit in millions of bytes (tools/gguf-split/gguf-split.cpp, ``split_str_to_n_bytes``).
 _UNIT = 1_000_000
-#: How many bytes longer a part's metadata can be than that of the whole file: three numbers of the split, and padding.
+#: The most bytes by which a part's metadata can exceed the whole file's metadata. A part adds three numbers of the
+#: split, and padding.
 _SPLIT_METADATA = 1000
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def split_above(tools: LlamaCpp, file: Path, limit: int | None) -> list[Path]:
-    """Replaces ``file``, if it has more than ``limit`` bytes, with parts of at most ``limit`` bytes.
+    """If ``file`` has more than ``limit`` bytes, replaces it with parts of at most ``limit`` bytes.
 
-    The parts have the names by which llama.cpp finds them, ``{Name}-00001-of-0000N.gguf``. The first part holds the
-    metadata. Returns the files that are there now, in order. For a while, the whole file and its parts are both on the
-    disk. Raises :class:`Refused` when a tensor or the metadata alone exceeds the limit.
+    llama.cpp finds the parts by their names, ``{Name}-00001-of-0000N.gguf``. The first part holds the metadata. Returns
+    the paths of all parts in order, or only ``file`` if it was not split. For a while, the whole file and its parts are
+    both on the disk. Raises :class:`Refused` when the largest tensor and the metadata together do not fit in one part.
     """
     if limit is None or file.stat().st_size <= limit:
         return [file]
@@ -51,9 +53,10 @@ def split_above(tools: LlamaCpp, file: Path, limit: int | None) -> list[Path]:
 
 
 def _check_complete(file: Path, parts: list[Path]) -> None:
-    """Raises :class:`QuantpressError` unless each part is there and the parts together hold all tensors.
+    """Raises :class:`QuantpressError` if a part is missing, or if the parts together do not hold all tensors of
+    ``file``.
 
-    llama-gguf-split exits 0 on some failures.
+    This check is needed because llama-gguf-split exits with code 0 on some failures.
     """
     numbers = [tuple(map(int, found.groups())) if (found := _PART.search(part.name)) else None for part in parts]
     if numbers != [(number, len(parts)) for number in range(1, len(parts) + 1)] or len(parts) < 2:

@@ -1,4 +1,4 @@
-"""Counts what is really in a GGUF file: weights per storage type, and bytes."""
+"""Counts what a GGUF file really contains: the weights of each storage type, and the bytes of all tensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from quantpress.source.gguf import read_gguf
 
 @dataclass(frozen=True)
 class StorageTypes:
-    """``weights`` counts elements per tensor type (``Q4_K``, ``F32``, …), most frequent first. ``data_bytes`` is the
-    size of all tensors' data, without metadata and padding."""
+    """``weights`` maps a tensor type (``Q4_K``, ``F32``, …) to the number of elements of this type, most frequent type
+    first. ``data_bytes`` is the size of all tensors' data, without metadata and padding."""
 
     weights: dict[str, int]
     data_bytes: int
@@ -27,7 +27,7 @@ class StorageTypes:
 
 
 def storage_types(file: Path) -> StorageTypes:
-    """Reads a GGUF file's tensor table. Raises ``ValueError`` when it is not a GGUF file."""
+    """Reads the list of tensors of a GGUF file. Raises ``ValueError`` when ``file`` is not a GGUF file."""
     weights: Counter[str] = Counter()
     data_bytes = 0
     for tensor in read_gguf(file).tensors:

@@ -1,4 +1,4 @@
-"""The unquantized GGUF, from which all rungs are made: its type, and where its file lies."""
+"""Decides the type and the path of the unquantized GGUF, from which all rungs (GGUF variants) of a model are made."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from quantizers.protocol import Parameters
 from quantpress.errors import QuantpressError, Refused
 from quantpress.source.weights import matrix_weights
 
-#: The types that a converted model's matrices have; the names are ggml's and the safetensors format's.
+#: The types that the matrices of an unquantized GGUF can have. ggml and the safetensors format use the same names.
 UnquantizedType = Literal["F16", "BF16", "F32"]
-#: The recipe's word for the type in which the source stores its weights.
+#: A recipe contains this word if the rungs are made from the type in which the source stores its weights.
 AS_STORED = "stored"
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def made_from(config: Parameters) -> str:
-    """The type that every rung of a model is made from, as its recipe says it: ``F16`` or :data:`AS_STORED`.
+    """Returns the type that every rung of a model is made from, in the recipe's words: ``F16`` or :data:`AS_STORED`.
 
-    If config.json declares float16, that counts. Some finetunes store weights in another type; these weights become
-    float16, as they do for everyone who loads the model. A model with values that float16 cannot hold is refused.
+    If config.json declares float16, the type is ``F16``. Some finetunes declare float16 but store weights in another
+    type. These weights become float16, as they do for everyone who loads the model. The preflight check refuses such a
+    model if it has values that float16 cannot hold.
     """
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):
@@ -32,13 +33,14 @@ def made_from(config: Parameters) -> str:
 
 
 def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
-    """The type of the unquantized GGUF's matrices. It is chosen so that converting loses nothing that matters for
-    quantizing.
+    """Returns the type for the matrices of the unquantized GGUF. In this type, the conversion loses nothing that
+    matters for quantizing.
 
-    It is the type that most of the matrices' weights have, or F16 if none of them is a 16- or 32-bit float. (The
-    converter's own ``--outtype auto`` does the same, but looks only at the first matrix.) float32 stays float32, while
-    the converter would round it to float16: such sources are few, and every rung would lose that range and those
-    digits.
+    If ``recipe_from`` is ``F16``, the type is F16. Otherwise it is the type that most of the matrices' weights have,
+    where float64 counts as F32. If no weight is a 16-, 32- or 64-bit float, the type is F16. (The converter's own
+    ``--outtype auto`` chooses in the same way, but looks only at the first matrix.) The converter would round float32
+    to float16. Here float32 stays float32, because otherwise every rung would lose range and digits, and because such
+    sources are few.
     """
     if recipe_from != AS_STORED:
         return "F16"
@@ -52,12 +54,14 @@ def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
 
 
 def unquantized_name(model_name: str, storage: UnquantizedType) -> str:
-    """The file name of the unquantized GGUF. Raises :class:`Refused` if the model's name is not a plain file name."""
+    """Returns the unquantized GGUF's file name. Raises :class:`Refused` if the model's name is not a plain file
+    name."""
     return f"{checked(model_name)}-{storage}.gguf"
 
 
 def unquantized_file(prepared: Path, model_name: str) -> Path:
-    """The unquantized GGUF in the folder that ``prepare`` filled. Raises :class:`QuantpressError` if there is none."""
+    """Returns the unquantized GGUF's path in the folder ``prepared``, which the step ``prepare`` filled. Raises
+    :class:`QuantpressError` if the folder has no such file."""
     files = [prepared.resolve() / unquantized_name(model_name, storage) for storage in get_args(UnquantizedType)]
     for file in files:
         if file.exists():

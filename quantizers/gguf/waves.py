@@ -1,4 +1,5 @@
-"""Decides which rungs are made together: as many as fit the disk budget, first those that share quantized tensors."""
+"""Divides rungs (GGUF variants) into waves. A wave is a group of rungs that are made together. A wave holds as many
+rungs as fit the disk budget. Rungs that share many quantized tensors preferably go into the same wave."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from quantizers.gguf.rung_plan import RungPlan
 
 
 def disk_needed(wave: Sequence[RungPlan], split_above: int | None) -> int:
-    """The most bytes that a wave's files take on the disk at any time.
+    """Returns the most bytes that a wave's files take on the disk at any time.
 
-    Files above ``split_above`` bytes are split one after the other. For a while, each lies beside its parts.
+    Files above ``split_above`` bytes are split one after another. While a file is split, the file and its parts are
+    both on the disk.
     """
     sizes = [plan.file_bytes for plan in wave]
     split = [size for size in sizes if split_above is not None and size > split_above]
@@ -19,11 +21,12 @@ def disk_needed(wave: Sequence[RungPlan], split_above: int | None) -> int:
 
 
 def cut_waves(plans: Sequence[RungPlan], budget: int | None, split_above: int | None = None) -> list[list[RungPlan]]:
-    """Divides ``plans`` into waves that need at most ``budget`` bytes of disk each (None: one wave).
+    """Divides ``plans`` into waves that need at most ``budget`` bytes of disk each. If ``budget`` is None, there is no
+    limit.
 
-    A wave starts with the first remaining rung. It then adds, one by one, the rung that shares the most quantized
-    weights with it. A rung that llama-quantize has to make is a separate wave. A single plan must not need more than
-    the budget.
+    A wave starts with the first remaining rung. Then, while a remaining rung still fits the budget, the wave takes the
+    rung that shares the most quantized weights with the wave. Each rung that llama-quantize has to make is a wave of
+    its own. The caller must pass no plan that alone needs more than the budget.
     """
     together = [plan for plan in plans if plan.by_llama_quantize is None]
     waves = [[plan] for plan in plans if plan.by_llama_quantize is not None]
@@ -43,5 +46,5 @@ def cut_waves(plans: Sequence[RungPlan], budget: int | None, split_above: int | 
 
 
 def _quantized(plan: RungPlan) -> set[PlannedTensor]:
-    """The tensors that are not copied, each with its type."""
+    """Returns the tensors whose type changes. All other tensors of a rung are copied."""
     return {tensor for tensor in plan.tensors if tensor.target != tensor.source}

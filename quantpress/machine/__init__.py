@@ -1,1 +1,2 @@
-"""The machine: child processes, folders of work in progress, memory, GPUs, and credentials that stay here."""
+"""The machine that quantpress runs on: child processes, work folders, memory and GPUs. This package also keeps
+credentials from other processes."""

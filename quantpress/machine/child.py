@@ -1,8 +1,9 @@
 """Runs heavy work in a child process: a JSON job in, a JSON result out.
 
-A crash, an OOM kill or a leak ends one job and not the run. The memory comes back, and the child's peak memory can be
-read from the kernel. The job's folder holds the job file, the result file and a log of the child's output. A child that
-knows why it fails explains it, and its parent repeats the explanation. Otherwise the error quotes the log's last lines.
+A crash, an OOM kill or a leak ends only one job, and the run goes on. When the child ends, the kernel frees its memory.
+A child can read its own peak memory from the kernel. The job's folder holds the job file, the result file and a log of
+the child's output. If the child knows why it fails, it writes the reason as the last lines of the log, and the parent's
+error repeats this reason. Otherwise the parent's error quotes the last lines of the log.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
 from quantpress.machine.credentials import without_credentials
 
-#: The connection to Prefect, which no child needs.
+#: Variables with this prefix configure the connection to Prefect. No child needs them.
 _PREFECT_PREFIX = "PREFECT_"
-#: OpenMP threads that wait by spinning take CPU time from working threads if more threads run than there are cores.
-#: This happens when one variant is measured while the next is made. On 2 cores at load 5 to 6, llama-perplexity took
-#: 14 s with this setting instead of 33 s, and transformers 16 to 22 s instead of 39 to 47 s. If a job runs alone on
-#: the machine, the setting makes no difference.
+#: This setting makes OpenMP threads sleep while they wait. Without it, they can spin. If more threads run than there
+#: are cores, spinning threads take CPU time from working threads. This happens when one variant is measured while the
+#: next is made. On 2 cores at load 5 to 6, llama-perplexity took 14 s with this setting instead of 33 s, and
+#: transformers took 16 to 22 s instead of 39 to 47 s. If a job runs alone on the machine, the setting makes no
+#: difference.
 _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _QUOTED_LINES = 8
-#: The exit code of a child that has written its error as the last lines of its log, and the prefix of that error.
+#: If a child has written its error as the last lines of its log, it exits with ``_EXPLAINED``, and its error begins
+#: with ``_ERROR``.
 _EXPLAINED = 3
 _ERROR = "error: "
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -44,7 +47,7 @@ R = TypeVar("R", bound=BaseModel)
 def child_environment() -> dict[str, str]:
     """Returns the parent's environment without credentials and with the Hub client offline.
 
-    Waiting OpenMP threads sleep, unless the user's environment says otherwise.
+    OpenMP threads sleep while they wait, unless the user's environment sets ``OMP_WAIT_POLICY``.
     """
     kept = {key: value for key, value in without_credentials().items() if not key.startswith(_PREFECT_PREFIX)}
     return _PATIENT | kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
@@ -54,9 +57,10 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
     ``timeout`` is in seconds. Raises :class:`ChildFailed` if the child exits non-zero, dies of a signal, runs out of
-    time or writes no result. The error is the child's own explanation (:func:`explained_exit`) if there is one, else
-    the last lines of its output. If this process is interrupted, the child and all processes that it started are
-    killed.
+    time or writes no valid result. If the child explained its error (:func:`explained_exit`), the message is this
+    explanation. If the result is invalid, the message names the invalid field. Otherwise the message quotes the last
+    lines of the child's output. If this process is interrupted, it kills the child and all processes of the child's
+    process group.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
             stdout=log,
             stderr=subprocess.STDOUT,
             env=child_environment(),
-            cwd=folder,  # libraries that write logs to the working folder write them here
+            cwd=folder,  # some libraries write logs to the working folder
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
         )
@@ -101,7 +105,8 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
 
 @contextmanager
 def explained_exit() -> Iterator[None]:
-    """Wraps a child's work: an expected error becomes the last lines of its log, without a stack trace."""
+    """Wraps a child's work. If an expected error is raised, writes its message to the log without a stack trace, and
+    exits."""
     try:
         yield
     except QuantpressError as error:
@@ -110,27 +115,27 @@ def explained_exit() -> Iterator[None]:
 
 
 def _explanation(log_file: Path) -> str:
-    """Returns the error that a child wrote at its end, or an empty string."""
+    """Returns the error that a child wrote at the end of its log, or an empty string if it wrote none."""
     return ("\n" + log_file.read_text(errors="replace")).rpartition(f"\n{_ERROR}")[2].strip()
 
 
 def die_with_parent() -> None:
-    """Makes the kernel kill this process when its parent dies for any reason. A new process calls this before its
-    program starts."""
+    """Makes the kernel kill this process when its parent dies for any reason. A new process calls this function before
+    its program starts."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kills what still runs in the child's process group: the child itself, and tools that it started."""
+    """Kills all processes of the child's process group: the child itself, and tools that the child started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
-    """Returns the result that an earlier, equal job left in ``folder``, or None if there is none.
+    """Returns the result that an earlier, equal job left in ``folder``, or None if there is no such result.
 
-    Returns None also if another version of quantpress wrote a result that this one cannot read.
+    Also returns None if another version of quantpress wrote a result that this version cannot read.
     """
     result_file = folder / "result.json"
     if not result_file.exists() or not begun(job, folder):
@@ -142,7 +147,7 @@ def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
 
 
 def begun(job: BaseModel, folder: Path) -> bool:
-    """Whether a child was started for an equal job in ``folder`` before. It may have left work to continue.
+    """Whether an equal job was started in ``folder`` before. That job can have left work to continue.
 
     Jobs that differ only in their threads are equal, because their results are the same.
     """
@@ -161,22 +166,27 @@ def _without_threads(text: str | bytes) -> Any:
 
 
 def begin(job: BaseModel, folder: Path) -> None:
-    """Records in ``folder`` that its job has begun, so that :func:`begun` finds it. A child in another folder does the
-    job: one child makes all variants of a wave."""
+    """Records in ``folder`` that ``job`` has begun, so that :func:`begun` finds the job.
+
+    Call this function if the child runs in another folder, as the one child does that makes all variants of a wave
+    (variants that one run of the quantizer makes together).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
 
 
 def keep(job: BaseModel, result: BaseModel, folder: Path) -> None:
-    """Records a job and its result in ``folder``, so that :func:`finished` finds them. A child in another folder did
-    the job."""
+    """Records a job and its result in ``folder``, so that :func:`finished` finds them.
+
+    Call this function if the child that did the job runs in another folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
     write_text(folder / "result.json", result.model_dump_json(indent=1))
 
 
 def last_lines(log_file: Path) -> str:
-    """Returns the last lines of a log, as an error quotes them."""
+    """Returns the last non-empty lines of a log, shortened and indented for an error's message."""
     lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join(f"  | {line[-300:]}" for line in lines[-_QUOTED_LINES:])

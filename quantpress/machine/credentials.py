@@ -1,20 +1,22 @@
-"""Selects the part of this process's environment that other processes may see."""
+"""Selects the environment variables of this process that other processes may see."""
 
 from __future__ import annotations
 
 import os
 
-#: Names of variables that hold credentials contain one of these parts, or end so.
+#: If a variable's name contains one of ``_MARKS`` or ends with ``_ENDING``, the variable holds a credential.
 _MARKS = ("TOKEN", "SECRET", "PASSWORD")
 _ENDING = "_KEY"
-#: Settings of tokenizers are not tokens in this sense.
+#: Variables with this prefix are settings of the tokenizers library. They hold no credentials.
 _HARMLESS_PREFIX = "TOKENIZERS_"
 
 
 def without_credentials(keep_prefix: str | None = None) -> dict[str, str]:
-    """Returns this process's environment without credentials. Variables that begin with ``keep_prefix`` are kept.
+    """Returns this process's environment without credentials. Keeps all variables whose name begins with
+    ``keep_prefix``.
 
-    A token that ``hf auth login`` stored is out of reach too: huggingface_hub finds an empty file instead.
+    A process with this environment cannot find a token that ``hf auth login`` stored either, because ``HF_TOKEN_PATH``
+    names an empty file.
     """
     kept = {
         name: value

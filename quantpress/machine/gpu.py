@@ -1,4 +1,4 @@
-"""Asks the NVIDIA driver's own program about this machine's GPUs. The program gets no credentials."""
+"""Asks ``nvidia-smi``, the program of the NVIDIA driver, about this machine's GPUs. The program gets no credentials."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from quantpress.machine.child import child_environment
 
 
 def ask_nvidia_smi(field: str) -> list[str]:
-    """Returns a field of each GPU that this process may use. ``field`` is a name of ``nvidia-smi --query-gpu``.
+    """Returns the value of ``field`` for each GPU that this process may use.
 
-    Returns an empty list if the program is missing or fails.
+    ``field`` is a name that ``nvidia-smi --query-gpu`` knows. Returns an empty list if nvidia-smi is missing or fails.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -30,6 +30,7 @@ def ask_nvidia_smi(field: str) -> list[str]:
 
 
 def _visible() -> list[str]:
-    """Returns the option that selects the GPUs of ``CUDA_VISIBLE_DEVICES``: numbers or UUIDs, in the same order."""
+    """Returns the option of nvidia-smi that selects the GPUs named in ``CUDA_VISIBLE_DEVICES`` (numbers or UUIDs), in
+    the same order. If the variable names no GPU, returns no option."""
     chosen = ",".join(each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip())
     return [f"--id={chosen}"] if chosen else []

@@ -1,4 +1,5 @@
-"""How much memory programs can have: the kernel's estimate, within the limits of this process's control groups."""
+"""Tells how much memory programs can have: what the kernel estimates, but at most what the limits of this process's
+control groups leave."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from pathlib import Path
 from quantpress.errors import Refused
 
 _AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
-#: Pages of files that were not used lately. The kernel frees them before it refuses memory.
+#: Bytes of cached file pages that were not used lately. The kernel frees these pages before it refuses memory.
 _RECLAIMABLE = re.compile(r"^inactive_file (\d+)$", re.MULTILINE)
-#: The line of control groups of version 2 (cgroups(7)).
+#: The line of ``/proc/self/cgroup`` that names this process's control group of version 2 (cgroups(7)).
 _OWN_GROUP = re.compile(r"^0::/(.*)$", re.MULTILINE)
 
 
@@ -20,9 +21,10 @@ def available_memory(
     own_group: Path = Path("/proc/self/cgroup"),
     groups: Path = Path("/sys/fs/cgroup"),
 ) -> int:
-    """Returns the bytes that programs can have without swapping or being killed. A container's limit counts.
+    """Returns the bytes that programs can have without swapping or being killed. Respects a container's limit.
 
-    ``groups`` is where control groups of version 2 are mounted. Raises :class:`Refused` if the kernel does not say.
+    ``groups`` is the folder where control groups of version 2 are mounted. Raises :class:`Refused` if the kernel does
+    not say how much memory is available.
     """
     found = _AVAILABLE.search(meminfo.read_text(encoding="ascii"))
     if found is None:
@@ -31,10 +33,11 @@ def available_memory(
 
 
 def _left_in_groups(own_group: Path, groups: Path) -> Iterator[int]:
-    """Yields the bytes left below the limit, for this process's group and each group around it that has a limit."""
+    """Yields the bytes that are left below the limit of this process's control group, and below the limit of each group
+    around it. Skips groups without a limit."""
     found = _OWN_GROUP.search(own_group.read_text()) if own_group.exists() else None
-    # Within a container the path may be the host's. Then it does not exist: the container's own group is mounted as the
-    # root.
+    # Within a container, this path can be the path on the host, which does not exist in the container. The container's
+    # own group is then mounted at ``groups`` itself.
     own = groups / found[1] if found else groups
     for group in (own, *own.parents):
         if not group.is_relative_to(groups):

@@ -1,4 +1,4 @@
-"""The peak memory of this process."""
+"""Reads the peak memory of this process from the kernel."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 
 def own_peak_bytes() -> int:
-    """Returns the peak RSS in bytes since the program was started (``VmHWM`` of proc_pid_status(5)).
+    """Returns the peak RSS in bytes since this process started its program (``VmHWM`` of proc_pid_status(5)).
 
-    It does not use ``ru_maxrss`` of getrusage(2), which survives execve(2) (Linux, ``exec_mmap`` in fs/exec.c) and so
-    includes what the parent had when it forked. A child of a parent of 600 MB never seems to take less.
+    ``ru_maxrss`` of getrusage(2) would be wrong here. ``ru_maxrss`` survives execve(2) (Linux, ``exec_mmap`` in
+    fs/exec.c), so it includes the parent's memory at the fork. If the parent has 600 MB, each child seems to take at
+    least 600 MB.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

@@ -1,7 +1,7 @@
-"""Folders that live as long as one piece of work. If the work is killed, the next one removes the folder.
+"""Scratch folders: each exists as long as one piece of work. If the work is killed, later work removes its folder.
 
-They are under the home folder, which is on the disk that an operator chose for large files. Each is locked while it is
-used. The lock is the kernel's, so it ends with the process, even if the process is killed.
+Scratch folders are under the home folder, which is on the disk that an operator chose for large files. A process locks
+its scratch folder while it uses the folder. The kernel releases the lock when the process ends or is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def scratch(home: Path, purpose: str) -> Iterator[Path]:
-    """Yields the absolute path of an empty folder, and removes it at the end. Its name begins with ``purpose``."""
+    """Makes an empty folder whose name begins with ``purpose``. Yields the folder's absolute path, and removes the
+    folder at the end."""
     home = home.absolute()
     with _guard(home):
         _remove_abandoned(home)
@@ -36,7 +37,7 @@ def scratch(home: Path, purpose: str) -> Iterator[Path]:
 
 
 def remove_abandoned_scratch(home: Path) -> None:
-    """Removes the folders that no process uses any more."""
+    """Removes the scratch folders that no process uses any more."""
     if _folder_of(home).is_dir():
         with _guard(home):
             _remove_abandoned(home)
@@ -51,8 +52,10 @@ def _remove_abandoned(home: Path) -> None:
 
 
 def _guard(home: Path) -> BaseFileLock:
-    """Returns the lock to hold while folders are made or removed. A folder that was just made is not locked yet, and
-    would look abandoned."""
+    """Returns the lock to hold while scratch folders are made or removed.
+
+    Without this lock, another process could remove a new folder before the folder has its own lock.
+    """
     from filelock import FileLock
 
     (home / "locks").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The places of work in progress under the home folder. Every folder's name is derived from the inputs of the work."""
+"""The folders of work in progress under the home folder. The name of each folder depends on the inputs of its work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quantpress.record.recipe import Recipe
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders of one source (a repo at a sha) under ``home``."""
+    """The folders under ``home`` for one source (the repo of an unquantized model, at one commit ``sha``)."""
 
     home: Path
     repo: str
@@ -46,39 +46,45 @@ class Workspace:
         return self.work / recipe.format / f"{recipe.variant}-{recipe.fingerprint[:12]}"
 
     def wave(self, recipes: list[Recipe]) -> Path:
-        """Returns the folder where the variants of a wave are made together. Their files go to their own folders."""
+        """Returns the folder of the job that makes a wave (variants that one run of the quantizer makes together).
+
+        The files of each variant go to the variant's own folder.
+        """
         key = hashlib.sha256("".join(recipe.fingerprint for recipe in recipes).encode()).hexdigest()
         return self.work / recipes[0].format / f"wave-{key[:12]}"
 
     def bytes_there(self) -> int:
-        """Returns the bytes of the source and of the work in progress that an earlier run left on disk."""
+        """Returns the bytes on disk of the source's download and of the work in progress."""
         files = [file for folder in (self.source, self.work) for file in folder.rglob("*")]
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def room(self) -> int:
-        """Returns the bytes of disk that the model can have: the free ones, and those that it takes already."""
+        """Returns the bytes of disk that the model can take in all: the free bytes plus :meth:`bytes_there`."""
         self.home.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.home).free + self.bytes_there()
 
     def require_disk(self, needed: int) -> None:
-        """Raises :class:`QuantpressError` if the disk has no room for ``needed`` bytes; those already there count."""
+        """Raises :class:`QuantpressError` if the model cannot take ``needed`` bytes of disk in all. The bytes that the
+        model takes already count towards ``needed``."""
         require_disk(self.home, needed - self.bytes_there())
 
     def remove_variant(self, recipe: Recipe) -> None:
-        """Removes a published variant's files and figures, because both are on the Hub now."""
+        """Removes the folder of a variant, with its files and figures. Once the variant is published, the Hub has
+        both."""
         shutil.rmtree(self.variant(recipe), ignore_errors=True)
 
     def remove_files(self, recipe: Recipe) -> None:
-        """Removes a variant's files to make room for the next ones. Logs stay."""
+        """Removes a variant's files to make room for the files of the next variants. The variant's logs stay."""
         shutil.rmtree(self.variant(recipe) / "files", ignore_errors=True)
 
     def remove_work(self) -> None:
-        """Removes work in progress. The source's download stays for the next run."""
+        """Removes the work in progress. The download of the source stays for the next run."""
         shutil.rmtree(self.work, ignore_errors=True)
 
 
 def require_writable(folder: Path) -> None:
-    """Raises :class:`BadInput` if ``folder`` cannot be made or written to. Leaves nothing there."""
+    """Raises :class:`BadInput` if ``folder`` cannot be made or written to. The check leaves no file and no new folder
+    behind."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,9 +99,10 @@ def require_writable(folder: Path) -> None:
 
 @contextmanager
 def alone(home: Path, repo: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Holds the model's place under ``home``. ``waiting`` is called once if another press holds it now.
+    """Holds the model's lock under ``home``, so that only one press (a run that makes variants) works on the model.
 
-    The lock is the kernel's, so it ends with the process, even if the process is killed.
+    If another press holds the lock, calls ``waiting`` once and then waits. The kernel releases the lock when the
+    process ends or is killed.
     """
     from filelock import FileLock, Timeout
 
@@ -118,13 +125,14 @@ def _lock_file(home: Path, repo: str) -> Path:
 
 
 def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
-    """Removes work on the model's commits that no run will continue.
+    """Removes work on a model that killed runs left and that no run will continue.
 
-    A killed run left that work, and since then the source has moved or everything was published. ``keep`` is the sha
-    that is worked on. If it is given, downloads of the source at other commits are removed too. With None, all work of
-    the model is removed, and no download. Leftovers of killed verifications and rebuilds of any model are also removed.
+    No run will continue the work if the source has a new commit or if everything was published. ``keep`` is the commit
+    sha of the source that the caller works on. If ``keep`` is given, removes the work on other commits and the
+    downloads of other commits. If ``keep`` is None, removes all work on the model and no download. In both cases also
+    removes the abandoned scratch folders (:mod:`quantpress.machine.scratch`) of all models.
 
-    Call it only while the model's place is held (:func:`alone`).
+    Call this function only while you hold the model's lock (:func:`alone`).
     """
     own = re.compile(re.escape(repo.replace("/", "--")) + "-([0-9a-f]{12})")
     for folder in [*(home / "work").glob("*"), *((home / "sources").glob("*") if keep else ())]:
@@ -132,16 +140,16 @@ def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
         if found is None or (keep and keep.startswith(found[1])):
             continue
         if folder.is_symlink():
-            folder.unlink()  # it leads to a folder of the operator's own
+            folder.unlink()  # the link leads to the operator's own folder, which stays
         else:
             shutil.rmtree(folder, ignore_errors=True)
     remove_abandoned_scratch(home)
 
 
 def remove_idle_work(home: Path, repo: str) -> None:
-    """Removes all work on a model with nothing to do, unless a press holds the model's place.
+    """Removes all work on a model for which there is nothing to do. If a press holds the model's lock, the work stays.
 
-    Also removes leftovers of killed verifications and rebuilds.
+    Also removes the abandoned scratch folders (:mod:`quantpress.machine.scratch`) of all models.
     """
     remove_abandoned_scratch(home)
     if any((home / "work").glob(f"{repo.replace('/', '--')}-*")):

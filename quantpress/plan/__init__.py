@@ -1,1 +1,2 @@
-"""The plan: catalog minus manifests, a list of steps each with its reason."""
+"""The plan: what the catalog asks for and the published manifests do not show yet. It lists steps, each with its
+reason."""

@@ -1,4 +1,4 @@
-"""The bytes that a run may upload, and the bytes that the Hub already stores."""
+"""Counts the bytes that a run may upload, and the bytes that the Hub already stores for a namespace."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class UploadBudget:
-    """The bytes that one run may upload (None: no limit). Variants take from them in the plan's order."""
+    """The upload budget of one run. ``limit`` is the bytes that the run may upload (None: no limit).
+
+    Variants take their bytes from the budget in the plan's order.
+    """
 
     limit: int | None
     _given: int = 0
 
     def refusal(self, upload: int) -> str:
-        """Takes ``upload`` bytes from the budget and returns "". If too few are left, returns the reason instead."""
+        """Takes ``upload`` bytes from the budget and returns "". If too few bytes are left, takes none and returns the
+        reason why the upload must wait."""
         if self.limit is None or self._given + upload <= self.limit:
             self._given += upload
             return ""
@@ -29,14 +33,14 @@ class UploadBudget:
         )
 
     def is_large_enough(self, upload: int) -> bool:
-        """Whether the budget of a run that uploads nothing else allows ``upload`` bytes."""
+        """Whether a run that uploads nothing else could upload ``upload`` bytes."""
         return self.limit is None or upload <= self.limit
 
 
 def storage_used(api: HfApi, namespace: str) -> int | None:
-    """Returns the bytes that the namespace's models take on the Hub, or None if the Hub does not say.
+    """Returns the bytes that the namespace's models take on the Hub, or None if the Hub does not tell.
 
-    Counts only the models that the token may see.
+    Counts only the models that the token gives access to.
     """
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -1,4 +1,8 @@
-"""Decides what to do with a variant, and why, by comparing its recipe with what is published."""
+"""Decides what to do with a variant, and why: compares the variant's recipe with what is published.
+
+The shelf is what our repo on the target Hub holds. An entry is what a manifest says about one variant. A press is a run
+that makes and publishes variants.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,12 @@ from quantpress.record.measurement import Protocol
 from quantpress.record.recipe import Recipe
 from quantpress.record.shelf import Shelf
 
-#: ``press``: make it; ``refresh``: give the published weights new metadata; ``evaluate``: measure the published files
-#: again; ``verify``: download and load what was published before a press died; ``card``: commit cards and manifest
-#: alone; ``compare``: make the comparison of all formats again; ``defer``: leave it to a later run; ``orphaned``:
-#: published, but no longer in the catalog.
+#: What to do. ``press``: make the variant. ``refresh``: give the published weights new metadata. ``evaluate``: measure
+#: the published files again. ``verify``: download and load a published variant that was not verified or was faulty.
+#: ``card``: commit only cards and manifest. ``compare``: make the comparison of all formats again. ``keep``: leave the
+#: variant as it is. ``skip``: leave the model out as the catalog says, or a variant that the model cannot have.
+#: ``defer``: leave the variant to a later run. ``block``: do nothing, because of an obstacle that the reason names.
+#: ``orphaned``: leave a published repo as it is, although the catalog no longer asks for it.
 Action = Literal[
     "press", "refresh", "evaluate", "verify", "card", "compare", "keep", "skip", "defer", "block", "orphaned"
 ]  # fmt: skip
@@ -41,7 +47,8 @@ def decide(
 ) -> Decision:
     """Compares a variant's recipe with its published entry.
 
-    ``source`` is the source as it is upstream now. ``protocol`` is the one under which the variant would be measured.
+    ``source`` is the source as it is upstream now. ``limit`` is the gate's current limit for the variant, or None if it
+    has no limit. ``protocol`` is the protocol under which a press would measure the variant now.
     """
     alias = shelf.alias(recipe.variant)
     if alias is not None and (decided := _decide_by_alias(alias, recipe, source, shelf)):
@@ -71,7 +78,11 @@ def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, shelf: 
 
 
 def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]) -> Decision:
-    """Decides about an entry whose recipe differs only in the commit of the source."""
+    """Decides about an entry whose recipe differs from the current recipe only in the commit of the source.
+
+    ``before`` maps the path of each source file at the entry's commit to its hash. It is empty if no manifest records
+    the files.
+    """
     moved = _moved(entry.recipe, source)
     if not before:
         return Decision("press", f"{moved}; what changed is not known")
@@ -96,13 +107,16 @@ def _weights(paths: list[str]) -> list[str]:
 
 
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Returns the paths that were added, removed or changed."""
+    """Returns the paths of files that were added, removed or changed. Both dicts map a path to a hash."""
     return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
 
 
 def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
-    """Compares the protocol that measured an entry with the current one. The entry's recipe did not change. A withheld
-    variant has no files to measure."""
+    """Compares the protocol under which an entry was measured with the current protocol. Returns None if the protocol
+    gives no reason to act. The entry's recipe did not change.
+
+    A withheld variant is made again, because its files were not published and so cannot be measured.
+    """
     changed = difference(entry.evaluation.protocol, protocol)
     if not changed or entry.status == "retracted":
         return None
@@ -112,8 +126,10 @@ def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
 
 
 def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
-    """Compares an entry's figures with the gate's current limit. The entry's recipe did not change. A retraction
-    overrides the gate."""
+    """Compares an entry's figures with the gate's current limit. The entry's recipe did not change.
+
+    A retracted variant stays retracted, whatever the limit is.
+    """
     if entry.status == "retracted":
         return Decision("keep", _why_absent(entry))
     if _gate_says_otherwise(entry, limit):
@@ -135,7 +151,8 @@ def _why_absent(entry: Entry) -> str:
 
 
 def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
-    """Whether the current limit judges an entry's divergence differently from the limit by which it was judged."""
+    """Whether the current limit changes the gate's verdict on an entry's divergence. A withheld entry counts only if
+    it exceeded its former limit."""
     before, now = entry.verdict.max_divergence, limit.max_divergence if limit else None
     exceeded = now is not None and exceeds(entry.evaluation, now)
     if entry.status == "published":
@@ -153,7 +170,7 @@ def _changed(old: Recipe, new: Recipe) -> list[str]:
 
 
 def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
-    """Returns the reason why a repo's cards must be committed again, or None if they need not be.
+    """Returns the reason why a repo's cards must be committed again, or None if there is no reason.
 
     ``source`` is the source as it is upstream now.
     """
@@ -162,15 +179,15 @@ def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
         return None
     if misled := _misled(shelf):
         return f"main does not list {', '.join(misled)} as its branch does"
-    if manifest.source.gated != source.gated:  # an upstream setting that no commit records
+    if manifest.source.gated != source.gated:  # gating is an upstream setting that no commit records
         return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None
 
 
 def _misled(shelf: Shelf) -> list[str]:
-    """Returns the variants whose entry on ``main`` differs from the entry on their branch.
+    """Returns the variants whose entry on ``main`` differs from the entry on the variant's own branch.
 
-    They differ if a press died between the commits to the two branches.
+    The entries differ if a press was killed between the commits to the two branches.
     """
     main = shelf.manifests.get("main")
     listed = {entry.variant: entry for entry in main.entries} if main else {}

@@ -1,4 +1,5 @@
-"""Checks in the plan whether this machine's GPU suits a variant: is there a GPU, and does the model fit into it?"""
+"""Checks whether this machine can make a variant: whether a needed GPU is there, is new enough and has enough
+memory."""
 
 from __future__ import annotations
 
@@ -11,14 +12,16 @@ from quantpress.machine.gpu import ask_nvidia_smi
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 
-#: Bytes of GPU memory that a press needs in addition to the unquantized weights. Measured on an H200 with a Llama of
-#: 1.07 B weights in 16 bits (2.0 GiB): AWQ's peak was 3.2 GiB, GPTQ's 1.5 GiB. The evaluation holds the model, too.
+#: Making and measuring a variant needs this many bytes of GPU memory in addition to the unquantized weights. Measured
+#: on an H200 with a Llama model of 1.07 B weights in 16 bits (2.0 GiB): the peak of AWQ was 3.2 GiB, the peak of GPTQ
+#: 1.5 GiB. The evaluation also holds the whole model.
 _BESIDE_WEIGHTS = 1_300_000_000
 _CAPABILITY = re.compile(r"\d+\.\d+")
 
 
 def require_device(variant: Variant, source: Source, settings: Settings) -> None:
-    """Raises :class:`Refused` if this machine's GPU, or the lack of a GPU, rules the variant out."""
+    """Raises :class:`Refused` if this machine cannot make the variant, because a needed GPU is missing, too old or too
+    small."""
     device = settings.compute_device()
     if device == "cpu":
         if variant.needs_cuda:
@@ -46,7 +49,7 @@ def _require_capability(variant: Variant) -> None:
 
 @cache
 def largest_gpu() -> int | None:
-    """Returns the bytes of memory of the largest NVIDIA GPU, or None if nvidia-smi names none.
+    """Returns the bytes of memory of the largest NVIDIA GPU, or None if nvidia-smi lists no GPU.
 
     Asks nvidia-smi once per process.
     """

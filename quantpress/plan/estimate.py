@@ -1,6 +1,6 @@
-"""Estimates what a step will cost, from sizes and measured speeds.
+"""Estimates what making a variant will cost, from sizes and measured speeds.
 
-People read the estimates. The upload budget and the disk budget also decide by them.
+People read the estimates. The plan also uses them to stay within the upload budget and the disk budget.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ _DTYPE_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn"
 
 
 class Estimate(Record):
-    """Bytes to upload, bytes on disk during the work, bytes of memory, and core-seconds."""
+    """What one variant costs.
+
+    ``upload`` is the bytes of the variant's files. ``disk`` is the bytes of the unquantized GGUF. ``memory`` is the
+    bytes of the weights in float32. ``core_seconds`` is the time on one CPU core.
+    """
 
     upload: int
     disk: int
@@ -25,14 +29,15 @@ class Estimate(Record):
 
 
 def weight_count(source: Source) -> int:
-    """Returns the number of weights of the source model, from the size of its safetensors files and its dtype."""
+    """Returns the number of weights of the source model: the size of its safetensors files, divided by the bytes of
+    one weight."""
     return int(source.weight_bytes / _weight_bytes(source))
 
 
 def _weight_bytes(source: Source) -> float:
-    """Returns the bytes of one weight, by the dtype in config.json.
+    """Returns the bytes of one weight in the dtype that config.json names, or 2 if it names no known dtype.
 
-    A multimodal model may name its dtype in the text part of config.json.
+    A multimodal model can name its dtype in the text part of config.json.
     """
     text = source.config.get("text_config")
     for part in (source.config, text if isinstance(text, dict) else {}):
@@ -42,7 +47,7 @@ def _weight_bytes(source: Source) -> float:
 
 
 def estimate_variant(source: Source, variant: Variant) -> Estimate:
-    """Estimates the cost of one variant. ``disk`` is the unquantized GGUF; ``memory`` holds the weights in float32."""
+    """Estimates the cost of one variant before it is made."""
     weights = weight_count(source)
     size = int(weights * variant.nominal_bits / 8)
     return Estimate(

@@ -1,4 +1,5 @@
-"""Makes the plan: compares each line of the catalog with its source and what is published. Changes nothing on a Hub."""
+"""Makes the plan: compares each line of the catalog with its source and with what is published. Reads the Hubs and
+changes nothing on them."""
 
 from __future__ import annotations
 
@@ -43,11 +44,11 @@ def plan_catalog(
     only: str | None = None,
     formats: list[str] | None = None,
 ) -> list[ModelPlan]:
-    """Returns the plans of the catalog's models, by priority, then in the catalog's order.
+    """Returns the plans of the catalog's models. Models of higher priority come first. Among models of equal priority,
+    the catalog's order decides.
 
-    ``only`` restricts them to one model, ``formats`` to some formats.
-
-    Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog;
+    If ``only`` is given, plans only this model. If ``formats`` is given, plans only these formats. Raises
+    :class:`BadInput` if no namespace is set or if ``only`` is not in the catalog. Raises
     :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
     """
     require_plannable(catalog, settings, only)
@@ -57,8 +58,8 @@ def plan_catalog(
 
     @cache
     def texts_for(calibration: str | None) -> Texts:
-        """Finds the calibration text of a setting, and the evaluation text, once per plan and only if a model needs
-        them."""
+        """Finds the calibration text that a setting names, and the evaluation text. The cache finds each text once per
+        plan, and only if a model needs the text."""
         return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
 
     plans = (plan_model(catalog, line, settings, hubs, formats, texts_for) for line in lines)
@@ -68,7 +69,7 @@ def plan_catalog(
 def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
     """Returns the plan without the variants that exceed the upload budget.
 
-    A later run makes such a variant. If it is larger than the budget of a whole run, it is blocked.
+    Such a variant is deferred to a later run. If the variant is larger than the budget of a whole run, it is blocked.
     """
     formats = []
     for each in plan.formats:
@@ -92,7 +93,7 @@ def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
 
 
 def require_plannable(catalog: Catalog, settings: Settings, only: str | None) -> None:
-    """Raises :class:`BadInput` if no namespace is set or ``only`` is not in the catalog; asks no Hub."""
+    """Raises :class:`BadInput` if no namespace is set or if ``only`` is not in the catalog. Asks no Hub."""
     if not settings.namespace:
         raise BadInput("no namespace to publish under: set QUANTPRESS_NAMESPACE or 'namespace' in the settings")
     if only is not None and all(line.repo != only for line in catalog.models):
@@ -107,10 +108,10 @@ def plan_model(
     formats: list[str] | None,
     texts_for: Callable[[str | None], Texts],
 ) -> ModelPlan:
-    """Returns the plan of one line of the catalog. Reads both Hubs and changes nothing on them.
+    """Returns the plan of one line of the catalog. Reads the source Hub and the target Hub and changes nothing on them.
 
-    ``texts_for`` returns the calibration text of a setting, and the evaluation text. Raises
-    :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
+    ``texts_for`` takes the setting of the calibration text and returns the calibration text and the evaluation text.
+    Raises :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
     """
     amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
 
@@ -158,15 +159,17 @@ def plan_model(
 
 
 def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
-    """Returns the calibration as recipes hold it."""
+    """Returns the part of a recipe that describes the calibration: which text, and how much of the text."""
     text = texts.calibration
     return Calibration(text=text.name, sha256=text.sha256, samples=amount.samples, length=amount.length)
 
 
 def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
-    """Raises :class:`Refused` if the offline text would replace WikiText-2, although no setting asks for it.
+    """Raises :class:`Refused` if the offline text would replace WikiText-2, although no setting asks for the offline
+    text.
 
-    This happens if variants were made or measured on WikiText-2, and neither this machine nor its source Hub has it.
+    This happens if published variants were made or measured with WikiText-2, and neither this machine nor its source
+    Hub has WikiText-2. The shelf is what the repo on the target Hub holds.
     """
     entries = [entry for manifest in shelf.manifests.values() for entry in manifest.entries]
     measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}
@@ -181,7 +184,10 @@ def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, setti
 
 
 def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, str]) -> tuple[Step, ...]:
-    """Returns a step for each variant that the model cannot have, although a ladder of the catalog names it."""
+    """Returns a step for each variant in ``left_out``, which maps a variant's name to the reason.
+
+    A ladder (a list of variants) in the catalog names these variants, but the model cannot have them.
+    """
     return tuple(
         Step(
             model=model, format=format_name, variant=name, repo_id=repo_id, action="skip", reason=f"left out: {reason}"
@@ -208,7 +214,7 @@ def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], ta
 class Conditions:
     """How every variant of a model is calibrated, measured and judged.
 
-    ``gates`` holds only the gates that differ from the built-in ones.
+    ``gates`` holds only the gates for which the catalog changes the built-in limit.
     """
 
     calibration: Calibration
@@ -219,7 +225,10 @@ class Conditions:
 def plan_format(
     names: list[str], chosen: Quantizer, source: Source, conditions: Conditions, shelf: Shelf, settings: Settings
 ) -> FormatPlan:
-    """Returns the plan for variants of one format, made by ``chosen``. ``shelf`` is what the target repo holds."""
+    """Returns the plan for the variants ``names`` of one format.
+
+    ``chosen`` is the quantizer that makes them. ``shelf`` is what the format's repo on the target Hub holds.
+    """
     budget = settings.disk_budget
     format_name, repo, repo_id = chosen.format, source.record.repo, shelf.repo_id
     variants, blocked = [], []

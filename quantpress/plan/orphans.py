@@ -1,4 +1,5 @@
-"""Lists repos that are published but no longer in the catalog. It never deletes them: a person decides that."""
+"""Lists orphaned repos: they are published, but no longer in the catalog. quantpress never deletes them, because only a
+person may decide that."""
 
 from __future__ import annotations
 
@@ -18,16 +19,17 @@ from quantpress.settings import Settings
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: The tag that every card's front matter carries (``templates/*.md.jinja``).
+#: The front matter of every card has this tag (``templates/*.md.jinja``).
 _TAG = "quantpress"
 
 
 def find_orphans(catalog: Catalog, settings: Settings, target_hub: HfApi) -> list[Step]:
-    """Returns a step for each orphaned repo of the namespace, by name.
+    """Returns a step for each orphaned repo of the namespace, sorted by the repo's name.
 
-    A repo of a format or of a comparison is orphaned if quantpress made it and no line of the catalog stands for it. A
-    skipped model is still in the catalog. Reads one listing, and the manifest (or the state) of only those repos.
-    Raises :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
+    A repo holds one format or a comparison of formats. If quantpress made the repo and no line of the catalog asks for
+    it, the repo is orphaned. A line that skips its model still counts. Reads one listing of the namespace. Then reads
+    the manifest, or the comparison's state, of each listed repo that the catalog does not ask for. Raises
+    :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     names = {line.repo: model_name(line.repo) for line in catalog.models}
     expected = {
@@ -61,7 +63,8 @@ def _orphan(api: HfApi, repo_id: str, models: Collection[str]) -> Step | None:
 
 
 def _made_of(api: HfApi, repo_id: str) -> tuple[str, str] | None:
-    """Returns a repo's model and format (a comparison's is ""), or None if quantpress did not make the repo."""
+    """Returns a repo's model and format, or None if quantpress did not make the repo. The format of a comparison is
+    ""."""
     manifest = read_manifest(api, repo_id, "main", repo_id)
     if manifest is not None:
         return manifest.source.repo, manifest.format

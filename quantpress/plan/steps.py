@@ -1,6 +1,6 @@
 """The plan: what the catalog asks for and the published manifests do not show yet, as steps with their reasons.
 
-There is no other state that decides.
+Only the catalog and these manifests decide what a run does. A press is a run that makes and publishes variants.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 
-#: The share of the free disk that variants may take if the settings name no budget. The rest is for files that are not
-#: estimated: an imatrix, a projector and logs.
+#: If the settings name no disk budget, variants may take this share of the disk that is left for them. The rest is a
+#: reserve for files whose size is not estimated: an imatrix, a projector and logs.
 _SHARE_OF_ROOM = 0.9
 #: The actions that a run carries out. The other actions leave everything as it is.
 WORK: tuple[Action, ...] = ("press", "refresh", "evaluate", "verify", "card", "compare")
 
 
 class Step(Record):
-    """An action and its reason, for one variant of one model.
+    """An action and its reason. Most steps are for one variant of one model.
 
-    ``format`` and ``variant`` are empty in a step for a whole model or for its comparison. ``variant`` alone is empty
-    in a step for a whole format.
+    In a step for a whole model or for its comparison, ``format`` and ``variant`` are empty. In a step for a whole
+    format, only ``variant`` is empty.
     """
 
     model: str
@@ -56,10 +56,10 @@ class VariantPlan:
 
 @dataclass(frozen=True)
 class FormatPlan:
-    """A format of a model: the target repo as it is now, and the model's variants.
+    """The plan of one format of a model. ``shelf`` is what the format's repo on the target Hub holds now.
 
-    ``blocked`` holds the steps of variants that are blocked, deferred or left out. ``card`` is the step for outdated
-    cards, if there is one.
+    ``variants`` holds the variants that can be made. ``blocked`` holds the steps of variants that are blocked, deferred
+    or left out. ``card`` is the step to commit outdated cards again, or None.
     """
 
     format: str
@@ -82,27 +82,30 @@ class FormatPlan:
 
     @property
     def to_evaluate(self) -> list[VariantPlan]:
-        """Published variants to measure under another protocol."""
+        """Published variants to measure again, because the protocol has changed."""
         return self._to("evaluate")
 
     @property
     def to_refresh(self) -> list[VariantPlan]:
-        """Variants whose weights stay and whose metadata is made again."""
+        """Published variants that get new metadata and keep their weights."""
         return self._to("refresh")
 
     @property
     def to_make(self) -> list[VariantPlan]:
-        """Variants to make or measure. Both need the source's weights."""
+        """Variants to quantize, to give new metadata, or to measure. All these actions need the source's weights."""
         return [*self.to_press, *self.to_refresh, *self.to_evaluate]
 
     @property
     def to_verify(self) -> list[VariantPlan]:
-        """Published variants that no verification has found sound."""
+        """Published variants that the last verification did not find sound, or that were never verified."""
         return self._to("verify")
 
     @property
     def standing(self) -> list[VariantPlan]:
-        """Published variants that stay as they are, but share their preparation with a variant to quantize."""
+        """Published variants whose files stay, and that share their preparation with a variant to quantize.
+
+        The preparation is what all variants of a format share, for example an imatrix.
+        """
         shared = {variant.recipe.preparation_fingerprint for variant in self.to_press}
         published = [*self._to("keep"), *self._to("verify"), *self._to("evaluate"), *self._to("card")]
         return [
@@ -115,12 +118,12 @@ class FormatPlan:
 
     @property
     def cards_outdated(self) -> bool:
-        """Whether the published cards differ from the cards that a press would write now."""
+        """Whether the repo's cards and manifest must be committed again."""
         return bool(self.card or self._to("card"))
 
     @property
     def cards_only(self) -> bool:
-        """Whether there is work that does not make or measure a variant: verifying, or committing cards and the
+        """Whether there is work that makes and measures no variant: to verify variants, or to commit cards and
         manifest."""
         return self.cards_outdated or bool(self.to_verify)
 
@@ -129,7 +132,8 @@ class FormatPlan:
         return bool(self.to_make or self.cards_only)
 
     def pressing(self, reasons: Mapping[str, str]) -> FormatPlan:
-        """Returns the same plan, except that the variants named in ``reasons`` are pressed, each for its reason."""
+        """Returns this plan with the action ``press`` for some variants. ``reasons`` maps the name of each of these
+        variants to the reason."""
 
         def pressed(planned: VariantPlan) -> VariantPlan:
             reason = reasons.get(planned.variant.name)
@@ -142,8 +146,11 @@ class FormatPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A model: its source (None if the whole model is skipped or blocked), its formats, and the steps that belong to no
-    format."""
+    """The plan of one model. ``other_steps`` are the steps that belong to no format.
+
+    If the whole model is skipped or blocked, ``source`` and ``texts`` are None. ``amount`` says how much calibration
+    text is used. ``gates`` holds the gate limits that the catalog changes.
+    """
 
     line: ModelLine
     source: Source | None
@@ -154,7 +161,7 @@ class ModelPlan:
     other_steps: tuple[Step, ...]
     #: The step for the comparison of the model's formats, if the comparison is outdated or blocked.
     comparison: Step | None = None
-    #: Bytes of the run's upload budget that this model may upload. None if there is no budget.
+    #: The bytes that this model may upload, as a part of the run's upload budget. None if the run has no budget.
     upload: int | None = None
 
     @property
@@ -173,7 +180,7 @@ class ModelPlan:
 
     @property
     def obstacles(self) -> list[str]:
-        """A line for each blocked step: what is blocked, and why."""
+        """One line for each blocked step. The line says what is blocked, and why."""
         return [f"{step.model} {step.format} {step.variant}".strip() + f": {step.reason}" for step in self.blocked]
 
     @property
@@ -183,17 +190,18 @@ class ModelPlan:
 
     @property
     def _estimates(self) -> list[Estimate]:
-        """Estimates of the variants to make or measure. A variant that is only measured again counts too, because its
-        files are downloaded first."""
+        """Estimates of the variants to make or measure. They include variants that are only measured again, because
+        the files of these variants are downloaded first."""
         if self.source is None:
             return []
         to_make = [each.variant for made in self.formats for each in made.to_make]
         return [estimate_variant(self.source, variant) for variant in to_make]
 
     def disk_needed(self, settings: Settings) -> int:
-        """Returns the bytes of disk for source, GGUF and log-probabilities, and for the variants.
+        """Returns the bytes of disk for the source, the unquantized GGUF, the log-probabilities and the variants.
 
-        If the settings name a disk budget, only as many variants lie on the disk at a time as the budget allows.
+        If the settings name a disk budget, the variants need no more than this budget, because only as many variants
+        lie on the disk at a time as the budget allows.
         """
         variants = sum(estimate.upload for estimate in self._estimates)
         if settings.disk_budget is not None:
@@ -201,10 +209,11 @@ class ModelPlan:
         return self._disk_beside_variants(settings) + variants
 
     def within_disk(self, settings: Settings, room: int) -> Settings:
-        """Returns the settings with a disk budget. They stay unchanged if they name one already, or if nothing is made.
+        """Returns the settings with a disk budget. If they name a disk budget already, or if there is nothing to make
+        or measure, returns them unchanged.
 
-        The budget is ``room`` bytes less the source, the unquantized GGUF, the log-probabilities and a reserve. It is
-        at least the size of the largest variant.
+        The budget is ``room`` bytes, minus the source, the unquantized GGUF, the log-probabilities and a reserve. The
+        budget is never smaller than the largest variant.
         """
         if settings.disk_budget is not None or not self._estimates:
             return settings

@@ -1,1 +1,1 @@
-"""The press: the stages from a source to what a commit holds."""
+"""The press: the stages that make variants of a model from its source, and publish them."""

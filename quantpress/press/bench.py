@@ -1,4 +1,7 @@
-"""The bench: where one model is pressed, and where one format of it is pressed."""
+"""The bench: all that the stages need to make the variants of one model (source, settings, folders, texts, device).
+
+A :class:`FormatBench` adds what the variants of one format need.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,12 @@ from quantpress.source.source import Source
 
 @dataclass(frozen=True)
 class Bench:
-    """What the stages of one model share: the source, folders, device and threads, the texts and the protocol, and the
-    gate limits that the catalog changes."""
+    """What the stages of one model share.
+
+    ``calibration`` is the text for calibration, and ``amount`` says how much of it is used. ``text`` is the evaluation
+    text. ``gates`` holds only the gate limits that the catalog changes. ``bases`` is the cache of the unquantized
+    model's log-probabilities. If a format's files can be split, files of more than ``split_above`` bytes are split.
+    """
 
     source: Source
     settings: Settings
@@ -39,8 +46,11 @@ class Bench:
 
     @classmethod
     def of(cls, plan: ModelPlan, settings: Settings) -> Bench:
-        """Returns the bench for a planned model that has work. The protocol has as many windows as the budget for
-        log-probabilities allows."""
+        """Returns the bench for a planned model that has work.
+
+        The protocol has as many windows as the settings ask for, or fewer if the budget for log-probabilities is too
+        small.
+        """
         assert plan.source is not None and plan.texts is not None
         text = plan.texts.evaluation
         return cls(
@@ -61,10 +71,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class FormatBench:
-    """What every variant of a format needs: the model's bench, the job that prepared the format, the figures of the
-    unquantized model, and what the cards say in addition to the manifest.
+    """What every variant of a format needs.
 
-    ``reference`` has the figures by transformers, ``base`` those by the format's engine.
+    ``model`` is the model's bench. ``job`` is the job that prepared the format. ``reference`` holds the figures of the
+    unquantized model that transformers measured. ``base`` holds the figures of the unquantized model that the format's
+    engine measured. ``context`` is what the cards say in addition to the manifest.
     """
 
     model: Bench

@@ -1,4 +1,8 @@
-"""Turns a manifest's entries into what is committed to each branch of a repo: manifest, cards, plots and checksums."""
+"""Composes the commit to each branch of a format's repo: variants' files, manifest, cards, plots and checksums.
+
+An entry is what the manifest says about one variant. An alias is a variant that has no files of its own, because its
+weights would equal another variant's.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +46,12 @@ _Found = TypeVar("_Found", Entry, Alias)
 
 @dataclass(frozen=True)
 class CommitContent:
-    """What the next commits add to a format's repo: new entries, the folder of each entry's files, aliases, and shared
-    files.
+    """What the next commits add to a format's repo.
 
-    An entry without a folder keeps the files that are on its branch. ``kept`` are shared files that stay as they are.
-    ``verified`` gives the commit after which a variant was downloaded and loaded. ``faulty`` maps each variant that
-    failed this check to what was wrong.
+    ``folders`` maps a new entry's variant to the folder with the variant's files. If a variant has no folder, its files
+    on the branch stay. ``shared`` are new files that belong to no single variant, and ``kept`` are published ones that
+    stay as they are. ``verified`` maps each variant that a verification found sound to the commit that was downloaded
+    and loaded. ``faulty`` maps each variant that a verification found faulty to what was wrong.
     """
 
     entries: list[Entry]
@@ -64,7 +68,7 @@ class CommitContent:
 
 @dataclass(frozen=True)
 class Composed:
-    """Everything that the commits of one format will hold."""
+    """The commits of one format, with the report's row for each new entry and the paths of the plots."""
 
     plan: FormatPlan
     commits: list[BranchCommit]
@@ -75,7 +79,8 @@ class Composed:
 def compose_format(
     plan: FormatPlan, source: SourceRecord, content: CommitContent, context: CardContext, folder: Path
 ) -> Composed:
-    """Returns manifest, cards, plots and sums of every branch that changes. Draws the plots into ``folder``."""
+    """Returns the commit of every branch that changes: files, manifest, cards, plots and sums. Draws the plots into
+    ``folder``."""
     name = model_name(source.repo)
     plots = draw_plots(compose_manifest(plan, name, source, content, []), folder)
     manifest = compose_manifest(plan, name, source, content, plots)
@@ -85,7 +90,8 @@ def compose_format(
 
 
 def aliases_of(plan: FormatPlan, layout: Layout) -> list[Alias]:
-    """Returns the variants whose files would equal another variant's, byte for byte."""
+    """Returns an alias for each variant that ``layout`` does not make, because another variant holds the same weights
+    in the same types."""
     recipes = {each.variant.name: each.recipe for each in plan.to_press}
     return [
         Alias(recipe=recipes[name], fingerprint=recipes[name].fingerprint, same_as=other)
@@ -96,7 +102,8 @@ def aliases_of(plan: FormatPlan, layout: Layout) -> list[Alias]:
 def content_of(
     plan: FormatPlan, bench: FormatBench, entries: list[Entry], made: Mapping[str, Made], aliases: list[Alias]
 ) -> CommitContent:
-    """Returns what new entries add to the repo. A variant that was only measured again keeps its published files."""
+    """Returns what the new ``entries`` add to the repo. If a variant was only measured again, its published files
+    stay."""
     chosen = quantizer_of(plan.variants[0].variant)
     measured_again = {each.variant.name for each in plan.to_evaluate}
     return CommitContent(
@@ -110,10 +117,10 @@ def content_of(
 
 
 def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
-    """Returns what is published already, or None if nothing is published.
+    """Returns what is published already, as the content of a new commit. Returns None if nothing is published.
 
-    If the published recipe and the plan's recipe differ only in the source's commit, the variant gets the plan's
-    recipe. ``plots`` are names of shared files that are drawn again.
+    A variant whose action is ``card`` gets the plan's recipe, because the two recipes differ only in the source's
+    commit. The shared files named in ``plots`` are not kept, because they are drawn again.
     """
     manifest = plan.shelf.manifest
     if manifest is None:
@@ -138,12 +145,12 @@ def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
 def compose_manifest(
     plan: FormatPlan, model_name: str, source: SourceRecord, content: CommitContent, plots: list[Path]
 ) -> Manifest:
-    """Returns the manifest of ``main``, in the ladder's order. It holds the new entries, and the recorded entry of each
-    variant that is not made again yet.
+    """Returns the manifest of ``main``. Its entries are in the order of the ladder (the plan's list of variants).
 
-    An entry made from an earlier commit of the source is flagged as such. An entry also stays if the plan does not make
-    its variant. The variant may be blocked, or the catalog may no longer name it. If a variant would now equal another
-    one, an alias replaces its entry once the other has been made by the plan's recipe.
+    The manifest holds the new entries and the recorded entries. It drops a recorded entry if new files replace the
+    entry's files. A recorded entry stays even if its variant is blocked or no longer in the catalog. If an entry was
+    made from an earlier commit of the source, a flag says so. If a variant has become an alias of another variant, the
+    alias replaces the entry as soon as the other variant has been made by the plan's recipe.
     """
     before = {entry.variant: entry for entry in plan.shelf.entries()}
     entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, content)}
@@ -182,10 +189,10 @@ def compose_manifest(
 
 
 def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlier]:
-    """Returns the earlier states of a branch. A tag keeps each of them. When the source has moved, the next commit adds
-    the state that it replaces.
+    """Returns the earlier states of a branch. A tag keeps each state. If the source has moved, the list includes the
+    branch's current state, because the next commit replaces that state.
 
-    Each branch has its own states: a branch may have begun later than ``main``, or stood still while ``main`` moved on.
+    Each branch has its own list, because branches begin at different times and not every commit changes each branch.
     """
     before = plan.shelf.manifests.get(branch)
     if before is None or before.source.sha == source.sha:
@@ -197,7 +204,10 @@ def _earlier(plan: FormatPlan, branch: str, source: SourceRecord) -> list[Earlie
 
 
 def _is_replaced(entry: Entry, content: CommitContent) -> bool:
-    """Whether new files of the same names replace a published entry's files: its branch has another default."""
+    """Whether new files replace the files of a published entry, because they have the same branch and the same names.
+
+    This happens if another variant is now the default of the branch, or if the variant itself is made again.
+    """
     published = [each for each in content.entries if each.status == "published"]
     new = {(each.branch, file.path) for each in published for file in each.artifact.files}
     return entry.status == "published" and any((entry.branch, file.path) in new for file in entry.artifact.files)
@@ -209,14 +219,15 @@ def _holds(entries: Mapping[str, Entry], recipe: Recipe) -> bool:
 
 
 def _after(before: Entry | None, entry: Entry) -> Entry:
-    """Returns the new entry of a variant. A retraction stays on record until the variant is published again."""
+    """Returns the new ``entry`` of a variant. If it is withheld, adds the retraction of the entry ``before``, because a
+    retraction stays on record until the variant is published again."""
     if before is None or entry.status != "withheld":
         return entry
     return entry.model_copy(update={"retraction": before.retraction})
 
 
 def _verifications(content: CommitContent) -> dict[str, dict[str, object]]:
-    """Returns what the verification changes in each variant's entry."""
+    """Returns a dict from a variant to the fields of its entry that the verification changes."""
     found: dict[str, dict[str, object]] = {}
     found |= {name: {"verified": commit, "problems": []} for name, commit in content.verified.items()}
     return found | {name: {"verified": None, "problems": faults} for name, faults in content.faulty.items()}
@@ -225,12 +236,12 @@ def _verifications(content: CommitContent) -> dict[str, dict[str, object]]:
 def compose_commits(
     plan: FormatPlan, manifest: Manifest, content: CommitContent, plots: list[Path], context: CardContext
 ) -> list[BranchCommit]:
-    """Returns the commit of each branch. ``main`` comes last, so that it never lists files that are not there.
+    """Returns the commit of each branch. ``main`` comes last, so that ``main`` never lists files that are not there.
 
-    No branch is made without files. If a variant was withheld and never published, only ``main`` lists it. If the
-    branch of a withheld variant exists, it gets a commit too. Otherwise its own manifest would still say that the
-    variant is published. The result of a verification also goes on record on the variant's own branch, because the next
-    plan trusts that branch.
+    A variant that was withheld and never published gets no branch, because a branch must have files. Only ``main``
+    lists such a variant. If the branch of a withheld variant exists, the branch gets a commit. Without this commit, the
+    branch's manifest would still say that the variant is published. A verification's result is also recorded on the
+    variant's own branch, because the next plan trusts that branch.
     """
     told = {entry.branch for entry in manifest.published() if entry.variant in _verifications(content)}
     there = plan.shelf.manifests
@@ -264,7 +275,10 @@ def _commit(
 def branch_commit(
     manifest: Manifest, context: CardContext, uploads: Mapping[str, Path | bytes], before: Manifest | None
 ) -> BranchCommit:
-    """Returns a branch's commit: ``uploads``, card, manifest and sums. It removes files that only ``before`` lists."""
+    """Returns a branch's commit: ``uploads``, card, manifest and sums.
+
+    The commit removes the files that the branch's previous manifest ``before`` lists and ``manifest`` does not list.
+    """
     branch = context.branch
     texts = {"README.md": render_card(manifest, context).encode(), MANIFEST_FILE: manifest.to_json().encode()}
     listed = manifest.files(branch) + [
@@ -275,7 +289,7 @@ def branch_commit(
 
 
 def _tagged(commit: BranchCommit, plan: FormatPlan, source: SourceRecord) -> BranchCommit:
-    """Adds a tag that keeps what the branch holds now, if the branch was made from another source commit."""
+    """If the branch was made from another commit of the source, adds a tag that keeps what the branch holds now."""
     before = plan.shelf.manifests.get(commit.branch)
     if before is None or before.source.sha == source.sha:
         return commit

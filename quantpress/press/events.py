@@ -1,4 +1,5 @@
-"""The events that a press reports while it works. Its caller collects, logs and shows them."""
+"""The events that a press (a run that makes and publishes variants) reports while it works. The press's caller
+collects, logs and shows the events."""
 
 from __future__ import annotations
 
@@ -12,7 +13,11 @@ from quantpress.record.report import VariantReport
 
 @dataclass(frozen=True)
 class Failed:
-    """What was not made, measured, published or found sound, and why. ``variant`` is empty if this is no variant."""
+    """Something could not be made, measured, published or found sound.
+
+    ``subject`` says what, and ``reason`` says why. ``variant`` is the variant's name, or empty if the subject is no
+    variant.
+    """
 
     subject: str
     reason: str
@@ -25,14 +30,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Noted:
-    """One line that an operator may want to know. Nothing is lost."""
+    """One line of information for the operator. The line reports no failure."""
 
     line: str
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A variant that was made and measured, with its entry for the manifest: published or withheld."""
+    """A variant that was made and measured. ``entry`` is the variant's entry for the manifest. The entry's status is
+    ``published`` or ``withheld``."""
 
     planned: VariantPlan
     made: Made
@@ -48,7 +54,7 @@ class Unmade:
 
 @dataclass(frozen=True)
 class Outdated:
-    """A published variant that must be quantized, and why new metadata does not bring it up to date."""
+    """A published variant that must be quantized again. ``reason`` says why new metadata alone is not enough."""
 
     planned: VariantPlan
     repo_id: str
@@ -57,7 +63,8 @@ class Outdated:
 
 @dataclass(frozen=True)
 class Committed:
-    """Variants that a commit put on record. ``plotted`` is the commit on ``main`` if it holds a plot of perplexity."""
+    """Variants that were committed, one row each. If the commit on ``main`` holds a plot of perplexity, ``plotted`` is
+    the sha of that commit."""
 
     repo_id: str
     rows: list[VariantReport]

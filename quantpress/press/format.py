@@ -1,9 +1,10 @@
-"""Presses one format of a model: calibrates once and quantizes wave by wave. The variants of a wave are evaluated,
-gated, published and verified one by one.
+"""Presses one format of a model: calibrates once, and makes the variants wave by wave. A wave is a group of variants
+that lie on the disk together. Each variant of a wave is evaluated, judged by the gate (checks of quality), published
+and verified by itself.
 
-A variant that fails is left out and reported; the others go on. Published files leave the disk at once, so that the
-disk holds the variants of one wave only. If there are enough cores, the next wave is quantized while this one is
-evaluated and published. Then two waves share the disk budget.
+If a variant fails, the press reports the failure and goes on with the other variants. Published files are removed from
+the disk at once, so the disk holds only the variants of one wave. If there are enough cores, the next wave is quantized
+while the current wave is evaluated and published. Then these two waves share the disk budget.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ from quantpress.source.source import Source
 
 @dataclass(frozen=True)
 class _Press:
-    """What publishing one format needs: the bench, the publisher, and the aliases that ``main`` lists."""
+    """What publishing one format needs.
+
+    ``bench`` is what the variants of the format share. An alias is a variant that is not made, because another variant
+    holds the same weights.
+    """
 
     bench: FormatBench
     publisher: Publisher
@@ -46,10 +51,11 @@ class _Press:
 def prepared(
     plan: FormatPlan, model: Bench, reference: Baseline, coming: Collection[str], stages: FormatStages
 ) -> FormatBench:
-    """Calibrates, measures the unquantized model with the format's engine, and gathers what the cards will say. Returns
-    all this as the format's bench.
+    """Returns the format's bench: calibrates, measures the unquantized model with the format's engine, and gathers what
+    the cards will say.
 
-    ``coming`` are repos of other formats that the same press makes.
+    ``reference`` is what transformers measured of the unquantized model. ``coming`` are the repos of other formats that
+    the same press makes.
     """
     job = stages.calibrate(model, plan)
     base = stages.baseline(model, plan, job, reference)
@@ -57,7 +63,11 @@ def prepared(
 
 
 def judged(waves: Iterable[Wave], base: Baseline, stages: FormatStages) -> Iterator[Event]:
-    """Evaluates and gates the variants of each wave. Yields a :class:`Judged` or an :class:`Unmade` for each one."""
+    """Evaluates the variants of each wave and judges them by the gate.
+
+    Yields a :class:`Judged` or an :class:`Unmade` for each variant. Also yields the events of each wave, and a
+    :class:`Failed` for each error. ``base`` is what the format's engine measured of the unquantized model.
+    """
     for wave in waves:
         yield from wave.events
         for planned in wave.variants:
@@ -78,10 +88,11 @@ def judged(waves: Iterable[Wave], base: Baseline, stages: FormatStages) -> Itera
 def press_format(
     plan: FormatPlan, model: Bench, reference: Baseline, coming: Collection[str], stages: FormatStages
 ) -> Iterator[Event]:
-    """Presses the planned variants of one format. ``coming`` are repos of other formats that the same press makes.
+    """Presses the planned variants of one format. ``reference`` is what transformers measured of the unquantized model.
+    ``coming`` are the repos of other formats that the same press makes.
 
-    The published variants whose weights stay are handled first. Their files may not match the source's tensors,
-    although the source's weights did not change. Such a variant must then be quantized too. Raises
+    Published variants whose weights stay come first. If the files of such a variant do not match the source's tensors,
+    the variant must be quantized too. This can happen although the source's weight files did not change. Raises
     :class:`QuantpressError` for an error that stops the whole format.
     """
     bench = prepared(plan, model, reference, coming, stages)
@@ -111,7 +122,7 @@ def press_format(
     try:
         found, _ = yield from _bring_out(judged(waves, bench.base, stages), plan, press, found)
     except QuantpressError:
-        # The wave that is being made still reports its events. No other wave is begun.
+        # Report the events of the wave that is being made now, and begin no other wave.
         stopped.set()
         for wave in waves:
             yield from wave.events
@@ -120,11 +131,11 @@ def press_format(
 
 
 def press_cards(plan: FormatPlan, source: Source, settings: Settings, stages: FormatStages) -> Iterator[Event]:
-    """Updates the cards of a format with nothing to make.
+    """Verifies published variants of a format, and updates the repo's cards. Makes no variant.
 
-    First verifies the variants that an earlier press was killed before verifying, and those that it found faulty. Then
-    renders all cards of the repo again, with the source's current record. Commits the cards if they are outdated or if
-    the verification found something new.
+    First verifies the variants that were found faulty, and those that were not verified because a press was killed.
+    Then renders all cards of the repo again, with the source's current record. Commits the cards if they are outdated,
+    or if the verification found something new.
     """
     variants = [(each.variant.name, each.variant.branch) for each in plan.to_verify]
     found, wrong = verify_variants(plan, variants, settings, stages)
@@ -139,8 +150,8 @@ def press_cards(plan: FormatPlan, source: Source, settings: Settings, stages: Fo
 
 
 def _on_the_shelf(plan: FormatPlan, model: Bench, stages: FormatStages) -> Iterator[Wave]:
-    """Fetches each variant whose weights stay, when its turn comes. Some get new metadata, the others are only measured
-    again."""
+    """Yields a wave for each published variant whose weights stay. Downloads a variant only when its turn comes. Some
+    variants get new metadata, and the others are only measured again."""
     for each in [*plan.to_refresh, *plan.to_evaluate]:
         try:
             found = stages.fetch_again(model, plan, each)
@@ -157,11 +168,11 @@ def _on_the_shelf(plan: FormatPlan, model: Bench, stages: FormatStages) -> Itera
 def _bring_out(
     events: Iterable[Event], plan: FormatPlan, press: _Press, found: Verifications
 ) -> Generator[Event, None, tuple[Verifications, dict[str, str]]]:
-    """Publishes and verifies each variant that was judged, and removes its files.
+    """Commits and verifies each variant that was judged, and removes the variant's files from the disk.
 
-    ``found`` are the verifications that are not on record yet when this begins. Returns the verifications that are not
-    on record when it ends. Also returns the variants that must be quantized although the plan kept their weights, each
-    with its reason.
+    ``found`` are the results of earlier verifications that no commit has recorded yet. Returns two things: the results
+    that no commit has recorded at the end, and a dict from a variant to the reason why it must be quantized, although
+    the plan kept its weights.
     """
     model = press.bench.model
     stale: dict[str, str] = {}
@@ -170,7 +181,7 @@ def _bring_out(
             case Judged(planned):
                 rows = yield from _publish(plan, [event], press, found)
                 model.workspace.remove_variant(planned.recipe)
-                if rows:  # otherwise nothing was committed, and ``found`` is not on record yet
+                if rows:  # without rows nothing was committed, so ``found`` must wait for the next commit
                     new = [(row.variant, row.branch) for row in rows if row.status == "published"]
                     found, wrong = verify_variants(plan, new, model.settings, press.stages)
                     yield from (Failed("", line) for line in wrong)
@@ -185,7 +196,10 @@ def _bring_out(
 
 
 def _is_there(planned: VariantPlan, when_planned: Shelf, shelf: Shelf) -> bool:
-    """Whether another press has published the variant since the plan was made."""
+    """Whether another press has put the variant on record since the plan was made.
+
+    ``when_planned`` is what the repo held when the plan was made. ``shelf`` is what the repo holds now.
+    """
     name, branch = planned.variant.name, planned.variant.branch
     entry = shelf.entry(name, branch)
     return (
@@ -198,15 +212,15 @@ def _is_there(planned: VariantPlan, when_planned: Shelf, shelf: Shelf) -> bool:
 def _publish(
     plan: FormatPlan, variants: list[Judged], press: _Press, found: Verifications
 ) -> Generator[Event, None, list[VariantReport]]:
-    """Commits the variants that the repo does not hold yet. ``found`` is what was verified after the previous commit.
-    Returns the rows of the variants that were committed."""
+    """Commits the variants that the repo does not hold yet. The commit also records ``found``, the results of the
+    verification after the previous commit. Returns one row for each variant that was committed."""
     record = press.publisher.source.record
     made = {each.planned.variant.name: each.made for each in variants}
 
     def content_now(now: FormatPlan) -> tuple[CommitContent, str] | None:
         new = [each.entry for each in variants if not now.shelf.holds(each.entry)]
         if variants and not new:
-            return None  # another press published them too
+            return None  # another press has published all these variants
         content = found.onto(content_of(plan, press.bench, new, made, press.aliases))
         what = "Press" if content.folders else "Measure" if new else "Name aliases of"
         names = ", ".join(entry.variant for entry in new) or "what is published"

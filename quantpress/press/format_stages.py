@@ -1,4 +1,7 @@
-"""The stages of one format: plain functions, which a flow wraps as its own tasks."""
+"""The stages of one format, as plain functions. A Prefect flow wraps each function as a task.
+
+A bench holds what the stages share, such as source, settings and folders.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ from quantpress.verify.verify import verify as download_and_check
 
 @dataclass(frozen=True)
 class FormatStages:
-    """The stages that :func:`quantpress.press.format.press_format` calls. :data:`PLAIN` holds the functions of this
-    module."""
+    """The stages that :func:`quantpress.press.format.press_format` calls. :data:`PLAIN` holds them as plain
+    functions."""
 
     calibrate: Callable[[Bench, FormatPlan], Job]
     baseline: Callable[[Bench, FormatPlan, Job, Baseline], Baseline]
@@ -53,10 +56,12 @@ class FormatStages:
 
 
 def calibrate(bench: Bench, plan: FormatPlan) -> Job:
-    """Makes what all variants of the format share. Published files that are costly to make are downloaded instead.
+    """Makes what all variants of the format share. Returns the job. If shared files that take long to make are
+    published and can be used, downloads them instead of making them.
 
-    The job is always for the ladder's first variant with this preparation, published or not. So a run that goes on
-    after some variants were published finds what the previous run made.
+    The job always names the first variant of the ladder (the plan's list of variants) that has this preparation, even
+    if this variant is published already. So the job stays equal when some variants have been published, and a later run
+    finds what an earlier run made.
     """
     shared = plan.to_make[0].recipe.preparation_fingerprint
     first = next(each for each in plan.variants if each.recipe.preparation_fingerprint == shared)
@@ -70,7 +75,11 @@ def calibrate(bench: Bench, plan: FormatPlan) -> Job:
 
 
 def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> Baseline:
-    """Measures the unquantized model with the format's engine. The figures must agree with the reference."""
+    """Measures the unquantized model with the format's engine.
+
+    If the engine would load the checkpoint folder that transformers measured, returns ``reference`` instead. Raises
+    :class:`QuantpressError` if the figures do not agree with ``reference``.
+    """
     chosen = quantizer(plan.format)
     unquantized = chosen.unquantized(job)
     if chosen.engine == "transformers" or unquantized == job.source:
@@ -81,7 +90,8 @@ def baseline(bench: Bench, plan: FormatPlan, job: Job, reference: Baseline) -> B
 
 
 def layout(plan: FormatPlan, job: Job, budget: int | None) -> Layout:
-    """Divides the variants to be made into waves whose files take at most ``budget`` bytes (None: no limit)."""
+    """Divides the variants to quantize into waves. The files of a wave lie on the disk together and take at most
+    ``budget`` bytes (None: no limit)."""
     variants = [planned.variant for planned in plan.to_press]
     return quantizer_of(variants[0]).layout(job, variants, [each.variant for each in plan.standing], budget)
 
@@ -92,7 +102,8 @@ def fetch_again(bench: Bench, plan: FormatPlan, planned: VariantPlan) -> Made:
 
 
 def renew(bench: Bench, plan: FormatPlan, planned: VariantPlan, published: Made) -> Made | Stale:
-    """Gives a published variant the source's current metadata, unless the source now holds other tensors."""
+    """Gives a published variant the source's current metadata. If the source now holds other tensors, returns
+    :class:`Stale`."""
     entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None
     return refresh(bench, planned, published, entry.recipe.source_sha)
@@ -105,15 +116,17 @@ def own_context(bench: Bench, plan: FormatPlan) -> CardContext:
 
 
 def context(bench: Bench, plan: FormatPlan, coming: Collection[str]) -> CardContext:
-    """Returns what the cards say in addition to the manifest. Reads the source on disk and asks the target Hub.
-    ``coming`` are repos that this press makes."""
+    """Returns what the cards say in addition to the manifest. Reads the source on disk, and asks the target Hub for the
+    model's other repos. ``coming`` are the repos of other formats that the same press makes."""
     name, api = model_name(bench.source.record.repo), target_hub(bench.settings)
     return with_siblings(own_context(bench, plan), name, plan.format, api, coming)
 
 
 def published_context(plan: FormatPlan, source: Source, settings: Settings) -> tuple[CardContext, str | None]:
-    """Returns what the cards of a repo say in addition to its manifest, and why something is missing in it. Needs no
-    source on disk."""
+    """Returns what the cards of a published repo say in addition to the manifest. Needs no source on disk.
+
+    Also returns the reason if facts of the source are missing, else None.
+    """
     manifest = plan.shelf.manifest
     assert manifest is not None, f"{plan.repo_id} has no cards"
     manifest = manifest.model_copy(update={"source": source.record})
@@ -121,17 +134,17 @@ def published_context(plan: FormatPlan, source: Source, settings: Settings) -> t
 
 
 def read_again(plan: FormatPlan, settings: Settings) -> FormatPlan:
-    """Returns the plan with the current state of the target repo."""
+    """Returns the plan with the shelf as it is now. The shelf is what the format's repo on the target Hub holds."""
     return replace(plan, shelf=read_shelf(target_hub(settings), plan.repo_id))
 
 
 def card(plan: FormatPlan, source: Source, content: CommitContent, context: CardContext, folder: Path) -> Composed:
-    """Writes manifest, cards, plots and sums; the plots go to ``folder``."""
+    """Composes the format's commits: manifest, cards, plots and sums. Draws the plots into ``folder``."""
     return compose_format(plan, source.record, content, context, folder)
 
 
 def publish(composed: Composed, source: Source, settings: Settings, message: str) -> dict[str, str] | None:
-    """Commits each branch. Returns the commit sha of each branch, or None if another press was faster."""
+    """Commits each branch. Returns a dict from branch to commit sha, or None if another commit came first."""
     api, shelf = target_hub(settings), composed.plan.shelf
     try:
         return publish_format(api, shelf, composed.commits, source.record, settings.private, message)
@@ -140,19 +153,20 @@ def publish(composed: Composed, source: Source, settings: Settings, message: str
 
 
 def verify(repo_id: str, branch: str, new: list[str], settings: Settings) -> Verification:
-    """Downloads a branch into an empty cache, compares it with the manifest, and loads the ``new`` variants."""
+    """Downloads a branch into an empty cache, compares the files with the manifest, and loads the variants in
+    ``new``."""
     loader = Loader(settings.compute_device(), settings.thread_count(), frozenset(new))
     return download_and_check(target_hub(settings), repo_id, branch, loader, settings.home)
 
 
 def check(bench: Bench, plan: FormatPlan) -> None:
-    """Checks whether the format can be made of this source, before anything costly. Raises :class:`QuantpressError` if
-    it cannot."""
+    """Checks whether the format can be made from this source, before any long work begins. Raises
+    :class:`QuantpressError` if the format cannot be made."""
     first = plan.to_make[0]
     stages.check(bench, first.variant, first.recipe)
 
 
-#: Every stage without a wrapper.
+#: The stages as plain functions, without Prefect.
 PLAIN = FormatStages(
     calibrate=calibrate,
     baseline=baseline,

@@ -1,5 +1,7 @@
-"""``quantpress quantize``: the stages of a press for one format, on this machine. Nothing is read from or sent to a
-target Hub. A folder takes the place of the repository.
+"""``quantpress quantize``: makes variants of one format on this machine and publishes nothing.
+
+The command runs the same stages as a press (a run that makes and publishes variants). But it fills a folder instead of
+a repository. It reads nothing from the target Hub and sends nothing to the target Hub.
 """
 
 from __future__ import annotations
@@ -49,8 +51,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Order:
-    """What the user asks for: a folder on this machine or a repo of the source Hub, a format, its variants or ladders
-    (empty: the format's default), and the folder to fill."""
+    """What the user asks for.
+
+    ``model`` is a folder on this machine or a repo of the source Hub. ``variants`` are names of variants or of ladders
+    (lists of variants). If there are none, the format's default variants are made. ``out`` is the folder to fill.
+    """
 
     model: str
     format: str
@@ -60,7 +65,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What was made: figures per variant, and a line for each variant that failed."""
+    """What was made: one row of figures per variant, and one line for each variant that failed or is blocked."""
 
     rows: list[VariantReport]
     failures: list[str]
@@ -69,12 +74,14 @@ class Quantized:
 def quantize(
     order: Order, catalog: Catalog, settings: Settings, hub: Callable[[], HfApi], report: Callable[[str], None]
 ) -> Quantized:
-    """Makes, measures and judges the variants. Fills ``order.out`` with those that pass, the manifest, card and sums.
+    """Makes, measures and judges the variants. Fills ``order.out`` with the variants that pass, the manifest, the card
+    and the sums.
 
-    A variant of another branch than ``main`` goes to a folder named after the branch. The defaults of ``catalog`` give
-    calibration and gates. ``hub`` is called only for a repo. ``report`` is told what is being done. A variant that
-    fails does not stop the others. Raises :class:`BadInput`, before any work, for an order that cannot be carried out,
-    and :class:`Refused` for a model that the format cannot be made of.
+    A variant that would be published on another branch than ``main`` goes to a subfolder named after this branch. The
+    defaults of ``catalog`` give calibration and gates. ``hub`` returns the source Hub's client, and is called only if
+    the model is a repo. ``report`` is called with a line about what is being done. If a variant fails, the others are
+    still made. Raises :class:`BadInput`, before any work, for an order that cannot be carried out. Raises
+    :class:`Refused` for a model of which the format cannot be made.
     """
     _check(order)
     source = _find_source(order.model, hub)
@@ -103,7 +110,7 @@ def quantize(
 
 
 def _row(source: Source, plan: FormatPlan, entry: Entry) -> VariantReport:
-    """Returns the figures of a variant. Nothing is published here, so it is ``made``, or withheld by a gate."""
+    """Returns the row of a variant. Because nothing is published here, the status ``made`` replaces ``published``."""
     row = report_entry(source.record.repo, plan.repo_id, entry)
     return row.model_copy(update={"status": "made"}) if row.status == "published" else row
 
@@ -149,7 +156,8 @@ def _plan(
 
 
 def _provide(asked: str, model: Bench, hub: Callable[[], HfApi], report: Callable[[str], None]) -> None:
-    """Puts the source where the stages look for it: as a download, or as links into the folder."""
+    """Puts the source into the workspace, where the stages look for it. Downloads a repo, and links the files of a
+    folder."""
     if Path(asked).is_dir():
         link(model.source, Path(asked), model.workspace.source)
         return
@@ -169,7 +177,8 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
     order, _ = layout(plan, bench.job, model, None, stages)
     planned = {each.variant.name: each for each in plan.to_press}
     wanted = [[planned[name] for name in names] for names in order.waves]
-    # Never ahead: no variant is measured while another one is made, and Ctrl-C ends the child at work.
+    # The waves never overlap. So Ctrl-C ends the one child that works, because no variant is made while another one is
+    # measured.
     waves = in_turn(wanted, model, lambda wave, bench: make_wave(wave, bench, stages))
     events: list[Event] = []
     for event in judged(waves, bench.base, stages):
@@ -180,7 +189,7 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
 
 
 def _telling(report: Callable[[str], None]) -> FormatStages:
-    """Returns the stages of a press, which report what they do and ask no target Hub."""
+    """Returns the stages of a press, changed to report what they do and to ask no target Hub."""
 
     def saying(what: Callable[P, str], stage: Callable[P, R]) -> Callable[P, R]:
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -205,7 +214,8 @@ def _telling(report: Callable[[str], None]) -> FormatStages:
 
 
 def _write(commit: BranchCommit, out: Path) -> None:
-    """Fills a folder with what the branch would hold. The weights come first: a folder with a card has them all."""
+    """Fills a folder with what the branch would hold. The weights come first, so that a folder with a card has all of
+    its weights."""
     folder = out if commit.branch == "main" else out / commit.branch
     files = sorted(commit.uploads.items(), key=lambda item: isinstance(item[1], bytes))
     for name, content in files:

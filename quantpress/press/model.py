@@ -1,8 +1,8 @@
-"""One model of the catalog, from its source to its published repositories.
+"""Presses one model of the catalog: makes its variants from the source, and publishes them.
 
     fetch ─► check ─► baseline ─► per format: calibrate ─► quantize ─► evaluate ─► gate ─► card ─► publish ─► verify
 
-A format that fails does not stop the others.
+If a format fails, the other formats are still pressed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quantpress.source.source import Source
 
 
 def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Iterator[Event]:
-    """Does what is planned for a model. Raises :class:`QuantpressError` for an error that stops all of it."""
+    """Carries out the plan of a model. Raises :class:`QuantpressError` for an error that stops the whole model."""
     if plan.source is None or not plan.has_work:
         return
     remove_abandoned_work(settings.home, plan.line.repo, keep=plan.source.record.sha)
@@ -39,7 +39,10 @@ def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Ite
 
 
 def _remove_published(plan: ModelPlan, workspace: Workspace) -> None:
-    """Removes files of published variants, which a killed run left on the disk. The disk budget does not count them."""
+    """Removes the files of all variants that this run does not make or measure.
+
+    A killed run left these files on the disk. The disk budget does not count them, so they would take too much disk.
+    """
     for each in plan.formats:
         to_make = each.to_make
         for planned in each.variants:
@@ -48,9 +51,10 @@ def _remove_published(plan: ModelPlan, workspace: Workspace) -> None:
 
 
 def leave_idle(plan: ModelPlan, settings: Settings, formats: Sequence[str] | None) -> None:
-    """Removes what killed runs left of a model that has no work, if nothing can go on with it.
+    """Removes the files that killed runs left of a model that has no work now, if no later run can use them.
 
-    Steps that are blocked or deferred may go on with it later. If ``formats`` is given, so may the other formats.
+    A later run can use these files if a step is blocked or deferred. If ``formats`` is given, a later run of another
+    format can use them too.
     """
     if plan.source is not None and formats is None and not plan.blocked and not plan.deferred:
         remove_idle_work(settings.home, plan.line.repo)
@@ -100,7 +104,8 @@ def _press_files(plan: ModelPlan, settings: Settings, stages: ModelStages) -> It
 
 
 def _obstacle(plan: FormatPlan, bench: Bench, stages: ModelStages) -> str | None:
-    """Returns why the format's tools are missing, or why the format cannot be made of this source; None if it can."""
+    """Returns the reason why the format cannot be made from this source on this machine, or None if it can be made.
+    Installs the format's tools if quantpress can do so."""
     try:
         if name := traits_of(quantizer_of(plan.to_make[0].variant)).toolchain:
             stages.toolchain(name)
@@ -111,7 +116,8 @@ def _obstacle(plan: FormatPlan, bench: Bench, stages: ModelStages) -> str | None
 
 
 def _guarded(plan: ModelPlan, each: FormatPlan, events: Iterator[Event]) -> Iterator[Event]:
-    """Yields the events of one format. An error that stops this format does not stop the others."""
+    """Yields the events of one format. An error that stops this format becomes a :class:`Failed`, so that the other
+    formats go on."""
     try:
         yield from events
     except QuantpressError as error:
@@ -119,9 +125,11 @@ def _guarded(plan: ModelPlan, each: FormatPlan, events: Iterator[Event]) -> Iter
 
 
 def _bring_together(plan: ModelPlan, source: Source, settings: Settings, stages: ModelStages) -> Iterator[Event]:
-    """Updates collection and comparison, best effort: published files are no worse if these two lag behind by a night.
+    """Updates the model's collection and comparison. An error is only noted, because the published files are complete
+    without these two, and the next run tries again.
 
-    The comparison's commit comes last: it tells the next plan what was compared, and what the collection holds.
+    The comparison's commit comes last, because it records for the next plan what was compared and what the collection
+    holds.
     """
     collected: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""The stages of one model that belong to no format: plain functions, which a flow wraps as its own tasks."""
+"""The stages of one model that belong to no format, as plain functions. A Prefect flow wraps each one as a task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quantpress.source.weights import WeightsReport
 
 @dataclass(frozen=True)
 class ModelStages:
-    """The stages that :func:`quantpress.press.model.press_model` calls. It hands ``format`` on to each format."""
+    """The stages that :func:`quantpress.press.model.press_model` calls. ``format`` holds the stages of one format."""
 
     fetch: Callable[[Bench, int], Path]
     check: Callable[[Bench], WeightsReport]
@@ -38,25 +38,29 @@ class ModelStages:
 
 
 def fetch(bench: Bench, needed: int) -> Path:
-    """Downloads the source, if there is room for the whole press. The press takes ``needed`` bytes; what is already on
-    the disk counts as taken."""
+    """Downloads the source, if the disk has room for the whole press (the run that makes the model's variants).
+
+    The press takes ``needed`` bytes in all. The bytes that an earlier run left on the disk count towards them. Raises
+    :class:`~quantpress.errors.QuantpressError` if there is no room.
+    """
     bench.workspace.require_disk(needed)
     return download(source_hub(bench.settings), bench.source, bench.workspace.source)
 
 
 def make_gated(source: Source, settings: Settings) -> None:
-    """Gates the published comparison of a source that is gated now."""
+    """If the source is gated now and its comparison is published, gates the comparison's repository."""
     make_comparison_gated(target_hub(settings), settings.namespace, source.record)
 
 
 def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str]:
-    """Adds the model's repositories that exist to its collection, the comparison's repository too.
+    """Adds the model's existing repositories and its comparison's repository to the model's collection on the Hub.
 
-    Returns these repositories. On a Hub without collections there is nothing to update.
+    Creates the comparison's repository if it is missing. Returns all these repositories. A Hub without collections is
+    no error.
     """
     hub = target_hub(settings)
     there = []
-    with suppress(Refused):  # the comparison's own stage reports this
+    with suppress(Refused):  # the stage ``compare`` reports this refusal
         there.append(open_comparison(hub, settings.namespace, source.record, settings.private))
     with explained(hub.endpoint, f"looking for the repositories of {source.record.repo}"):
         there += [repo_id for repo_id in repo_ids if hub.repo_exists(repo_id)]
@@ -65,6 +69,9 @@ def collect(source: Source, repo_ids: list[str], settings: Settings) -> list[str
 
 
 def compare(source: Source, collected: list[str], settings: Settings) -> str | None:
-    """Publishes the comparison of everything that is published of the model. Returns its repository if this made a
-    commit. ``collected`` goes on record with it."""
+    """Publishes the comparison of the model's published formats. Returns the comparison's repository if there was a
+    commit, else None.
+
+    ``collected`` are the repositories that the model's collection holds. The commit records them.
+    """
     return publish_comparison(target_hub(settings), settings.namespace, source.record, settings.private, collected)

@@ -1,4 +1,5 @@
-"""Commits to a format's repo, composed from its current state, and verifies what was committed."""
+"""Makes commits to a format's repo, and verifies what was committed. Composes each commit from the repo's current
+state."""
 
 from __future__ import annotations
 
@@ -22,19 +23,26 @@ from quantpress.toolchain.llama_cpp import planned_version
 
 @dataclass(frozen=True)
 class Verifications:
-    """Results of a verification that are not on record yet. ``sound`` maps a variant to the commit that it was
-    downloaded from, ``faulty`` maps a variant to what was wrong."""
+    """Results of a verification that no commit has recorded yet.
+
+    ``sound`` maps each sound variant to the commit that was downloaded. ``faulty`` maps each faulty variant to what was
+    wrong.
+    """
 
     sound: dict[str, str] = field(default_factory=dict)
     faulty: dict[str, list[str]] = field(default_factory=dict)
     record: VerificationRecord | None = None
 
     def onto(self, content: CommitContent) -> CommitContent:
-        """Returns ``content`` with these results on record."""
+        """Returns ``content`` with these results added, so that the next commit records them."""
         return replace(content, verified=self.sound, faulty=self.faulty, verification=self.record)
 
     def is_news(self, shelf: Shelf) -> bool:
-        """Whether the repo's record of one of these variants differs from the result here."""
+        """Whether one of these results is new. ``shelf`` is what the repo holds now.
+
+        The result of a sound variant is new if the repo does not record the variant as sound. The result of a faulty
+        variant is new if the repo does not record the same faults.
+        """
         return any(
             entry.verified is None or bool(entry.problems)
             if entry.variant in self.sound
@@ -46,7 +54,7 @@ class Verifications:
 
 @dataclass(frozen=True)
 class Publisher:
-    """Commits to the repo of a format. ``context`` is what the cards say in addition to the manifest."""
+    """Makes commits to the repo of a format. ``context`` is what the cards say in addition to the manifest."""
 
     source: Source
     settings: Settings
@@ -56,10 +64,11 @@ class Publisher:
     def commit(
         self, plan: FormatPlan, content_of: Callable[[FormatPlan], tuple[CommitContent, str] | None]
     ) -> tuple[Composed, dict[str, str]] | None:
-        """Commits what ``content_of`` makes of the repo's current state, under the message that it gives.
+        """Composes a commit from the repo's current state and sends it.
 
-        Returns what was composed and the new heads by branch, or None if there is nothing to commit. If another press
-        commits in between, its work is read and the commit is composed again.
+        ``content_of`` takes the plan with the repo's current state. It returns the content and the commit's message, or
+        None if there is nothing to commit. Returns what was composed and a dict from branch to new head, or None if
+        there is nothing to commit. If another commit comes first, reads the repo and composes the commit again.
         """
         folder = Workspace(self.settings.home, self.source.record.repo, self.source.record.sha).work
         plots = folder / plan.format / "plots"
@@ -79,8 +88,8 @@ class Publisher:
         return until_first(plan.repo_id, attempt)
 
     def commit_cards(self, plan: FormatPlan, found: Verifications) -> bool:
-        """Commits only cards, plots and manifest; the published files stay as they are. Returns whether the repo
-        changed."""
+        """Commits cards, plots and manifest, with the results in ``found``. All other published files stay as they are.
+        Returns whether the repo changed."""
         results = {"Verified after upload": list(found.sound), "Found faulty after upload": list(found.faulty)}
         said = [f"{what}: {', '.join(variants)}" for what, variants in results.items() if variants]
         message = "; ".join(said) or f"Cards of {self.source.record.repo}@{self.source.record.sha[:8]}"
@@ -96,8 +105,8 @@ class Publisher:
         return any(composed.plan.shelf.heads.get(name) != head for name, head in heads.items())
 
     def commit_verifications(self, plan: FormatPlan, found: Verifications) -> bool:
-        """Commits only cards, plots and manifest, with the results on record, unless they are on record already.
-        Returns whether the repo changed."""
+        """If a result in ``found`` is new to the repo, commits cards, plots and manifest to record the results. Returns
+        whether the repo changed."""
         if found.record is None or not found.is_news(self.stages.read_again(plan, self.settings).shelf):
             return False
         return self.commit_cards(plan, found)
@@ -106,11 +115,11 @@ class Publisher:
 def verify_variants(
     plan: FormatPlan, variants: list[tuple[str, str]], settings: Settings, stages: FormatStages
 ) -> tuple[Verifications, list[str]]:
-    """Downloads and loads published variants, given with their branches. Returns the results, and a line for each
-    branch that has a problem or cannot be verified.
+    """Downloads and loads published variants, given as pairs of variant and branch. Returns the results, and a line for
+    each branch that has a problem or cannot be verified.
 
-    A problem that belongs to no single variant counts against all variants of its branch that were verified. So they
-    are verified again next time.
+    If a branch has a problem that belongs to no single variant, all its variants in ``variants`` count as faulty. So
+    the next run verifies them again.
     """
     sound: dict[str, str] = {}
     faulty: dict[str, list[str]] = {}

@@ -1,4 +1,7 @@
-"""Fetches published files back: variants that are renewed or measured again, and costly shared files."""
+"""Downloads published files to use them again: variants that get new metadata or are measured again, and costly files.
+
+Costly files are shared by all variants of a format and take long to make, such as an imatrix.
+"""
 
 from __future__ import annotations
 
@@ -21,42 +24,48 @@ from quantpress.record.manifest import File
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: In an artifact's details: the source commit whose weights a refreshed variant was quantized from.
+#: A variant that only got new metadata has this key in its artifact's details. The value is the source commit from
+#: whose weights the variant was quantized.
 WEIGHTS_FROM = "weights_from"
 
 
 @dataclass(frozen=True)
 class Stale:
-    """Why a published variant must be quantized: its weights are not what the source holds now."""
+    """Says that a published variant must be quantized again, because the source now holds other tensors. ``reason``
+    says what has changed."""
 
     reason: str
 
 
 def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder: Path) -> Path:
-    """Downloads published files into ``folder``. Raises :class:`QuantpressError` for a file that differs from the
-    manifest."""
+    """Downloads ``files`` of a repo into ``folder`` and returns ``folder``. Raises :class:`QuantpressError` if a file
+    does not have the size and the hash that the manifest lists."""
     with explained(api.endpoint, f"downloading from {repo_id}"):
         for file in files:
             path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, local_dir=folder))
             if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
                 path.unlink()
                 raise QuantpressError(f"{repo_id}@{revision}: {file.path} is not what its manifest says: verify it")
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own notes
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the Hub client keeps its metadata there
     return folder
 
 
 def keeps_costly(plan: FormatPlan) -> bool:
-    """Whether the published shared files that are costly to make stay as they are, even if they were made from another
-    commit of the source. They stay if nothing is quantized with them.
+    """Whether the published costly files stay as they are, although they were made from another commit of the source.
 
-    The recipe of a variant that is quantized names one commit for everything. For such a variant they are made again.
+    They stay if no variant is quantized. The recipe of a quantized variant names only one commit of the source. So, if
+    a variant is quantized, its costly files must be made from this commit too.
     """
     return not plan.to_press and not _made_by_recipe(plan)
 
 
 def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
-    """Downloads published shared files that are costly to make to where ``prepare`` finds them: to ``job.published`` if
-    they are kept (:func:`keeps_costly`), to ``job.prepared`` if they are what ``prepare`` would make."""
+    """Downloads published costly files to the folder where ``prepare`` looks for them.
+
+    If the files of another commit stay (:func:`keeps_costly`), the folder is ``job.published``. If the files are what
+    ``prepare`` would make, the folder is ``job.prepared``. Otherwise, or if the files are there already, downloads
+    nothing.
+    """
     main, head = plan.shelf.manifests.get("main"), plan.shelf.heads.get("main")
     folder = job.published or job.prepared
     names = quantizer_of(job.variant).costly_files(job.model_name)
@@ -67,8 +76,11 @@ def retrieve_costly(api: HfApi, plan: FormatPlan, job: Job) -> None:
 
 
 def _made_by_recipe(plan: FormatPlan) -> bool:
-    """Whether the published shared files are what ``prepare`` would make: a variant with the same preparation was
-    quantized with them. A variant that only got new metadata was quantized with the files of an earlier commit."""
+    """Whether the published costly files are what ``prepare`` would make now.
+
+    They are if a published variant with the same preparation was quantized with them. A variant that only got new
+    metadata does not count, because it was quantized with the costly files of an earlier commit.
+    """
     main = plan.shelf.manifests.get("main")
     wanted = {planned.recipe.preparation_fingerprint for planned in plan.to_make}
     return main is not None and any(
@@ -78,8 +90,11 @@ def _made_by_recipe(plan: FormatPlan) -> bool:
 
 
 def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_from: str) -> stages.Made | Stale:
-    """Gives the files of a published variant the source's current metadata. ``weights_from`` is the source commit that
-    they were made from before. If the source now holds other tensors, makes nothing and returns :class:`Stale`."""
+    """Makes the files of a published variant again with the source's current metadata and the same weights.
+
+    ``weights_from`` is the source commit of the published files. If the source now holds other tensors, makes nothing
+    and returns :class:`Stale`.
+    """
     folder = bench.workspace.variant(planned.recipe)
     job = stages.job_of(bench, "refresh", planned.variant, planned.recipe)
     job = job.model_copy(update={"published": published.files.resolve()})
@@ -98,10 +113,10 @@ def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_
 
 
 def fetch_published(api: HfApi, bench: Bench, plan: FormatPlan, planned: VariantPlan) -> stages.Made:
-    """Downloads a published variant's files into the workspace and returns them as if they had just been made. So the
-    variant need not be quantized again.
+    """Downloads a published variant's files into the workspace. Returns the variant as if it had just been made, so
+    that it need not be quantized again.
 
-    Raises :class:`~quantpress.errors.QuantpressError` for a file that differs from the manifest.
+    Raises :class:`~quantpress.errors.QuantpressError` if a file differs from the manifest.
     """
     entry = plan.shelf.entry(planned.variant.name, planned.variant.branch)
     assert entry is not None, f"{plan.repo_id} has no {planned.variant.name}"

@@ -1,4 +1,4 @@
-"""The files that are published in addition to a format's variants."""
+"""Lists the files that a format's repo holds in addition to the files of the variants."""
 
 from __future__ import annotations
 
@@ -9,5 +9,6 @@ from quantpress.source.source import licence_files
 
 
 def shared_files(chosen: Quantizer, job: Job) -> list[Path]:
-    """Returns what the quantizer prepared for all variants (an imatrix), and the source's licence and notices."""
+    """Returns the files that the quantizer prepared for all variants (such as an imatrix), and the source's licence and
+    notices."""
     return [*chosen.shared_files(job), *licence_files(job.source)]

@@ -1,7 +1,8 @@
-"""The stages between fetch and publish, each a function from typed input to typed output.
+"""The stages that make, measure and judge variants. Each stage is a function from typed input to typed output.
 
-Heavy work runs in child processes (:mod:`quantpress.machine.child`). If an earlier run finished a step, this run finds
-its job file and its result and does not repeat the step. This holds even if the earlier run died later.
+A bench holds what the stages share, such as source, settings and folders. Heavy work runs in child processes
+(:mod:`quantpress.machine.child`). If an earlier run finished a job, this run finds the job's file and result on the
+disk and does not repeat the job. This is so even if the earlier run was killed later.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ from quantpress.source.weights import WeightsJob, WeightsReport
 
 @dataclass(frozen=True)
 class Made:
-    """A quantized variant on disk: ``files`` is the folder that holds ``result.output.files``."""
+    """A quantized variant on disk. ``files`` is the folder with the files that ``result.output.files`` names."""
 
     files: Path
     result: Result
 
 
 def check_weights(bench: Bench) -> WeightsReport:
-    """Reads the source's weights once, so that no format begins with a truncated file or a NaN."""
+    """Checks the source's weights once, before any format begins. A truncated file or a NaN is an error."""
     job, folder = WeightsJob(source=bench.workspace.source.resolve()), bench.workspace.work / "weights"
     return finished(job, WeightsReport, folder) or run_child("quantpress.source.weights", job, WeightsReport, folder)
 
 
 def measure_base(bench: Bench) -> Baseline:
-    """Measures the unquantized model with transformers and keeps its log-probabilities, from which every engine's
-    divergence is measured."""
+    """Measures the unquantized model with transformers. Keeps the model's log-probabilities (the base), because every
+    engine measures a variant's divergence from them."""
     folder = bench.workspace.baseline("transformers", fingerprint_of(bench.protocol.model_dump(mode="json")))
     key = BaseKey(sha=bench.workspace.sha, protocol=bench.protocol, engine="transformers", device=bench.device)
 
@@ -61,8 +62,10 @@ def measure_base(bench: Bench) -> Baseline:
 
 
 def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseline) -> Baseline:
-    """Measures the unquantized model with another engine against the base. The model is the same, so the divergence
-    shows how much the two engines differ."""
+    """Measures the unquantized model with another engine, against the base (what transformers measured).
+
+    The model is the same, so the divergence shows how much the two engines differ.
+    """
     folder = bench.workspace.baseline(engine, fingerprint_of(bench.protocol.model_dump(mode="json")))
     job = _evaluation(bench, engine, model, base)
     evaluation = finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
@@ -70,7 +73,8 @@ def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseli
 
 
 def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
-    """Checks whether the format can be made of the fetched source. Raises :class:`ChildFailed` with the reason."""
+    """Checks whether the format can be made from the fetched source. Raises :class:`ChildFailed` with the reason if the
+    format cannot be made."""
     job = job_of(bench, "check", variant, recipe)
     folder = bench.workspace.prepared(recipe).with_suffix(".check")
     if finished(job, Result, folder) is None:
@@ -82,10 +86,11 @@ def prepare(
 ) -> Job:
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
-    The quantizer goes on from what is in this folder: the files of an equal job that was killed, and what ``retrieve``
-    puts there. With ``keeps_costly``, ``retrieve`` puts the costly files of another commit into ``job.published``, and
-    the quantizer does not make them anew. If an earlier run began a job that makes them, that job goes on instead: its
-    files are right for every variant.
+    The quantizer continues from the files in this folder: files that an equal, killed job left, and files that
+    ``retrieve`` downloads. Costly files are shared files that take long to make, such as an imatrix. If
+    ``keeps_costly`` is true, ``retrieve`` downloads published costly files of another commit into ``job.published``,
+    and the quantizer does not make these files again. If an earlier run already began to make the costly files, the
+    quantizer continues that job instead, because the files of that job are right for every variant.
     """
     job, folder = job_of(bench, "prepare", variant, recipe), bench.workspace.prepared(recipe).with_suffix(".job")
     if keeps_costly and not begun(job, folder):
@@ -100,7 +105,7 @@ def prepare(
 
 
 def quantize(bench: Bench, planned: VariantPlan) -> Made:
-    """Makes one variant's files."""
+    """Makes one variant's files, unless an earlier run made them."""
     made = _made_before(bench, planned)
     if made is not None:
         return made
@@ -110,7 +115,8 @@ def quantize(bench: Bench, planned: VariantPlan) -> Made:
 
 
 def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
-    """Makes several variants at once, in the order given. Variants that an earlier run made are not made again."""
+    """Makes the variants of a wave (variants that lie on the disk together) with one child process. Returns them in the
+    order of ``wave``. Variants that an earlier run made are not made again."""
     made = {planned.variant.name: _made_before(bench, planned) for planned in wave}
     rest = [planned for planned in wave if made[planned.variant.name] is None]
     if rest:
@@ -119,7 +125,11 @@ def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
 
 
 def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
-    """Makes all variants, or makes some and raises. The next call finds those that were made."""
+    """Makes all variants of a wave with one child process.
+
+    If the child fails, raises :class:`ChildFailed`. The variants that were made before the failure stay on the disk,
+    where the next call finds them.
+    """
     jobs = [job_of(bench, "quantize", planned.variant, planned.recipe) for planned in wave]
     for planned, job in zip(wave, jobs, strict=True):
         folder = bench.workspace.variant(planned.recipe)
@@ -131,13 +141,14 @@ def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
 
 
 def _leave_what_goes_on(job: Job, folder: Path) -> None:
-    """Empties the job's folder, unless the quantizer goes on from what an equal job left there."""
+    """Removes the files in ``job.out``, unless the quantizer can continue from the files that an equal job left
+    there."""
     if not (quantizer(job.variant.format).continues and begun(job, folder)):
         shutil.rmtree(job.out, ignore_errors=True)
 
 
 def left_on_disk(bench: Bench, planned: VariantPlan) -> bool:
-    """Whether a variant's files lie on the disk because a run was killed before it published them."""
+    """Whether files of the variant lie on the disk. A run left them there if it was killed before it published them."""
     return any((bench.workspace.variant(planned.recipe) / "files").glob("*"))
 
 
@@ -148,7 +159,8 @@ def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
 
 
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
-    """Measures one variant's perplexity, and its divergence from the unquantized model as transformers measured it."""
+    """Measures a variant's perplexity, and its divergence from the log-probabilities that transformers gave for the
+    unquantized model."""
     assert made.result.output is not None
     chosen = quantizer_of(planned.variant)
     model = traits_of(chosen).model_path(made.files, made.result.output.files)
@@ -172,7 +184,7 @@ def _evaluation(bench: Bench, engine: Engine, model: Path, base: Baseline | None
 
 
 def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation, baseline: Baseline) -> Entry:
-    """Judges a variant's figures and returns its entry for the manifest."""
+    """Judges a variant's figures, and returns the variant's entry for the manifest."""
     output = made.result.output
     assert output is not None
     verdict = judge(evaluation, baseline.evaluation, limit_of(planned.variant, bench.gates))
@@ -196,7 +208,7 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
 
 
 def describe(path: Path) -> File:
-    """Returns a file as the manifest lists it, under its own name."""
+    """Returns the manifest's record of a file: name, size and hash."""
     return File(path=path.name, size=path.stat().st_size, sha256=sha256_of(path))
 
 
@@ -207,7 +219,7 @@ def _all_there(folder: Path, result: Result) -> bool:
 def job_of(
     bench: Bench, step: Literal["check", "prepare", "quantize", "refresh"], variant: Variant, recipe: Recipe
 ) -> Job:
-    """Returns a quantizer's job on this bench."""
+    """Returns the job that asks a quantizer to carry out ``step`` for a variant."""
     return Job(
         step=step,
         variant=variant,

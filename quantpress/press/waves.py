@@ -1,4 +1,8 @@
-"""Makes the variants of a format in waves: one after another, or the next wave while the previous one is measured."""
+"""Makes the variants of a format in waves. A wave is a group of variants that lie on the disk together.
+
+Either the waves take turns, or each wave is made while the wave before it is measured. A bench holds what the stages
+share, such as source, folders and the number of threads.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,8 @@ from quantpress.press.events import Event, Failed, Noted, failed
 from quantpress.press.format_stages import FormatStages
 from quantpress.press.stages import Made, left_on_disk
 
-#: With at least this many threads, a wave is quantized while the previous one is evaluated, each with half of them.
-#: With fewer, both would only wait for each other.
+#: With at least this many threads, a wave is quantized while the previous wave is evaluated. Each of the two waves gets
+#: half of the threads. With fewer threads, the two waves would only wait for each other.
 _OVERLAP_THREADS = 4
 
 
@@ -25,8 +29,8 @@ _OVERLAP_THREADS = 4
 class Wave:
     """Variants that lie on the disk together.
 
-    ``made`` maps a variant's name to what was made, ``bench`` is the one to measure it on, ``events`` report how the
-    making went.
+    ``made`` maps the name of each variant that was made to its files and result. ``bench`` is the bench for measuring
+    the variants. ``events`` are the failures and notes from making them.
     """
 
     variants: list[VariantPlan]
@@ -37,13 +41,16 @@ class Wave:
 
 #: Makes the variants of a wave on a bench.
 Make = Callable[[list[VariantPlan], Bench], Wave]
-#: Makes one wave after another, as the caller measures their files and removes them.
+#: Makes one wave after another. The caller measures and removes the files of each wave that it gets.
 Maker = Callable[[list[list[VariantPlan]], Bench, Make], Iterator[Wave]]
 
 
 def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
-    """Returns the waves, and how they are made. The variants that a killed run left on the disk are the first wave. It
-    is made alone, because the other waves need its disk space."""
+    """Returns the waves, and the function that makes them. ``budget`` is the disk budget in bytes (None: no limit).
+
+    If a killed run left files of variants on the disk, these variants are the first wave. No other wave is made
+    meanwhile, because the other waves need the disk space of the first wave.
+    """
     order, quantized = _cut(plan, job, bench, budget, stages)
     left = {each.variant.name for each in plan.to_press if left_on_disk(bench, each)}
     first = [name for wave in order.waves for name in wave if name in left]
@@ -55,8 +62,11 @@ def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages:
 
 
 def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: FormatStages) -> tuple[Layout, Maker]:
-    """Returns the waves, and how they are made: overlapping or in turn. Two overlapping waves share the disk budget.
-    Waves do not overlap if a variant needs more than half of the budget."""
+    """Returns the waves, and the function that makes them: overlapping or in turn.
+
+    Two overlapping waves share the disk budget, so each gets half of it. If half of the budget is too small for a
+    variant, the waves do not overlap.
+    """
     if not plan.to_press:
         return Layout(waves=[]), in_turn
     whole = stages.layout(plan, job, budget)
@@ -67,26 +77,27 @@ def _cut(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages: F
 
 
 def in_turn(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
-    """Quantizes each wave after the previous one is published."""
+    """Makes each wave after the previous wave is published."""
     for wave in waves:
         yield make(wave, bench)
 
 
 def _after_the_first(quantized: Maker, waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
-    """Makes the first wave alone, then the others."""
+    """Makes the first wave alone. Then makes the other waves with ``quantized``."""
     yield from in_turn(waves[:1], bench, make)
     yield from quantized(waves[1:], bench, make)
 
 
 def _ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator[Wave]:
-    """Quantizes each wave while the previous one is evaluated and published. Each has half of the threads."""
+    """Makes each wave while the previous wave is evaluated and published. While two waves overlap, each wave has half
+    of the threads."""
     if not waves:
         return
     half = replace(bench, threads=bench.threads // 2)
     with ThreadPoolExecutor(max_workers=1) as executor:
         made = make(waves[0], bench)
         for wave in waves[1:]:
-            # Prefect looks up a task's flow run in the context.
+            # The thread runs in a copy of this context, because Prefect looks up a task's flow run in the context.
             following = executor.submit(copy_context().run, make, wave, half)
             yield replace(made, bench=half)
             made = following.result()
@@ -94,7 +105,7 @@ def _ahead(waves: list[list[VariantPlan]], bench: Bench, make: Make) -> Iterator
 
 
 def make_wave(wave: list[VariantPlan], bench: Bench, stages: FormatStages) -> Wave:
-    """Makes the variants of a wave together. If that fails, makes each one alone."""
+    """Makes the variants of a wave together. If this fails, makes each variant alone."""
     events: list[Event] = []
     if len(wave) > 1:
         names = ", ".join(each.variant.name for each in wave)
@@ -114,6 +125,7 @@ def make_wave(wave: list[VariantPlan], bench: Bench, stages: FormatStages) -> Wa
 
 
 def refused(plan: FormatPlan, order: Layout) -> Iterator[Failed]:
-    """Returns the failure of each variant that has no place in any wave."""
+    """Returns a failure for each variant that the layout refused, because this model cannot have it or because the disk
+    budget is too small for it."""
     planned = {each.variant.name: each for each in plan.to_press}
     return (failed(planned[name], reason) for name, reason in order.refused.items())

@@ -1,1 +1,1 @@
-"""Publishing: commits to a repository, access to it, and the collection that holds it."""
+"""Publishing: commits to a repository, gates the repository, and adds it to a collection on the Hub."""

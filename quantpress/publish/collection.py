@@ -1,7 +1,7 @@
 """Keeps one collection on the Hub per base model, with the published repositories of all its formats.
 
-A collection is found again by its title. A person may therefore add to it, reorder it and describe it. This module
-never removes anything from it.
+This module finds a collection by its title. So a person may add items to the collection, reorder them and describe
+them. This module never removes an item.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from quantpress.record.names import model_name
 if TYPE_CHECKING:
     from huggingface_hub import Collection, HfApi
 
-#: The most characters in a collection's title and description on the Hub (150: embeddings-benchmark/mteb#4115).
+#: The most characters that this module uses in a collection's title and in its description. The Hub limits both (the
+#: description to 150: embeddings-benchmark/mteb#4115).
 _LONGEST_TITLE, _LONGEST_DESCRIPTION = 59, 149
 #: A listing of collections shows at most this many items of each collection (huggingface_hub's ``list_collections``).
 _LISTED_ITEMS = 4
 
 
 def collection_title(source: str) -> str:
-    """Returns the title of a model's collection. The collection is found again by this title."""
+    """Returns the title of a model's collection. ``source`` is the repo of the unquantized model."""
     return f"{model_name(source)}, quantized"[:_LONGEST_TITLE]
 
 
 def keep_collection(api: HfApi, namespace: str, source: str, repo_ids: Sequence[str], private: bool = False) -> None:
-    """Makes sure that the collection of ``source`` under ``namespace`` has all of ``repo_ids``. The repos must exist.
+    """Adds the repos ``repo_ids`` to the collection of ``source`` under ``namespace``. Makes the collection if it is
+    missing. The repos must exist.
 
-    Does nothing if ``repo_ids`` is empty or the Hub has no collections. A collection that has all of them costs one
-    request, or two if it has four items or more. Raises :class:`~quantpress.errors.QuantpressError` if the Hub refuses.
+    Does nothing if ``repo_ids`` is empty or if the Hub has no collections. If the collection already has all the repos,
+    the call costs one request, or two if the collection has four items or more. Raises
+    :class:`~quantpress.errors.QuantpressError` if the Hub refuses.
     """
     if not repo_ids:
         return
@@ -53,11 +56,12 @@ def keep_collection(api: HfApi, namespace: str, source: str, repo_ids: Sequence[
 
 
 class _NoCollections(Exception):
-    """The Hub has nothing at the address of collections."""
+    """Raised if the Hub has no collections: it answers 404 to the request that lists them."""
 
 
 def _find(api: HfApi, namespace: str, title: str) -> Collection | None:
-    """Returns the collection with this title, with all its items. Looks at the most recently changed ones first."""
+    """Returns the collection with this title, with all its items, or None. Looks at the most recently changed
+    collections first."""
     from huggingface_hub.errors import HfHubHTTPError
 
     listed = api.list_collections(owner=namespace, sort="lastModified")

@@ -1,6 +1,7 @@
 """Makes commits on the branches of a repo. One commit holds files, card, manifest and SHA256SUMS, and names its parent.
 
-The parent keeps two presses apart: the Hub refuses (412) a commit whose parent is no longer the branch's head.
+A press is a run that makes and publishes variants. The parent protects two presses from each other: if a commit's
+parent is no longer the branch's head, the Hub refuses the commit (412).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ T = TypeVar("T")
 
 
 class Outrun(QuantpressError):
-    """Another commit came first, and nothing was published. The caller reads the repo again and decides again."""
+    """Another commit came first, so this commit was not made. The caller reads the repo again and decides again."""
 
 
-#: How often a commit is composed at most, if other commits keep coming first.
+#: If other commits keep coming first, a commit is composed at most this many times.
 ATTEMPTS = 10
 
 
@@ -41,8 +42,8 @@ class BranchCommit:
     """All files of one commit to one branch.
 
     ``uploads`` maps a path to a local file or to bytes. ``remove`` names files that are deleted if they exist. All
-    other files stay as they are, because a person may have put them there. ``tag`` is the name of a tag that keeps what
-    the branch holds now.
+    other files on an existing branch stay as they are, because a person can have put them there. If ``tag`` is given,
+    a tag of this name is made first and keeps what the branch holds now.
     """
 
     branch: str
@@ -52,10 +53,10 @@ class BranchCommit:
 
 
 def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
-    """Calls ``attempt`` and returns its result. Calls it again if another commit came first.
+    """Calls ``attempt`` and returns its result. If another commit came first, calls ``attempt`` again.
 
-    ``attempt`` reads the repo, composes a commit and sends it. Raises :class:`QuantpressError` if other commits come
-    first every time.
+    ``attempt`` reads the repo, composes a commit and sends the commit. It raises :class:`Outrun` if another commit came
+    first. Raises :class:`QuantpressError` if other commits come first every time.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -66,7 +67,7 @@ def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
 
 
 def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
-    """Makes the repo if it does not exist. Returns its branches: name to head commit sha."""
+    """Makes the repo if it does not exist. Returns a dict from each branch of the repo to the sha of its head."""
     with explained(api.endpoint, f"making {repo_id}"):
         api.create_repo(repo_id, private=private, exist_ok=True)
         return {branch.name: branch.target_commit for branch in api.list_repo_refs(repo_id).branches}
@@ -75,12 +76,12 @@ def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
 def publish_format(
     api: HfApi, shelf: Shelf, commits: list[BranchCommit], source: SourceRecord, private: bool, message: str
 ) -> dict[str, str]:
-    """Commits each branch of a format's repo. Returns branch to commit sha.
+    """Sends the commits to the branches of a format's repo. Returns a dict from branch to the sha of its new head.
 
-    Makes the repo if it does not exist, and gates it like the source. ``shelf`` is the repo as it was when the commits
-    were composed. Raises :class:`Outrun` if another commit has come since then: read the repo and compose again. Raises
-    :class:`~quantpress.errors.Refused` before any commit if a branch holds somebody else's weights,
-    :class:`QuantpressError` if the Hub refuses.
+    If the repo does not exist, makes it. If the source is gated, gates the repo too. ``shelf`` is what the repo held
+    when the commits were composed. Raises :class:`Outrun` if another commit came since then. The caller must then read
+    the repo and compose the commits again. Raises :class:`~quantpress.errors.Refused` before any commit if a branch
+    holds somebody else's weights. Raises :class:`QuantpressError` if the Hub refuses.
     """
     for each in commits:
         shelf.require_ours(each.branch)
@@ -90,11 +91,11 @@ def publish_format(
 
 
 def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, str], message: str) -> str:
-    """Makes a commit and returns the branch's new head (the old one if nothing changed).
+    """Makes a commit and returns the branch's new head (or its old head if nothing changed).
 
-    ``heads`` are the heads of the branches before the commit was composed. A branch that did not exist starts from the
-    repo's first commit. Raises :class:`Outrun` if another press was faster, :class:`QuantpressError` if the Hub
-    refuses.
+    ``heads`` maps each branch to its head before the commit was composed. If the branch did not exist, it starts from
+    the repo's first commit. Raises :class:`Outrun` if another commit came first. Raises :class:`QuantpressError` if the
+    Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
@@ -110,7 +111,8 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
         if commit.tag:
             _tag(api, repo_id, commit.tag, parent)
         there = set(api.list_repo_files(repo_id, revision=parent))
-        # A new branch starts with the files of the repo's first commit. After a squash, these are all files of main.
+        # A new branch starts with the files of the repo's first commit. This commit removes these files. If somebody
+        # has squashed main into one commit, these files are all files of main.
         begins = branch != "main" and branch not in heads
         gone = there - set(commit.uploads) - HUB_FILES if begins else there & commit.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -132,11 +134,11 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
 
 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
-    """Points a tag at the commit that is about to be replaced.
+    """Makes a tag at ``commit``, the branch's head that the next commit replaces.
 
-    An earlier press may have made the tag before it was killed or outrun, and another commit may have followed. The tag
-    then moves forward to ``commit``. It never moves back. A press that would move it back has read the branch before
-    the other commit came, so the Hub refuses its commit anyway.
+    The tag can exist already, because an earlier press made the tag and then was killed or outrun. If the tag is at an
+    ancestor of ``commit``, the tag moves forward to ``commit``. The tag never moves back. If ``commit`` is older than
+    the tag's commit, ``commit`` is no longer the branch's head, so the Hub refuses the next commit anyway.
     """
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
@@ -147,15 +149,16 @@ def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
             raise
         named = next((each.target_commit for each in api.list_repo_refs(repo_id).tags if each.name == tag), None)
         if named in [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit)[1:]]:
-            with suppress(RevisionNotFoundError):  # another press is moving it too
+            with suppress(RevisionNotFoundError):  # another press has already deleted the tag, to move it too
                 api.delete_tag(repo_id, tag=tag)
             _tag(api, repo_id, tag, commit)
 
 
 def _made_already(api: HfApi, repo_id: str, commit: BranchCommit, parent: str) -> str | None:
-    """Returns this commit's id on the Hub if the Hub made the commit but its answer was lost, or None.
+    """Returns the id of this commit if the Hub made the commit but the Hub's answer was lost. Otherwise returns None.
 
-    It is the commit on top of ``parent``, if that has the same SHA256SUMS. SHA256SUMS names the hash of every file.
+    If the commit on top of ``parent`` has the same SHA256SUMS, it is this commit, because SHA256SUMS lists the hashes
+    of the files.
     """
     history = [each.commit_id for each in api.list_repo_commits(repo_id, revision=commit.branch)]
     place = history.index(parent) if parent in history else 0
@@ -169,10 +172,11 @@ def _made_already(api: HfApi, repo_id: str, commit: BranchCommit, parent: str) -
 
 
 def _begin(api: HfApi, repo_id: str, branch: str) -> str:
-    """Starts a branch at the repo's first commit, so that it holds no files of ``main``, and returns that commit.
+    """Starts a branch at the repo's first commit, so that the branch holds no files of ``main``. Returns the sha of the
+    first commit.
 
-    A commit that was composed before the branch existed must have this parent. If two presses start the same branch, or
-    ``main`` of a new repo, the Hub then refuses the later commit.
+    The first commit must be the parent of a commit that was composed before the branch existed. If two presses start
+    the same branch, or ``main`` of a new repo, both commits have this parent, and the Hub refuses the later one.
     """
     first = api.list_repo_commits(repo_id)[-1].commit_id
     if branch != "main":

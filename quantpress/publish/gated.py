@@ -1,6 +1,7 @@
-"""Gated repositories: the Hub gives their files only to users who accepted their terms.
+"""Gates repositories. The Hub gives the files of a gated repository only to users who accepted its terms.
 
-A repo made from a gated model is gated too, with the same words (https://huggingface.co/docs/hub/models-gated).
+If the source is gated, quantpress gates the repo that is made from it, and uses the same words for the terms
+(https://huggingface.co/docs/hub/models-gated).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def make_gated_like_source(api: HfApi, repo_id: str, source: SourceRecord) -> None:
-    """Gates a repo like its source, if the source is gated. Call it before any commit that says so.
+    """If the source is gated, gates the repo in the same way. If the source is open, the repo stays as its owner set
+    it.
 
-    If the source is open, the repo stays as its owner set it. Raises :class:`~quantpress.errors.QuantpressError` if the
-    Hub refuses.
+    Call this function before any commit that records that the source is gated. Raises
+    :class:`~quantpress.errors.QuantpressError` if the Hub refuses.
     """
     if source.gated is None:
         return

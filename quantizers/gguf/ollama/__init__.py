@@ -1,1 +1,1 @@
-"""The files beside a GGUF with which the Hub serves it to Ollama."""
+"""Makes the files that the Hub uses to serve a GGUF repo to Ollama."""

@@ -1,13 +1,14 @@
-"""Renders an untrusted chat template in a sandbox. The template is a Jinja program and sees only a conversation."""
+"""Renders an untrusted chat template in a sandbox. The template is a Jinja program that sees only a conversation."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
-#: The names that a template may read. ``range`` and similar functions are missing, so no loop is longer than a
+#: The names that a template may read. ``range`` and similar functions are missing, so that no loop is longer than a
 #: conversation.
 _KNOWN = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "namespace"})
-#: In characters. A prompt of a few sentences has only some hundred characters beside those sentences.
+#: The longest prompt that is accepted, in characters. Around a few sentences, a usual template writes only some hundred
+#: characters.
 _LONGEST_PROMPT = 100_000
 
 Conversation = list[dict[str, str]]
@@ -20,10 +21,10 @@ class Inexpressible(Exception):
 class ChatTemplate:
     """A model's own template, rendered as transformers renders it (utils/chat_template_utils.py).
 
-    ``bos`` and ``eos`` are the texts of these tokens. With ``adds_bos`` the prompts lack the BOS, because the tokenizer
-    adds it. Raises :class:`Inexpressible` for a template that asks for more than a conversation, and jinja2's
-    ``TemplateError`` for a template that is broken or leaves the sandbox. The template is a program, so it can also
-    raise any other error.
+    ``bos`` and ``eos`` are the texts of the BOS token and the EOS token. If ``adds_bos`` is true, the prompts lack the
+    BOS, because the tokenizer adds the BOS. Raises :class:`Inexpressible` if the template asks for more than a
+    conversation. Raises jinja2's ``TemplateError`` if the template is broken or tries to leave the sandbox. The
+    template is a program, so it can also raise any other error.
     """
 
     def __init__(self, template: str, bos: str, eos: str, adds_bos: bool) -> None:
@@ -35,15 +36,17 @@ class ChatTemplate:
             intercepted_binops = frozenset({"*", "**", "%"})
 
             def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-                """Allows ``*`` and ``%`` on integers only, and no ``**``: no text or number can grow without limit."""
+                """Allows ``*`` and ``%`` on integers only, and never allows ``**``. So no text or number can grow
+                without limit."""
                 if operator == "**" or not isinstance(left, int) or not isinstance(right, int):
                     raise SecurityError(f"{operator} of texts or large numbers")
                 return super().call_binop(context, operator, left, right)
 
         environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         tree = environment.parse(template)
-        # jinja2 counts a name that is set in a branch as undeclared. A name that a test asks for ("is defined") would
-        # come from the caller.
+        # If a template sets a name in a branch, jinja2 still counts the name as undeclared. Such a name is allowed
+        # here. But if the template also tests the name ("is defined"), the caller is expected to give it, so the name
+        # is not allowed.
         own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
         asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
         if meta.find_undeclared_variables(tree) - (own - asked) - _KNOWN:
@@ -52,7 +55,7 @@ class ChatTemplate:
         self._template = environment.from_string(template)
 
     def render(self, messages: Conversation, reply: bool = True) -> str:
-        """The prompt, without the BOS if the tokenizer adds it."""
+        """Returns the prompt. If the tokenizer adds the BOS, the prompt lacks the BOS."""
         text = self._template.render(
             messages=messages,
             add_generation_prompt=reply,

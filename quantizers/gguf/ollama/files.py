@@ -1,14 +1,15 @@
-"""The files with which the Hub serves a GGUF repo to Ollama: ``template``, ``system`` and ``params``
+"""Makes the files that the Hub uses to serve a GGUF repo to Ollama: ``template``, ``system`` and ``params``
 (https://huggingface.co/docs/hub/ollama).
 
 Ollama renders prompts with Go templates, but models come with Jinja templates. This module renders the model's own
-template for conversations of known words and so learns the text around the words of each role. It writes that as a Go
-template and then checks it: both templates must render other conversations the same, to the last character. If they do
-not, there are no files, and the Hub and Ollama do what they would do without this press. (The check ignores blanks
-around a message, which some templates trim.) A template that takes tools, documents or switches is not expressed at
-all: half of it would be less than what the Hub makes of it by itself.
+template for conversations of known words. So it learns the text that the template puts around the words of each role.
+It writes this text as a Go template. Then it checks the Go template: both templates must render a set of conversations,
+most of them new, the same to the last character. If the two templates differ, this module makes no files, and the Hub
+and Ollama do what they would do without this press. (No message in the check has blanks around it, because some
+templates trim such blanks.) If a template takes tools, documents or switches, this module makes no files either,
+because half of such a template would be worse than what the Hub makes of the template by itself.
 
-A template from upstream is an untrusted program. It runs in a sandbox, in a child process with limits:
+A template from upstream is an untrusted program. So it runs in a sandbox, in a child process with limits:
 ``python -m quantizers.gguf.ollama.files JOB.json RESULT.json``.
 """
 
@@ -32,11 +33,13 @@ from quantpress.machine.child import explained_exit, run_child
 from quantpress.record.base import Record
 from quantpress.source.source import chat_template
 
-#: A template of three roles needs milliseconds and a few megabytes; Python itself takes some 100 MB here.
+#: Limits of the child process. A template of three roles needs milliseconds and a few megabytes. Python itself takes
+#: some 100 MB in the child.
 _CPU_SECONDS = 20
 _MEMORY_BYTES = 2_000_000_000
 
-#: Words that no template contains. They hold what a template could trip over: line breaks, quotes, braces, Go's words.
+#: Words that no template contains. They include characters that a template could treat in a special way: line breaks,
+#: quotes, braces, ``<``, ``&`` and ``>``.
 _SYSTEM, _USER, _ASSISTANT, _MORE = "Qsystem\nsaid", 'Quser\'s "first"', "Qassistant <&> {x}", "Quser asked\n\nagain"
 
 
@@ -46,8 +49,9 @@ def _conversation(*words: str) -> Conversation:
 
 
 class OllamaJob(Record):
-    """``template`` is Jinja. ``bos`` and ``eos`` are the texts of these tokens. ``adds_bos`` says that the tokenizer
-    adds the BOS by itself; then Ollama's template must not add it."""
+    """What the child process must know. ``template`` is the model's Jinja template. ``bos`` and ``eos`` are the texts
+    of the BOS token and the EOS token. If ``adds_bos`` is true, the tokenizer adds the BOS by itself, so Ollama's
+    template must not add it."""
 
     template: str
     bos: str
@@ -56,7 +60,8 @@ class OllamaJob(Record):
 
 
 class Expressed(Record):
-    """The Go template, and the system prompt that the model's own template adds to a conversation without one.
+    """The child's result: ``template`` is the Go template, and ``system`` is the system prompt that the model's own
+    template adds to a conversation without a system prompt.
 
     ``template`` is None if the Jinja template cannot be expressed. ``after_assistant`` is the text that ends the
     model's words.
@@ -69,9 +74,10 @@ class Expressed(Record):
 
 @dataclass(frozen=True)
 class _Frame:
-    """The text around the words of each role. ``start`` comes before everything, ``reply`` asks for the model's words.
+    """The texts before and after the words of each role. ``start`` comes before everything. ``reply`` is the text that
+    asks for the model's words.
 
-    ``nested`` says that a system prompt stands within the first user's turn, not before it.
+    If ``nested`` is true, the system prompt stands within the first user turn. Otherwise it stands before that turn.
     """
 
     start: str
@@ -82,7 +88,8 @@ class _Frame:
     nested: bool
 
     def go(self) -> str:
-        """The Go template. Raises :class:`Inexpressible` if Go would take a text for an action."""
+        """Returns the Go template. Raises :class:`Inexpressible` if a text contains ``{{`` or ``}}``, because Go would
+        take the text for an action."""
         for text in (self.start, *self.system, *self.user, *self.assistant, self.reply):
             if "{{" in text or "}}" in text:
                 raise Inexpressible
@@ -101,10 +108,11 @@ class _Frame:
 
 
 def express(job: OllamaJob) -> Expressed:
-    """The Go template for a Jinja template. ``template`` is None if no Go template agrees with it."""
+    """Looks for a Go template that agrees with the Jinja template of ``job``. If there is none, the result's
+    ``template`` is None."""
     from jinja2 import TemplateError
 
-    # The errors that an untrusted template can raise. A breach of the sandbox is a TemplateError.
+    # An untrusted template can raise these errors. If it tries to leave the sandbox, jinja2 raises a TemplateError.
     failures = (Inexpressible, TemplateError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
     with suppress(*failures):
         jinja = ChatTemplate(job.template, job.bos, job.eos, job.adds_bos)
@@ -118,7 +126,8 @@ def express(job: OllamaJob) -> Expressed:
 
 
 def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Frame, str]:
-    """Learns the text around the words, and the default system prompt. Raises :class:`Inexpressible`."""
+    """Learns the text around the words of each role, and the default system prompt. Raises :class:`Inexpressible` if
+    the template changes these words, or if it does not put the same texts around them everywhere."""
     before, after_user, after_assistant = _pieces(jinja, [_USER, _ASSISTANT, _MORE], [_USER, _ASSISTANT, _MORE])[:3]
     (user_end,) = _pieces(jinja, [_USER], [_USER], reply=False)[1:]
     (assistant_end,) = _pieces(jinja, [_USER, _ASSISTANT], [_USER, _ASSISTANT], reply=False)[2:]
@@ -148,9 +157,9 @@ def _learn(jinja: ChatTemplate, nested: bool) -> tuple[_Frame, str]:
 
 
 def _pieces(jinja: ChatTemplate, said: Sequence[str], words: Sequence[str], reply: bool = True) -> list[str]:
-    """The text before, between and after the words.
+    """Renders the conversation ``said`` and returns the texts before, between and after ``words``.
 
-    Raises :class:`Inexpressible` unless each word is there exactly once and in order.
+    Raises :class:`Inexpressible` unless the rendered text contains each of the ``words`` exactly once and in order.
     """
     rest = jinja.render(_conversation(*said), reply)
     found = []
@@ -175,7 +184,7 @@ def _without_end(text: str, end: str) -> str:
 
 
 def _agree(jinja: ChatTemplate, go: str, default: str) -> bool:
-    """Whether both templates also render the same for conversations that were not used for learning."""
+    """Whether both templates render the same text for six conversations. Four of them were not used for learning."""
     asked = [
         [_USER],
         [_SYSTEM, _USER],
@@ -186,17 +195,17 @@ def _agree(jinja: ChatTemplate, go: str, default: str) -> bool:
     for words in asked:
         if jinja.render(_conversation(*words)) != _ollama(go, default, words):
             return False
-    # If a conversation ends with the model's words, the model continues these words.
+    # If a conversation ends with the model's words, the model must continue these words. So nothing may follow them.
     begun = [_SYSTEM, _USER, _ASSISTANT]
     text = jinja.render(_conversation(*begun), reply=False)
     return text[: text.rindex(_ASSISTANT) + len(_ASSISTANT)] == _ollama(go, default, begun)
 
 
 def _ollama(go: str, default: str, words: Sequence[str]) -> str:
-    """The prompt that Ollama makes of a conversation.
+    """Returns the prompt that Ollama makes of a conversation.
 
-    Ollama puts its default system prompt first if the conversation has none (server/routes.go). It also joins all
-    system prompts in ``.System`` (template/template.go).
+    If the conversation has no system prompt, Ollama puts the model's default system prompt first (server/routes.go).
+    Ollama also joins all system prompts of a conversation in ``.System`` (template/template.go).
     """
     messages = [{"Role": each["role"], "Content": each["content"]} for each in _conversation(*words)]
     if default and words[0] != _SYSTEM:
@@ -205,10 +214,11 @@ def _ollama(go: str, default: str, words: Sequence[str]) -> str:
 
 
 def ollama_files(source: Path) -> dict[str, str]:
-    """The files for a fetched source, as text by name. Empty if its chat template is missing or cannot be expressed.
+    """Returns a dict from the name of each file to its text, for a fetched source. The dict is empty if the source has
+    no chat template or if no Go template agrees with the chat template.
 
-    ``system`` is there only if the model's template has a default system prompt, ``params`` only if a token ends the
-    model's words.
+    The file ``system`` is made only if the model's template has a default system prompt. The file ``params`` is made
+    only if a token ends the model's words.
     """
     template = chat_template(source)
     if template is None:
@@ -237,14 +247,15 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _token(value: object) -> str:
-    """A token's text. The tokenizer's configuration holds it as a string or within an object."""
+    """Returns a token's text. The tokenizer's configuration holds the text as a string or within an object."""
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
 
 
 def _adds_bos(source: Path, configuration: dict[str, Any], bos: str) -> bool:
-    """Whether the GGUF file's tokenizer adds ``bos`` by itself. It reads what ``gguf.SpecialVocab`` reads. If the files
-    do not say it, llama.cpp adds a BOS for SentencePiece only."""
+    """Whether the GGUF file's tokenizer adds ``bos`` by itself. This function reads the files that
+    ``gguf.SpecialVocab`` reads. If the files do not say whether to add a BOS, llama.cpp adds a BOS for SentencePiece
+    only."""
     said = configuration.get("add_bos_token")
     if isinstance(said, bool):
         return said
@@ -255,7 +266,8 @@ def _adds_bos(source: Path, configuration: dict[str, Any], bos: str) -> bool:
 
 
 def _stop_tokens(source: Path, configuration: dict[str, Any], after_assistant: str) -> list[str]:
-    """Texts of the tokens that end a reply: the configured ones, and the one that the template writes after a reply."""
+    """Returns the texts of the tokens that end a reply: the configured tokens, and the token that the template writes
+    after a reply."""
     added = {token.get("id"): _token(token) for token in _json(source / "tokenizer.json").get("added_tokens") or []}
     ids = _json(source / "generation_config.json").get("eos_token_id")
     texts = [added.get(each, "") for each in (ids if isinstance(ids, list) else [ids])]

@@ -1,8 +1,8 @@
-"""Renders a Go template as Ollama does, for the few actions that :mod:`quantizers.gguf.ollama.files` writes.
+"""Renders a Go template as Ollama does. Only the actions that :mod:`quantizers.gguf.ollama.files` writes are known.
 
-It knows these parts of Go's text/template (https://pkg.go.dev/text/template): ``range``, ``if``, ``else if``, ``else``,
-``end``, fields, variables, and the functions ``eq``, ``ne``, ``and``, ``len``, ``slice``. Anything else is a
-ValueError.
+An action is the text between ``{{`` and ``}}``. This module knows these parts of Go's text/template
+(https://pkg.go.dev/text/template): ``range``, ``if``, ``else if``, ``else``, ``end``, fields, variables, and the
+functions ``eq``, ``ne``, ``and``, ``len``, ``slice``. Any other action raises a ValueError.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class _Value:
 
 @dataclass(frozen=True)
 class _If:
-    """``branches`` are tried in order. The condition of an ``else`` is None."""
+    """Each branch is a condition and the nodes to run if the condition holds. Branches are tried in order. The
+    condition of an ``else`` is None."""
 
     branches: tuple[tuple[str | None, tuple[_Node, ...]], ...]
 
@@ -47,9 +48,10 @@ _Variables = Mapping[str, Any]
 
 
 def render(template: str, system: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """Renders the prompt. ``messages`` are mappings of ``Role`` and ``Content``, as in Ollama. Raises ValueError."""
+    """Renders the prompt. Each message has the keys ``Role`` and ``Content``, as in Ollama. Raises ValueError if the
+    template has a mistake or an unknown action."""
     parts = _ACTION.split(template)
-    # split() gives texts and actions alternately. The first and the last part are texts.
+    # split() returns texts and actions in turn. The first and the last part are texts.
     stream = iter([("action" if number % 2 else "text", part) for number, part in enumerate(parts)])
     nodes, closing = _parse(stream)
     if closing is not None:
@@ -59,7 +61,7 @@ def render(template: str, system: str, messages: Sequence[Mapping[str, str]]) ->
 
 
 def _parse(stream: Iterator[tuple[str, str]]) -> tuple[tuple[_Node, ...], str | None]:
-    """The nodes up to the action that closes them, and that action (None at the end of the template)."""
+    """Returns the nodes before the next ``end`` or ``else``, and that action (None at the end of the template)."""
     nodes: list[_Node] = []
     for kind, part in stream:
         action = part.strip()
@@ -125,7 +127,8 @@ def _evaluate(pipeline: str, variables: _Variables) -> Any:
 
 
 def _command(tokens: list[str], variables: _Variables) -> tuple[Any, list[str]]:
-    """The value of a function call or of one operand, and the tokens after it."""
+    """Returns the value of a function call or of a single operand, and the tokens that follow the call or the
+    operand."""
     arguments: list[Any] = []
     function = tokens[0] if tokens and re.fullmatch(r"[a-z]+", tokens[0]) else None
     rest = tokens[1:] if function else tokens
