@@ -15,7 +15,7 @@ from quantpress.hints import hint
 if TYPE_CHECKING:
     from quantizers.protocol import Quantizer, Variant
 
-#: Format to ``module:object``, in the order in which formats are made.
+#: Maps a format to ``module:object``. Formats are made in this order.
 _REGISTRY = {
     "gguf": "quantizers.gguf.quantizer:GGUF",
     "gptq": "quantizers.gptq:GPTQ",
@@ -28,7 +28,8 @@ _REGISTRY = {
     "reference": "quantizers.reference:Reference",
 }
 
-#: Formats that more than one library can make: backend to ``module:object``, the default first.
+#: The formats that more than one library can make. Maps a format to its backends (the libraries), and each backend to
+#: ``module:object``. The default backend is first.
 _BACKENDS = {
     "gptq": {"gptqmodel": "quantizers.gptq:GPTQ", "auto-gptq": "quantizers.gptq.autogptq:AutoGPTQ"},
     "awq": {"gptqmodel": "quantizers.awq:AWQ", "autoawq": "quantizers.awq.autoawq:AutoAWQ"},
@@ -36,22 +37,23 @@ _BACKENDS = {
 
 
 def formats() -> list[str]:
-    """The registered format names, in the order in which formats are made. Formats of other packages come last."""
+    """Returns the names of the registered formats, in the order in which formats are made. Formats of other packages
+    come last."""
     from quantizers.third_party import entry_points
 
     return [*_REGISTRY, *(name for name in entry_points() if name not in _REGISTRY)]
 
 
 def backends(format_name: str) -> list[str]:
-    """The libraries that can make a format, the default first. Empty if there is no choice."""
+    """Returns the libraries that can make a format, the default first. The list is empty if there is no choice."""
     return list(_BACKENDS.get(format_name, ()))
 
 
 def quantizer(name: str, backend: str | None = None) -> Quantizer:
-    """The quantizer of a format, with one of its backends (None: the default).
+    """Returns the quantizer of a format. The quantizer uses the given backend (None: the default).
 
-    Raises :class:`BadInput` for an unknown name; the message names the nearest one. Also raises it for a format of
-    another package that cannot be used.
+    Raises :class:`BadInput` for an unknown name. The message says which known name is similar, or lists all known
+    names. Also raises :class:`BadInput` if another package provides the format and the format cannot be used.
     """
     if backend is not None:
         return _load(_backend_target(name, backend))
@@ -65,8 +67,11 @@ def quantizer(name: str, backend: str | None = None) -> Quantizer:
 
 
 def usable() -> dict[str, Quantizer]:
-    """The quantizers of all formats. A format of another package that cannot be used is left out, with a warning. So
-    its fault does not stop work on the other formats."""
+    """Returns a dict from each format that can be used to its quantizer.
+
+    If a format of another package cannot be used, logs a warning and leaves this format out. So its fault does not stop
+    work on the other formats.
+    """
     found: dict[str, Quantizer] = {}
     for name in formats():
         try:
@@ -77,12 +82,12 @@ def usable() -> dict[str, Quantizer]:
 
 
 def quantizer_of(variant: Variant) -> Quantizer:
-    """The quantizer that makes a variant: the quantizer of its format, with the backend that its parameters name."""
+    """Returns the quantizer of the variant's format, with the backend that the variant's parameters name."""
     return quantizer(variant.format, variant.parameters.get("backend"))
 
 
 def mistakes() -> list[str]:
-    """A line for the user about each format of another package that is never used."""
+    """Returns messages for the user: one line for each format of another package that is never used."""
     from quantizers import third_party
 
     return third_party.mistakes(list(_REGISTRY))

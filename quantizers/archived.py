@@ -1,9 +1,9 @@
-"""What AutoGPTQ and AutoAWQ have in common. They were the first to write the checkpoints of ``gptq`` and ``awq``, and
-both are archived.
+"""What AutoGPTQ and AutoAWQ have in common. These two libraries were the first to write checkpoints in the formats
+``gptq`` and ``awq``. Both libraries are archived.
 
-Both run in a separate environment (:mod:`quantpress.toolchain.archived_libraries`), as a program that imports nothing
-from this package. The program reads a JSON order and writes a checkpoint folder. The calibration tokens are chosen
-here, so that all backends see the same ones.
+Each library runs in a separate Python environment (:mod:`quantpress.toolchain.archived_libraries`), in a program that
+imports nothing from quantpress. The program reads a JSON order and writes a checkpoint folder. This module chooses the
+calibration tokens and puts them into the order, so that all backends calibrate on the same tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from quantpress.toolchain import archived_libraries
 
 
 class ArchivedLibrary:
-    """The library's name and version, for the quantizers of both. Refuses if the environment is not installed."""
+    """Gives a quantizer the name and the version of its archived library. ``version`` raises :class:`Refused` if the
+    environment is not installed."""
 
     library: str
 
@@ -49,7 +50,7 @@ def make_checkpoint(job: Job, program: Path) -> Output:
     }
     order_file = job.out / "order.json"
     write_text(order_file, json.dumps(order))
-    # Isolated (-I): PYTHONPATH and the user's packages do not reach the other environment.
+    # The option -I (isolated) keeps PYTHONPATH and the user's packages out of the other environment.
     run_tool([archived_libraries.require(), "-I", program, order_file], job.out)
     order_file.unlink()
     make_plain(job, dtype)

@@ -1,6 +1,7 @@
-"""The ``bitsandbytes`` format: LLM.int8() and NF4 (QLoRA). transformers quantizes while it loads, and saves the result.
+"""The ``bitsandbytes`` format: LLM.int8() and NF4 (QLoRA). transformers quantizes the model while it loads the model,
+and then saves the result.
 
-There is no calibration: rows (int8) or blocks of 64 weights (nf4) are rounded to fixed levels.
+There is no calibration. Weights are rounded to fixed levels, in rows (int8) or in blocks of 64 weights (nf4).
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
 from quantpress.source.safetensors import Storage
 
-#: Parameters by variant, the default first: the options of transformers' BitsAndBytesConfig that decide the bytes or
-#: the results.
+#: Maps a variant to its parameters, the default variant first. The parameters are those options of transformers'
+#: BitsAndBytesConfig that change the files or the results.
 _PARAMETERS: dict[str, Parameters] = {
-    # 64 weights share a float32 scale: the only block size that bitsandbytes has when it quantizes while loading.
+    # 64 weights share a float32 scale. If bitsandbytes quantizes while loading, it has no other block size.
     "nf4": {"bits": 4, "quant_type": "nf4", "block_size": 64, "double_quant": False},
-    # The scales are quantized too, to 8 bits in blocks of 256 (QLoRA, arXiv:2305.14314, section 3).
+    # The scales are also quantized, to 8 bits in blocks of 256 scales (QLoRA, arXiv:2305.14314, section 3).
     "nf4-double": {"bits": 4, "quant_type": "nf4", "block_size": 64, "double_quant": True},
-    # Inputs of at least 6 stay in 16 bits (LLM.int8(), arXiv:2208.07339, section 3.2).
+    # Inputs with a magnitude of at least 6 stay in 16 bits (LLM.int8(), arXiv:2208.07339, section 3.2).
     "int8": {"bits": 8, "outlier_threshold": 6.0},
 }
-#: Bits per quantized weight: integers and scales. An int8 row shares one float32, which is negligible.
+#: Maps a variant to its bits per quantized weight, with the scales. In int8, a whole row shares one float32 scale. Its
+#: size is negligible, so it is not counted.
 _NOMINAL_BITS = {"nf4": 4 + 32 / 64, "nf4-double": 4 + 8 / 64 + 32 / (64 * 256), "int8": 8.0}
 _STORAGE = {
     4: Storage(

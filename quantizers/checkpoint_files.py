@@ -1,4 +1,4 @@
-"""The earlier address of :mod:`quantizers.checkpoint.files`: formats of other packages import from here."""
+"""The earlier address of :mod:`quantizers.checkpoint.files`, from which formats of other packages still import."""
 
 from __future__ import annotations
 

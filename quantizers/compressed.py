@@ -1,8 +1,8 @@
 """The ``compressed-tensors`` format, made by llm-compressor. vLLM serves this format fastest.
 
-Variants have the names of compressed-tensors' schemes, as Red Hat and Neural Magic publish them: bits of the weights
-(W) and of the linears' inputs (A). ``W4A16`` stands for the variant with the largest group size that divides the
-model's widths.
+Variants have the names of compressed-tensors' schemes, as in the repositories of Red Hat and Neural Magic. Such a name
+gives the bits of the weights (W) and the bits of the linears' inputs (A). ``W4A16`` alone means the variant with the
+largest group size that divides the model's widths.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 _W4A16 = "W4A16"
 _W8A8 = "W8A8"
 _FP8 = "FP8-Dynamic"
-#: llm-compressor's own default (Frantar et al., arXiv:2210.17323, section 4: 1 % of the mean diagonal).
+#: GPTQ's damping, as a fraction of the mean diagonal of the Hessian. 1 % is llm-compressor's default and the paper's
+#: value (Frantar et al., arXiv:2210.17323, section 4).
 _DAMPENING = 0.01
-#: How much of the range of the linears' inputs moves to the weights. Red Hat's W8A8 recipes have this value.
+#: SmoothQuant's strength: how much of the range of the linears' inputs moves to the weights. Red Hat's W8A8 recipes
+#: have this value.
 _SMOOTHING = 0.8
 _BESIDE = (".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx")
 _STORAGE = {
@@ -65,8 +67,8 @@ class CompressedTensors(CheckpointFormat):
                 "damp_percent": _DAMPENING,
             }
         elif name == _FP8:
-            # GPTQ instead of rounding halves the loss of the three mantissa bits: on SmolLM2-135M the perplexity is
-            # 1.0 % above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
+            # With three mantissa bits, GPTQ loses less than half as much as plain rounding: on SmolLM2-135M the
+            # perplexity is 1.0 % above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
             parameters = {"scheme": "FP8_DYNAMIC", "algorithm": "GPTQ", "damp_percent": _DAMPENING}
         else:
             largest = largest_group_size(config)
@@ -80,8 +82,9 @@ class CompressedTensors(CheckpointFormat):
                 "algorithm": "GPTQ",
                 "damp_percent": _DAMPENING,
                 "act_order": "static",
-                # Searches the range of each group for the least error, because symmetric levels end half a step short
-                # of the largest weight, as in the gptq format (docs/benchmarks.md).
+                # This observer searches for the range of each group that gives the least error. The search pays off
+                # because symmetric levels end half a step below the largest weight. The gptq format searches for the
+                # same reason (docs/benchmarks.md).
                 "observer": "memoryless_mse",
             }
         return Variant(format=self.format, name=name, branch=branch, parameters=parameters, nominal_bits=nominal_bits)
@@ -104,7 +107,7 @@ class CompressedTensors(CheckpointFormat):
         )
         oneshot(model=model, recipe=_recipe(job.variant.parameters), dataset=_windows(job))
         model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
-        # llm-compressor's recipe file names Python types; the manifest has the parameters.
+        # llm-compressor's recipe file names Python types. The file is not needed: the manifest has the parameters.
         (job.out / "recipe.yaml").unlink(missing_ok=True)
         make_plain(job, dtype)
         tokens = job.calibration.samples * job.calibration.length
@@ -112,7 +115,7 @@ class CompressedTensors(CheckpointFormat):
 
 
 def _recipe(parameters: Parameters) -> list[Any]:
-    """llm-compressor's modifiers, in the order in which they are applied."""
+    """Returns llm-compressor's modifiers, in the order in which llm-compressor applies them."""
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
@@ -139,7 +142,8 @@ def _recipe(parameters: Parameters) -> list[Any]:
 
 
 def _windows(job: Job) -> DataLoader[Any]:
-    """The calibration windows in the text's order. llm-compressor does not shuffle or cut a loader that it is given."""
+    """Returns a loader of the calibration windows, in the order of the text. llm-compressor does not shuffle or cut the
+    windows of a loader."""
     import torch
     from torch.utils.data import DataLoader
 

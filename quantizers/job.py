@@ -1,4 +1,4 @@
-"""The child process of a quantizer: ``python -m quantizers.job JOB.json RESULT.json``."""
+"""Runs one step of a quantizer in a child process: ``python -m quantizers.job JOB.json RESULT.json``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from quantpress.machine.peak_memory import own_peak_bytes
 
 
 def peak_memory_bytes() -> int:
-    """Peak RSS of this process or of the largest program that it ran, whichever is larger (``ru_maxrss`` is in KiB on
-    Linux)."""
+    """Returns the peak RSS of this process, or of the largest program that this process ran, if that is larger.
+
+    On Linux, ``ru_maxrss`` is in KiB.
+    """
     return max(own_peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 
 
 def peak_device_memory_bytes() -> int | None:
-    """The most memory that PyTorch allocated on GPUs in this process, or None if it used no GPU."""
+    """Returns the most memory that PyTorch allocated on GPUs in this process, or None if PyTorch used no GPU."""
     if "torch" not in sys.modules:
         return None
     from quantpress.evaluation.engines.torch_runtime import peak_device_bytes
@@ -58,7 +60,8 @@ def main(job_file: Path, result_file: Path) -> None:
 
 
 def _keep_published(chosen: Quantizer, job: Job) -> None:
-    """Puts the published costly files where ``prepare`` finds them, so that it does not make them again."""
+    """Copies or links the published costly files (shared files that take long to make) into ``job.prepared``. So
+    ``prepare`` finds these files and does not make them again."""
     if job.published is None:
         return
     for name in chosen.costly_files(job.model_name):

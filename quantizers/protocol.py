@@ -1,8 +1,9 @@
 """The protocol that every format implements.
 
 A quantizer object is cheap: importing its module imports neither torch nor transformers. The methods
-``check``, ``prepare``, ``quantize`` and ``refresh`` run in a child process (``python -m quantizers.job``). The child
-reads a :class:`Job` as JSON and writes a :class:`Result` as JSON. Heavy packages are imported inside these methods.
+``check``, ``prepare``, ``quantize`` and ``refresh`` run in a child process (``python -m quantizers.job``). These
+methods import heavy packages inside their bodies. The child reads a :class:`Job` as JSON and writes a :class:`Result`
+as JSON.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ Parameters = dict[str, Any]
 class Variant(Record):
     """One quantized output of a format.
 
-    ``branch`` is where the variant is published (``main`` or a branch's name). ``nominal_bits`` are the bits per weight
-    that the name promises. The plan estimates with them; the recipe does not contain them. The plan blocks a variant
-    that ``needs_cuda`` on a machine without a GPU. It also blocks a variant whose ``compute_capability`` is above that
-    of the machine's GPUs.
+    ``branch`` is the branch on which the variant is published, for example ``main``. ``nominal_bits`` is the number of
+    bits per weight that the name promises. The plan estimates sizes with ``nominal_bits``, but the recipe does not
+    contain ``nominal_bits``. If ``needs_cuda`` is true, the plan blocks the variant on a machine without a GPU. If
+    ``compute_capability`` is higher than that of the machine's best GPU, the plan also blocks the variant.
     """
 
     format: str
@@ -37,8 +38,8 @@ class Variant(Record):
 
 
 class CalibrationText(Record):
-    """The text that a quantizer calibrates on, and how much of the text it uses: ``samples`` windows of ``length``
-    tokens."""
+    """The text that a quantizer calibrates on. The quantizer uses ``samples`` windows of ``length`` tokens from the
+    text."""
 
     name: str
     path: Path
@@ -48,16 +49,17 @@ class CalibrationText(Record):
 
 
 class Job(Record):
-    """The work that a child process is asked to do.
+    """The work that a child process must do.
 
-    ``source`` holds the unquantized model (config.json, safetensors, tokenizer). ``prepare`` fills the folder
-    ``prepared`` once for all variants of a format (with an F16 GGUF and its imatrix, for example). ``quantize`` only
-    reads that folder. ``out`` is an empty folder for the variant's files. If a format's files can be split, each file
-    of more than ``split_above`` bytes is.
+    ``source`` is the folder of the unquantized model (config.json, safetensors, tokenizer). ``prepare`` fills the
+    folder ``prepared`` once for all variants of a format (with an F16 GGUF and its imatrix, for example). ``quantize``
+    only reads the folder ``prepared``. ``out`` is the folder for the variant's files. If a format's files can be split,
+    each file of more than ``split_above`` bytes is split.
 
-    ``published`` holds published files. For ``refresh`` these are the files that get new metadata. For ``prepare``
-    these are costly shared files that were made from another commit of the source. They are kept unchanged. They are
-    given only if nothing is quantized with them.
+    ``published`` is a folder of published files, or None. For ``refresh``, the folder holds the files that get new
+    metadata. For ``prepare``, the folder holds costly shared files (files that take long to make) of another commit of
+    the source. The child puts these files into ``prepared`` unchanged and does not make new ones. ``prepare`` gets
+    published files only if nothing is quantized with them.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]
@@ -74,11 +76,12 @@ class Job(Record):
 
 
 class Output(Record):
-    """The files that ``quantize`` made, as names relative to ``job.out``, and what they really contain.
+    """The files that ``quantize`` made, and what the files really contain.
 
-    ``tensor_types`` counts weights (elements) per storage type. ``bits_per_weight`` is the size of all weight data in
-    bits, divided by the number of weights of the unquantized model. ``details`` holds facts for the manifest and the
-    card that only this format has.
+    ``files`` are names relative to ``job.out``. ``tensor_types`` maps a storage type to the number of weights
+    (elements) of this type. ``bits_per_weight`` is the size of all weight data in bits, divided by the number of
+    weights of the unquantized model. ``details`` holds facts that only this format has. The manifest and the card show
+    these facts.
     """
 
     files: list[str]
@@ -88,11 +91,12 @@ class Output(Record):
 
 
 class Result(Record):
-    """The child's answer: the ``output`` of ``quantize`` (None for the other steps), wall seconds, peak bytes of RSS.
+    """The child's answer to a :class:`Job`.
 
-    ``obstacle`` says why ``refresh`` made nothing: what has changed in the source's tensors since the weights were
-    quantized. ``peak_device_memory_bytes`` is the most memory that PyTorch allocated on GPUs, or None if it used no
-    GPU.
+    ``output`` is the output of ``quantize``, or None for the other steps. ``seconds`` is wall time.
+    ``peak_memory_bytes`` is the peak RSS. ``peak_device_memory_bytes`` is the most memory that PyTorch allocated on
+    GPUs, or None if PyTorch used no GPU. If ``refresh`` made nothing, ``obstacle`` says what has changed in the
+    source's tensors since the weights were quantized.
     """
 
     output: Output | None
@@ -105,9 +109,9 @@ class Result(Record):
 class Layout(Record):
     """How the variants of a format are made after ``prepare`` has run.
 
-    Each of the ``waves`` lists the names of variants that are made together and lie on the disk together. ``aliases``
-    maps a variant to another one that holds the same weights in the same types; the first one is not made.
-    ``refused`` maps a variant to the reason why this model cannot have it.
+    ``waves`` is a list of waves. A wave is a list of names of variants that are made together and lie on the disk
+    together. ``aliases`` maps a variant that is not made to a variant that would hold the same weights in the same
+    types. ``refused`` maps a variant to the reason why this model cannot have the variant.
     """
 
     waves: list[list[str]]
@@ -116,14 +120,14 @@ class Layout(Record):
 
 
 class Quantizer(Protocol):
-    """A format. It has no state. All methods are cheap and import nothing heavy, except those that run a
-    :class:`Job`'s steps."""
+    """A format. A quantizer object has no state. A method that runs a step of a :class:`Job` can be slow and import
+    heavy packages. All other methods are cheap and import nothing heavy."""
 
     format: str
     #: The suffix of the published repo: ``{namespace}/{Model}-{suffix}``.
     suffix: str
-    #: Whether ``quantize`` and ``quantize_wave`` continue from the files that an equal job left in ``job.out`` when it
-    #: was killed. If not, the folder is emptied first.
+    #: Whether ``quantize`` and ``quantize_wave`` can continue from files that an equal job left in ``job.out`` because
+    #: the job was killed. If they cannot, the press empties the folder before it starts them.
     continues: bool
 
     @property
@@ -131,61 +135,69 @@ class Quantizer(Protocol):
         """The evaluation engine that loads the format."""
 
     def ladders(self) -> dict[str, list[str]]:
-        """Named lists of variants. A catalog can ask for a list by its name."""
+        """Returns a dict from the name of a ladder (a list of variants) to its variants. A catalog can name a
+        ladder."""
 
     def default_variants(self, config: Parameters) -> list[str]:
-        """Names of the variants that are made if the catalog names none. ``config`` is the source's config.json."""
+        """Returns the names of the variants that are made if the catalog names no variants. ``config`` is the source's
+        config.json."""
 
     def variant(self, name: str, config: Parameters) -> Variant:
-        """Resolves a variant's name for a model.
+        """Returns the variant that a name means for a model. ``config`` is the model's config.json.
 
-        Raises ``BadInput`` for a name that the format does not know; the message names the nearest known name. Raises
-        ``Refused`` for a variant that this model cannot have (a group size that does not divide its widths).
+        Raises ``BadInput`` for a name that the format does not know. The message says which known name is similar.
+        Raises ``Refused`` for a variant that this model cannot have, for example because the group size does not divide
+        the model's widths.
         """
 
     def check_name(self, name: str) -> None:
-        """Raises ``BadInput`` if no model can have a variant of this name. Used before any model is known."""
+        """Raises ``BadInput`` if no model can have a variant of this name. Needs no model."""
 
     def version(self) -> str:
-        """The quantizer and its version, as the recipe holds them. Cheap, and always the same for the same tool."""
+        """Returns the quantizer's name and version as one string for the recipe. The same tool always gives the same
+        string."""
 
     def tools(self) -> dict[str, str]:
-        """Name and version of every tool that :meth:`version` stands for. The manifest's toolchain lists them."""
+        """Returns a dict from name to version, with every tool that :meth:`version` stands for. The manifest's
+        toolchain lists these tools."""
 
     def unquantized(self, job: Job) -> Path:
-        """The unquantized model, as this format's engine loads it. It exists after ``prepare`` has run."""
+        """Returns the path of the unquantized model in the form that this format's engine loads. The path exists after
+        ``prepare`` has run."""
 
     def shared_files(self, job: Job) -> list[Path]:
-        """Files that ``prepare`` made and that are published beside the variants (an imatrix)."""
+        """Returns the files from ``prepare`` that are published beside the variants, for example an imatrix."""
 
     def check(self, job: Job) -> None:
-        """Raises ``Refused`` if the format cannot be made from the fetched source. Runs in a child process, before
-        any costly work."""
+        """Raises ``Refused`` if the format cannot be made from the fetched source. Runs in a child process, before any
+        long work."""
 
     def costly_files(self, model_name: str) -> list[str]:
-        """Names of the shared files that are downloaded instead of made again, if they are published."""
+        """Returns the names of the costly files: shared files that take long to make. If usable costly files are
+        published, the press downloads them and does not make them."""
 
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
 
     def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
-        """Divides variants into waves whose files take at most ``budget`` bytes (None: no limit).
+        """Divides ``variants`` into waves. The files of a wave take at most ``budget`` bytes (None: no limit).
 
-        ``job`` is the job that ``prepare`` ran. ``standing`` variants hold the same weights and have their files
-        already. A variant that would be the same as a standing one becomes its alias.
+        ``job`` is the job that ``prepare`` ran. ``standing`` are published variants whose files stay. They use the same
+        output of ``prepare`` as ``variants``. If a variant would be the same as a standing variant, the variant becomes
+        an alias of the standing variant.
         """
 
     def quantize(self, job: Job) -> Output:
         """Makes the files of ``job.variant`` in ``job.out``. Runs in a child process."""
 
     def quantize_wave(self, jobs: list[Job]) -> Iterable[Output]:
-        """Makes several variants of one wave at once. Yields one output per job, when that job is done. Runs in a child
-        process."""
+        """Makes several variants of one wave together. Yields the output of each job as soon as the job is done. Runs
+        in a child process."""
 
     def refresh(self, job: Job) -> str | None:
-        """Writes the files of ``job.published`` into ``job.out``, with the metadata of ``job.source``. The weights stay
-        the same and nothing is quantized. Runs in a child process.
+        """Writes the files of ``job.published`` into ``job.out``, with the metadata of ``job.source``.
 
-        Returns None if the files were made. If the source's tensors have changed since the weights were quantized, it
-        makes nothing and returns what has changed.
+        The weights stay the same, and nothing is quantized. Returns None if the files were made. If the source's
+        tensors have changed since the weights were quantized, makes nothing and returns what has changed. Runs in a
+        child process.
         """

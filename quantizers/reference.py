@@ -1,10 +1,10 @@
 """The ``reference`` format: absmax, zero-point and LLM.int8() as their papers write them, in plain PyTorch.
 
-The format is for study. It is also the floor that every other format has to beat. The mathematics is in
-:mod:`quantizers.reference_math`. The published checkpoint is an ordinary one that transformers loads without other
-packages: it holds the weights after the round trip to int8 and back, in the source's 16-bit type. It is as large as the
-unquantized model. Every figure on the card was measured on exactly these files. Integers with separate scales would
-need our own code to load.
+The format is for study, and every other format should give better figures than this one. The mathematics is in
+:mod:`quantizers.reference_math`. The published checkpoint holds the weights after the round trip to int8 and back, in
+the source's 16-bit type (float16 for a float32 source). So the checkpoint is as large as the unquantized model in 16
+bits, and transformers loads the checkpoint without other packages. Integers with separate scales would need our own
+code to load. Every figure on the card was measured on exactly the published files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from quantizers.traits import Traits
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Parameters by variant: the function of reference_math, and which weights share a scale.
+#: Maps a variant to its parameters. ``method`` is the function of reference_math. ``granularity`` says which weights
+#: share a scale.
 _PARAMETERS: dict[str, Parameters] = {
     "absmax-int8": {"bits": 8, "method": "absmax", "granularity": "tensor"},
     "zeropoint-int8": {"bits": 8, "method": "zeropoint", "granularity": "tensor"},
@@ -30,7 +31,7 @@ _PARAMETERS: dict[str, Parameters] = {
     "llm-int8": {"bits": 8, "method": "absmax", "granularity": "channel", "outlier_threshold": 6.0},
 }
 _DEFAULT = "absmax-int8-channel"
-#: Part of the recipe. Raise it when equal parameters give other bytes than before.
+#: This number is part of the recipe. Raise the number when equal parameters give other bytes than before.
 _EDITION = 1
 
 
@@ -59,7 +60,7 @@ class Reference(CheckpointFormat):
         return Variant(format=self.format, name=name, branch=branch, parameters=_PARAMETERS[name], nominal_bits=16.0)
 
     def version(self) -> str:
-        super().version()  # refuses if PyTorch is missing; its version makes no difference
+        super().version()  # refuses if PyTorch is missing; PyTorch's version makes no difference
         return f"quantpress reference {_EDITION}"
 
     def quantize(self, job: Job) -> Output:
@@ -93,8 +94,8 @@ class Reference(CheckpointFormat):
 
 
 def _round_trip(weight: Tensor, parameters: Parameters, outliers: Tensor | None) -> Tensor:
-    """Rounds ``weight`` ``[out, in]`` to int8 and back to float32. Columns marked in ``outliers`` (bool ``[in]``) stay
-    unchanged."""
+    """Rounds ``weight`` (shape ``[out, in]``) to int8 and back to float32. If ``outliers`` (bool ``[in]``) marks a
+    column, the column is not rounded."""
     from quantizers.reference_math import absmax, decomposed_weight, zeropoint
 
     exact = weight.float()
@@ -105,7 +106,7 @@ def _round_trip(weight: Tensor, parameters: Parameters, outliers: Tensor | None)
 
 
 def _linear_names(job: Job) -> set[str]:
-    """Names of the weights of all linears except the output head. Reads only config.json."""
+    """Returns the names of the weights of all linears except the output head. Reads only config.json."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -115,7 +116,8 @@ def _linear_names(job: Job) -> set[str]:
 
 
 def _linears(model: Any) -> dict[str, Any]:
-    """The linears of a causal language model except its output head, by the names of their weights."""
+    """Returns a dict from the name of a weight to its linear, for all linears of a causal language model except the
+    output head."""
     import torch
 
     head = model.get_output_embeddings()
@@ -127,7 +129,8 @@ def _linears(model: Any) -> dict[str, Any]:
 
 
 def _largest_inputs(job: Job) -> dict[str, Tensor]:
-    """The largest magnitude of each input over the calibration windows: float32 ``[in]`` for each linear."""
+    """Returns a dict from the name of a linear's weight to the largest magnitudes of the linear's inputs over all
+    calibration windows (float32 ``[in]``)."""
     import torch
 
     from quantizers.checkpoint.calibration import calibration_windows

@@ -1,6 +1,7 @@
-"""Formats of other packages: entry points of the group ``quantpress.quantizers``, each named after its format.
+"""Finds formats that other packages provide. Such a package has an entry point in the group ``quantpress.quantizers``,
+with the name of the format.
 
-An entry point is not loaded before its format is asked for. If it cannot be used, only that format fails, with a
+An entry point is loaded only when its format is needed. If an entry point cannot be used, only its format fails, with a
 one-line error that names the package.
 """
 
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
     from quantizers.protocol import Quantizer
 
 GROUP = "quantpress.quantizers"
-#: File names and folder names contain the format's name.
+#: What a format's name can be. The name is restricted because it becomes a part of file names and folder names.
 _NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 
 
 @cache
 def entry_points() -> dict[str, list[metadata.EntryPoint]]:
-    """Maps a format to the entry points that claim it, one per package. Read once per process.
+    """Returns a dict from a format's name to the entry points with this name, one per package.
 
-    A package that is found in two folders of the search path counts once, because Python imports the first.
+    Entry points with invalid names are left out. If a package is in two folders of the search path, only the first
+    counts, because Python imports the first. The entry points are read once per process.
     """
     found: dict[str, dict[str, metadata.EntryPoint]] = {}
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
@@ -36,10 +38,10 @@ def entry_points() -> dict[str, list[metadata.EntryPoint]]:
 
 
 def load(name: str) -> Quantizer:
-    """The quantizer of a format that an entry point provides.
+    """Returns the quantizer of a format that another package provides.
 
-    Raises :class:`BadInput`, naming the package, if two packages claim the format, if the entry point cannot be
-    imported, or if its object is not a quantizer of that format.
+    Raises :class:`BadInput` if two packages claim the format, if the entry point cannot be imported, or if the object
+    of the entry point is not a quantizer of this format. The message names the package.
     """
     points = entry_points()[name]
     if len(points) > 1:
@@ -66,8 +68,8 @@ def load(name: str) -> Quantizer:
 
 
 def mistakes(built_in: list[str]) -> list[str]:
-    """A line for each entry point that is never used, because its name belongs to a ``built_in`` format or is not
-    usable as a format's name."""
+    """Returns a message of one line for each entry point that is never used. An entry point is never used if its name
+    belongs to a ``built_in`` format or cannot be the name of a format."""
     lines = set()
     for point in metadata.entry_points(group=GROUP):
         where = f"format {point.name!r} of package {_package(point)} is not used"
@@ -79,8 +81,11 @@ def mistakes(built_in: list[str]) -> list[str]:
 
 
 def template_folders(name: str) -> list[Path]:
-    """Folders that may hold the card's template of another package's format: ``templates`` in the package that the
-    entry point names. Empty for formats of quantpress."""
+    """Returns the folders in which the card's template of a format can lie, if another package provides the format.
+
+    These are the folders ``templates`` in the Python package that the entry point names. The list is empty for formats
+    of quantpress.
+    """
     folders = []
     for point in entry_points().get(name, ()):
         found = find_spec(point.module.partition(".")[0])

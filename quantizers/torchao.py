@@ -1,8 +1,8 @@
 """The ``torchao`` format: PyTorch's own quantization, saved as safetensors by transformers.
 
-There is no calibration: weights are rounded within rows or groups. ``int8wo``, ``int8dq`` and ``intx4wo`` are made and
-run on any device. ``int4wo`` packs for CUDA's tinygemm kernels and cannot be made elsewhere. ``float8`` is useful only
-on a GPU with float8 units (compute capability 8.9).
+There is no calibration: weights are rounded within rows or groups. ``int8wo``, ``int8dq`` and ``intx4wo`` can be made
+and run on any device. ``int4wo`` can be made only on CUDA, because its weights are packed for CUDA's tinygemm kernels.
+``float8wo`` and ``float8dq`` are useful only on a GPU with float8 units (compute capability 8.9 or higher).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
 from quantpress.source.safetensors import Storage
 
-#: How torchao's safetensors name the scales and zero points of a weight (torchao.prototype.safetensors).
+#: The endings of the names of scales and zero points in torchao's safetensors (torchao.prototype.safetensors).
 _BESIDE = ("._weight_scale", "._weight_zero_point", "._weight_scale_and_zero")
 _WEIGHTS = ("._weight_qdata",)
 _SCALE_BITS = 16
@@ -25,7 +25,12 @@ _SCALE_BITS = 16
 
 @dataclass(frozen=True)
 class _Scheme:
-    """One of torchao's configs: its class, its arguments as JSON, and how it stores weights."""
+    """How to make a kind of variant with torchao.
+
+    ``config`` is the name of torchao's config class, and ``arguments`` are its arguments as JSON values. ``stored`` and
+    ``stored_bits`` are the type and the number of bits of a stored weight. ``grouped`` says whether the scheme has a
+    group size. ``dtype`` is the type of unquantized tensors, or None for the source's type.
+    """
 
     config: str
     stored: str
@@ -40,11 +45,12 @@ class _Scheme:
 
 
 _SCHEMES = {
-    # The int8 schemes multiply by the plain int8 values and scale afterwards (torchao's int8_tensor.py). The products
-    # exceed the range of float16: on an H100, SmolLM2 in float16 gave NaN (docs/benchmarks.md). bfloat16 has the range.
+    # The int8 schemes first multiply by the plain int8 values and then apply the scale (torchao's int8_tensor.py). The
+    # unscaled products are too large for float16: on an H100, SmolLM2 in float16 gave NaN (docs/benchmarks.md). They
+    # fit bfloat16, so these schemes use bfloat16.
     "int8wo": _Scheme("Int8WeightOnlyConfig", "int8", 8, (("granularity", "row"),), dtype="bfloat16"),
-    # Inputs get a zero point: on SmolLM2-135M the perplexity is 10.05. The default (symmetric) gives 10.26, and the
-    # unquantized model has 9.90 (10 windows of 512 tokens of the offline text).
+    # Inputs get a zero point, because this lowers the perplexity. SmolLM2-135M has 10.05 with a zero point, 10.26 with
+    # torchao's default (symmetric inputs), and 9.90 unquantized (10 windows of 512 tokens of the offline text).
     "int8dq": _Scheme(
         "Int8DynamicActivationInt8WeightConfig",
         "int8",
@@ -52,7 +58,7 @@ _SCHEMES = {
         (("granularity", "row"), ("act_mapping_type", "ASYMMETRIC")),
         dtype="bfloat16",
     ),
-    # IntxWeightOnly keeps each 4-bit value in a whole byte.
+    # IntxWeightOnlyConfig stores each 4-bit value in a whole byte.
     "intx4wo": _Scheme(
         "IntxWeightOnlyConfig",
         "int4 in int8",
@@ -60,8 +66,8 @@ _SCHEMES = {
         (("weight_dtype", "int4"), ("mapping_type", "ASYMMETRIC"), ("choose_qparams", "AFFINE")),
         grouped=True,
     ),
-    # tinygemm's packing takes two searches; HQQ's is the better one (torchao's docstring of the enum). The kernels take
-    # bfloat16 only.
+    # torchao has two ways to choose the scales for tinygemm's packing. HQQ is the better way, says torchao's docstring
+    # of the enum. The tinygemm kernels support only bfloat16.
     "int4wo": _Scheme(
         "Int4WeightOnlyConfig",
         "int4",
@@ -70,14 +76,14 @@ _SCHEMES = {
         grouped=True,
         dtype="bfloat16",
     ),
-    # With scales per row torchao gives bfloat16 only.
+    # If scales are per row, torchao supports only bfloat16.
     "float8wo": _Scheme("Float8WeightOnlyConfig", "float8_e4m3", 8, (("granularity", "row"),), dtype="bfloat16"),
     "float8dq": _Scheme(
         "Float8DynamicActivationFloat8WeightConfig", "float8_e4m3", 8, (("granularity", "row"),), dtype="bfloat16"
     ),
 }
 _NEEDS_CUDA = ("int4wo", "float8wo", "float8dq")
-#: The compute capability that torchao asserts (quantization/quant_api.py, ``is_sm_at_least_89``).
+#: The lowest compute capability with which torchao makes float8 (quantization/quant_api.py, ``is_sm_at_least_89``).
 _FLOAT8_CAPABILITY = 8.9
 _DEFAULT = "int8wo"
 
@@ -145,7 +151,7 @@ def _names(kind: str, scheme: _Scheme) -> list[str]:
 
 
 def _torchao_config(parameters: Parameters) -> Any:
-    """The torchao config object that a variant's parameters describe."""
+    """Returns the torchao config object that a variant's parameters describe."""
     import torch
     from torchao import quantization
     from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm

@@ -1,5 +1,5 @@
-"""What the press must know about a format, apart from how to make it. Each fact has a default, so a format need not
-state any."""
+"""What the press (the pipeline) must know about a format, besides how to make the format. Each fact has a default, so a
+format does not have to state any fact."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from quantizers.protocol import Quantizer
 class Traits:
     """Facts about a format. A quantizer holds them in its attribute ``traits``.
 
-    ``limits`` gives, by variant name, the largest mean KL divergence with which a variant is published, in nats per
-    token. ``core_seconds_per_weight`` is the time to quantize and evaluate one variant, per weight of the source: the
-    time that both took on 2 cores for SmolLM2-135M, times 2 (docs/benchmarks.md, "Every variant that needs no GPU").
-    The default is that of a quantizer that calibrates a little. ``toolchain`` is the toolchain that
-    ``quantpress toolchain install`` makes for the format, or None if Python packages are enough. ``is_one_file`` says
-    that the format's engine loads the variant's first file, which clients find by the variant's name; otherwise the
-    engine loads the folder. ``renews_parts`` says that a variant in several files can also get new metadata on the
-    same weights.
+    ``limits`` maps a variant's name to the largest mean KL divergence, in nats per token, with which the variant is
+    published. ``core_seconds_per_weight`` is the time that one CPU core needs to quantize and evaluate one variant,
+    divided by the number of weights of the source. The values come from SmolLM2-135M on 2 cores: the measured time,
+    times 2 (docs/benchmarks.md, "Every variant that needs no GPU"). The default suits a quantizer that calibrates a
+    little.
+
+    ``toolchain`` is the toolchain that ``quantpress toolchain install`` makes for the format, or None if Python
+    packages are enough. If ``is_one_file`` is true, the format's engine loads the variant's first file, and clients
+    find this file by the variant's name. Otherwise the engine loads the folder. ``renews_parts`` says whether a variant
+    in several files can get new metadata while its weights stay the same.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -32,11 +34,12 @@ class Traits:
     renews_parts: bool = True
 
     def model_path(self, folder: Path, files: Sequence[str]) -> Path:
-        """The path that the format's engine loads, for a variant whose ``files`` lie in ``folder``."""
+        """Returns the path that the format's engine loads, for a variant whose ``files`` lie in ``folder``."""
         return folder / files[0] if self.is_one_file else folder
 
 
 def traits_of(chosen: Quantizer) -> Traits:
-    """A quantizer's traits. For a quantizer that predates ``traits`` they are derived from its engine."""
+    """Returns the traits of a quantizer. If the quantizer has no attribute ``traits``, because it is older than the
+    attribute, derives the traits from the quantizer's engine."""
     unsaid = Traits(toolchain="llama.cpp", is_one_file=True) if chosen.engine == "llama.cpp" else Traits()
     return cast(Traits, getattr(chosen, "traits", unsaid))

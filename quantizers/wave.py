@@ -1,4 +1,7 @@
-"""Makes several variants together, in a child process: ``python -m quantizers.wave WAVE.json RESULT.json``."""
+"""Makes the variants of a wave in one child process: ``python -m quantizers.wave WAVE.json RESULT.json``.
+
+A wave is a group of variants that are made together and lie on the disk together.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, keep
 from quantpress.record.base import Record
 
-#: Formats of other packages import ``OneByOne`` from here; see docs/add-a-format.md.
+#: Formats of other packages import ``OneByOne`` from here (docs/add-a-format.md).
 __all__ = ["OneByOne", "WaveJob", "WaveResult", "main"]
 
 
 class WaveJob(Record):
-    """The ``quantize`` jobs of several variants of one format, with one ``prepared`` folder."""
+    """The ``quantize`` jobs of the variants of a wave. All variants have the same format and the same ``prepared``
+    folder."""
 
     jobs: list[Job]
 
@@ -27,8 +31,8 @@ class WaveJob(Record):
 class WaveResult(Record):
     """One result per job, in the order of the jobs.
 
-    Each result counts the wave's seconds until its job was done, divided by the number of jobs, and the peak memory
-    until then.
+    The seconds of a result are the time from the start of the wave until the job was done, divided by the number of
+    jobs. The peak memory of a result is the peak from the start of the process until the job was done.
     """
 
     results: list[Result]
@@ -48,7 +52,8 @@ def main(wave_file: Path, result_file: Path) -> None:
             peak_memory_bytes=peak_memory_bytes(),
             peak_device_memory_bytes=peak_device_memory_bytes(),
         )
-        # Kept beside the variant's files: a press that dies before the end of the wave finds the finished variants.
+        # The result lies beside the variant's files. So, if this run dies before the wave ends, the next run finds the
+        # finished variants.
         keep(job, result, job.out.parent)
         results.append(result)
     write_text(result_file, WaveResult(results=results).model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""The ``awq`` format (4-bit GEMM with zero points), by GPTQModel."""
+"""The ``awq`` format (4 bits, zero points, weights in AWQ's GEMM layout), made by GPTQModel."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from quantizers.traits import Traits
 
 _NAME = re.compile(r"awq-4bit-(?P<group>128|64|32)g")
 _AUTO = "awq-4bit-auto"
-#: Part of the recipe, because GPTQModel's version says nothing about our search. Raise it when
-#: quantizers/gptqmodel/awq_search.py gives other bytes for equal parameters than before.
+#: The edition of our search. The recipe holds this number, because GPTQModel's version says nothing about our search.
+#: Raise the number when quantizers/gptqmodel/awq_search.py gives other bytes for equal parameters than before.
 _SEARCH_EDITION = 1
 
 
@@ -48,13 +48,13 @@ class AWQ(GPTQModelFormat):
         )
 
     def parameters(self, group_size: int) -> Parameters:
-        """The settings for GPTQModel and for our search."""
+        """Returns the settings for GPTQModel and for our search."""
         return {
             "bits": 4,
             "group_size": group_size,
             "zero_point": True,
             "version": "gemm",
-            # The search of quantizers/gptqmodel/awq_search.py: the tokens that it looks at and the steps of its grids.
+            # Settings for the search in quantizers/gptqmodel/awq_search.py.
             "scale_search_tokens": 2048,
             "scale_search_steps": 10,
             "clip_search_steps": 10,

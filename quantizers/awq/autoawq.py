@@ -1,4 +1,4 @@
-"""The ``awq`` format by AutoAWQ, the library that first wrote these checkpoints."""
+"""The ``awq`` format, made by AutoAWQ. AutoAWQ was the first library to write checkpoints in this format."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from quantizers.gptqmodel.format import check_known
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.toolchain import archived_libraries
 
-#: ``AWQ_CAUSAL_LM_MODEL_MAP`` of awq/models/auto.py, version 0.2.9, in lower case.
+#: The architectures that AutoAWQ knows: the keys of ``AWQ_CAUSAL_LM_MODEL_MAP`` in awq/models/auto.py (version 0.2.9),
+#: in lower case.
 _KNOWN = frozenset({
     "mpt", "llama", "opt", "refinedweb", "refinedwebmodel", "exaone", "falcon", "bloom", "gptj", "gpt_bigcode",
     "mistral", "mixtral", "gpt_neox", "aquila", "yi", "qwen", "baichuan", "llava", "qwen2", "qwen3", "qwen3_moe",
     "gemma", "gemma2", "stablelm", "starcoder2", "llava_next", "phi3", "phi3_v", "cohere", "deepseek_v2",
     "deepseek_v3", "minicpm", "internlm2", "minicpm3", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni",
 })  # fmt: skip
-#: The number of rows that AutoAWQ's clipping search takes at a time (awq/quantize/quantizer.py, ``oc_batch_size``).
+#: AutoAWQ's clipping search takes this number of rows at a time (awq/quantize/quantizer.py, ``oc_batch_size``).
 _ROWS = 64
-#: Raise it when autoawq_backend.py, which fixes AutoAWQ's search, gives other bytes for equal parameters than before.
+#: The edition of our fix of AutoAWQ's search. Raise this number when autoawq_backend.py gives other bytes for equal
+#: parameters than before.
 _EDITION = 1
 #: The program that runs in the archived libraries' environment.
 _PROGRAM = Path(__file__).with_name("autoawq_backend.py")

@@ -1,7 +1,8 @@
 """Quantizes with AutoAWQ: ``python -I autoawq_backend.py ORDER.json``, in the archived libraries' environment.
 
-Written for autoawq 0.2.9 and transformers 4.51.3. Imports nothing from quantpress. quantizers/archived.py writes the
-order. Raise the edition in quantizers/awq/autoawq.py with every change here that changes the bytes.
+quantizers/archived.py writes ORDER.json. This program is written for autoawq 0.2.9 and transformers 4.51.3. It imports
+nothing from quantpress. If a change here changes the bytes of the files, raise the edition in
+quantizers/awq/autoawq.py.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import torch
 from awq import AutoAWQForCausalLM
 from awq.quantize.quantizer import AwqQuantizer
 
-#: The number of windows that pass through a layer at a time. It bounds the memory and changes no result.
+#: This number of windows passes through a layer at a time. The number limits the memory and does not change results.
 _WINDOWS_AT_A_TIME = 8
 
 
 class MendedQuantizer(AwqQuantizer):  # type: ignore[misc]  # AutoAWQ has no type hints
-    """AutoAWQ's quantizer without a mistake that shows on a CPU.
+    """AutoAWQ's quantizer, with a mistake fixed that does harm on a CPU.
 
-    AutoAWQ's search saves the weights with ``Tensor.cpu`` and then multiplies them in place. On a CPU ``Tensor.cpu``
-    copies nothing, so the saved weights change too. The resulting layers have weights that are scaled twice and inputs
-    that are scaled once. On the first two layers of SmolLM2 this gave a mean KL divergence of 1.19, while rounding to
-    the nearest gives 0.08.
+    AutoAWQ's search saves the weights with ``Tensor.cpu`` and then multiplies the weights in place. On a CPU,
+    ``Tensor.cpu`` copies nothing, so the saved weights change too. Then the weights of a layer are scaled twice, but
+    the inputs are scaled only once. On the first two layers of SmolLM2, this mistake gave a mean KL divergence of 1.19,
+    while rounding to the nearest gives 0.08.
     """
 
     def _compute_best_scale(self, x: Any, w_mean: Any, x_mean: Any, module2inspect: Any, *rest: Any) -> Any:
@@ -41,7 +42,7 @@ def main(order_file: Path) -> None:
     order = json.loads(order_file.read_text(encoding="utf-8"))
     torch.set_num_threads(order["threads"])
     parameters, windows = order["parameters"], order["windows"]
-    # A CPU multiplies float16 far slower than float32. The saved tensors are cast below.
+    # A CPU multiplies float16 far more slowly than float32. ``_cast`` gives the saved tensors their final type.
     dtype = torch.float32 if order["device"] == "cpu" else torch.float16
     model = AutoAWQForCausalLM.from_pretrained(
         order["source"], torch_dtype=dtype, trust_remote_code=False, safetensors=True, device_map=order["device"]
@@ -65,7 +66,7 @@ def main(order_file: Path) -> None:
 
 
 def _cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Casts the unquantized tensors to the type that the source stores them in. Scales are buffers and stay float16."""
+    """Casts the unquantized tensors to ``dtype``. Scales stay float16, because they are buffers and not parameters."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
 

@@ -1,6 +1,6 @@
-"""What formats share if their variants are whole checkpoints.
+"""What formats share if each of their variants is a whole checkpoint.
 
-Formats of other packages import ``Storage`` and ``contents`` from here. They use them to describe what they made.
+Formats of other packages import ``Storage`` and ``contents`` from here, to describe the files that they made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The windows of tokens that GPTQ and AWQ calibrate on."""
+"""Cuts the calibration text into the windows of tokens that quantizers calibrate on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from quantpress.errors import BadInput
 
 
 def calibration_windows(source: Path, calibration: CalibrationText) -> list[list[int]]:
-    """``calibration.samples`` windows of ``calibration.length`` token ids, evenly spread over the text.
+    """Returns ``calibration.samples`` windows of ``calibration.length`` token ids. The windows are evenly spread over
+    the text.
 
-    The text is tokenized once, in the same way as in the evaluation: special tokens in it are plain text, and BOS
-    replaces each window's first token if the tokenizer adds one. All windows have the same length, because GPTQModel's
-    AWQ keeps only the last sample of a layer's inputs when lengths differ.
+    The whole text is tokenized once, in the same way as in the evaluation. Special tokens in the text count as plain
+    text. If the tokenizer adds a BOS token, BOS replaces the first token of each window. All windows have the same
+    length, because with different lengths GPTQModel's AWQ keeps only the last sample of a layer's inputs.
 
-    Raises :class:`BadInput` when the text is too short.
+    Raises :class:`BadInput` if the text is too short.
     """
     from quantpress.evaluation.engines.transformers import added_bos, load_tokenizer
 

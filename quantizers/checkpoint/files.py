@@ -1,7 +1,7 @@
-"""Makes what a library saved plain: equal jobs give equal files, and what is not quantized is the source's own.
+"""Corrects the checkpoint that a library saved, so that equal jobs give equal files.
 
-The tokenizer, generation and chat files are the source's bytes, and config.json is the source's with the
-``quantization_config`` that the library wrote.
+The tokenizer, generation and chat files become byte copies of the source's files. config.json becomes the source's
+config.json, with the ``quantization_config`` and ``tie_word_embeddings`` that the library wrote and with the new dtype.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from quantpress.errors import QuantpressError
 from quantpress.files import write_text
 from quantpress.source.safetensors import Storage, contents, sound_header
 
-#: Files of a checkpoint that say how to speak with the model; libraries rewrite some of them when they save.
+#: The companions: files of a checkpoint that say how to use the model. Libraries change some companions when they save
+#: a model.
 _COMPANIONS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
     "chat_template*", "generation_config.json", "preprocessor_config.json", "processor_config.json",
@@ -24,19 +25,24 @@ _COMPANIONS = (
 
 
 def source_config(job: Job) -> dict[str, Any]:
-    """The source's config.json."""
+    """Returns the content of the source's config.json."""
     return dict(json.loads((job.source / "config.json").read_bytes()))
 
 
 def stored_dtype(config: dict[str, Any]) -> str:
-    """What is not quantized stays as the source stores it; float32 becomes float16."""
+    """Returns the type for tensors that are not quantized: the source's type if it is float16 or bfloat16, otherwise
+    float16."""
     text = config.get("text_config", config)
     stored = str(text.get("dtype") or text.get("torch_dtype") or "float16")
     return stored if stored in ("float16", "bfloat16") else "float16"
 
 
 def make_plain(job: Job, dtype: str) -> None:
-    """Puts the source's companions and config.json into ``job.out``, where a library saved a quantized model."""
+    """Replaces the companions and config.json in ``job.out``, where a library has saved a quantized model.
+
+    The companions become the source's. config.json becomes the source's, with the ``quantization_config`` and
+    ``tie_word_embeddings`` that the library wrote. ``dtype`` is the type of the unquantized tensors.
+    """
     for pattern in _COMPANIONS:
         for path in job.out.glob(pattern):
             path.unlink()
@@ -54,7 +60,8 @@ def make_plain(job: Job, dtype: str) -> None:
 
 
 def refresh_checkpoint(job: Job) -> None:
-    """The published checkpoint with the source's companions and config.json as they are now."""
+    """Copies the published checkpoint into ``job.out``, with the companions and the config.json that the source has
+    now."""
     assert job.published is not None
     for path in job.published.iterdir():
         shutil.copyfile(path, job.out / path.name)
@@ -63,7 +70,8 @@ def refresh_checkpoint(job: Job) -> None:
 
 
 def sort_metadata(file: Path) -> None:
-    """Sorts the metadata in the header of a safetensors file, in place: safetensors writes it in a random order."""
+    """Sorts the metadata in the header of a safetensors file, in place. safetensors writes the metadata in random
+    order."""
     header = sound_header(file)
     entries = json.loads(header.text)
     entries["__metadata__"] = dict(sorted(header.metadata.items()))
@@ -77,7 +85,8 @@ def sort_metadata(file: Path) -> None:
 
 
 def describe(job: Job, storage: Storage | None, details: Parameters) -> Output:
-    """What lies in ``job.out``, with ``details`` beside the counts of weights."""
+    """Describes the files in ``job.out``. Adds ``details`` to the output's details, which also hold the numbers of all
+    weights and of quantized weights."""
     source, made = contents(job.source), contents(job.out, storage, job.source)
     return Output(
         files=sorted(str(path.relative_to(job.out)) for path in job.out.rglob("*") if path.is_file()),

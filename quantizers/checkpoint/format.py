@@ -1,5 +1,5 @@
-"""What formats have in common if their variants are whole checkpoints. An installed package makes the variants one by
-one, and transformers measures them."""
+"""What formats have in common if each of their variants is a whole checkpoint. An installed package makes the variants
+one by one, and quantpress measures each variant with transformers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class CheckpointFormat(OneByOne):
     format: str
     suffix: str
     engine: Engine = "transformers"
-    #: The packages that make the files, by their pip names. The recipe holds the version of the first.
+    #: The pip names of the packages that make the files. The recipe holds only the version of the first package.
     packages: tuple[str, ...]
-    #: The extra of quantpress that installs these packages.
+    #: The extra (pip's optional dependencies) of quantpress that installs these packages.
     extra: str
 
     def known_names(self) -> list[str]:
-        """Every name that :meth:`variant` takes."""
+        """Returns every name that :meth:`variant` accepts."""
         raise NotImplementedError
 
     def check_name(self, name: str) -> None:
@@ -49,7 +49,7 @@ class CheckpointFormat(OneByOne):
         return []
 
     def prepare(self, job: Job) -> None:
-        """Does nothing: the variants share no work."""
+        """Does nothing, because the variants share no work."""
 
     def _installed(self, package: str) -> str:
         try:
@@ -62,8 +62,11 @@ class CheckpointFormat(OneByOne):
 
 
 def refuse_experts(config: Parameters, what: str) -> None:
-    """Raises :class:`Refused` for a mixture of experts. transformers holds the experts of a layer as one tensor, which
-    ``what`` does not quantize, so nearly all weights would stay unquantized."""
+    """Raises :class:`Refused` if the model is a mixture of experts.
+
+    transformers holds the experts of a layer as one tensor. The tool ``what`` does not quantize such a tensor, so
+    nearly all weights would stay unquantized.
+    """
     text = config.get("text_config", config)
     count = next((text[key] for key in _EXPERT_KEYS if isinstance(text.get(key), int) and text[key] > 1), None)
     if count:

@@ -1,4 +1,4 @@
-"""For formats that make their variants one by one, because the variants share no work."""
+"""The base class of formats that make their variants one by one, because the variants share no work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from quantizers.protocol import Job, Layout, Output, Variant
 
 
 class OneByOne:
-    """For formats whose variants are checkpoints that share no work: every variant is a separate wave."""
+    """Puts every variant into a wave of its own. A wave is a group of variants that are made together."""
 
     continues = False
 
     def check(self, job: Job) -> None:
-        """Checks nothing: the plan has already seen in config.json all that there is to check."""
+        """Checks nothing, because the plan has already checked config.json, and there is nothing else to check."""
 
     def costly_files(self, model_name: str) -> list[str]:
         return []

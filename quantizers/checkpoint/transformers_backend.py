@@ -1,4 +1,4 @@
-"""Quantizes with transformers itself: transformers quantizes the model while it loads it, then saves it."""
+"""Quantizes with transformers: transformers quantizes a model while it loads the model, and then saves the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from quantizers.protocol import Job
 
 
 def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> None:
-    """Loads ``job.source`` with a quantization config of transformers and saves the result in ``job.out``.
+    """Loads ``job.source`` with ``quantization_config``, a config object of transformers, and saves the result in
+    ``job.out``.
 
     ``dtype`` names the type of the unquantized tensors. The quantized linears also compute in this type.
     """

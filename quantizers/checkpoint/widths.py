@@ -1,7 +1,7 @@
 """Checks group sizes against a model's widths. The widths are read from config.json before any work starts.
 
-A group is a run of neighbouring input weights that share a scale. So the group size must divide the number of inputs
-of every linear that is quantized.
+A width is the number of inputs of a linear. A group is a run of neighbouring weights in a row of a linear that share a
+scale. So the group size must divide the width of every quantized linear.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from quantizers.protocol import Parameters
 from quantpress.errors import Refused
 
-#: The group sizes that GPTQ's and AWQ's kernels know, best known first (vLLM, ExLlama, Marlin).
+#: The group sizes that the kernels for GPTQ and AWQ support (vLLM, ExLlama, Marlin), the best-known size first.
 GROUP_SIZES = (128, 64, 32)
-#: The group is a whole row, with one scale. It divides every width.
+#: The group size that means a whole row: one scale per row. It fits every width.
 WHOLE_ROW = -1
 
-#: At any number of bits, GPTQ's checkpoints pack 32 inputs into whole 32-bit words, and the zero points of 32 outputs
-#: too (GPTQModel 7.6.0, ``pack_block`` of nn_modules/qlinear/__init__.py; AutoGPTQ 0.7.1, qlinear_cuda_old.py).
+#: GPTQ's checkpoints pack the weights of 32 inputs together into whole 32-bit words, at any number of bits. They also
+#: pack the zero points of 32 outputs together (GPTQModel 7.6.0, ``pack_block`` of nn_modules/qlinear/__init__.py;
+#: AutoGPTQ 0.7.1, qlinear_cuda_old.py).
 PACKED_TOGETHER = 32
 
-#: config.json's keys that hold a linear's number of inputs, and which linears they are about.
+#: Maps a key of config.json that holds a width to a description of the linears that have this width.
 _WIDTH_KEYS = {
     "hidden_size": "inputs of attention, gate and up projections",
     "intermediate_size": "inputs of down projections",
@@ -28,9 +29,9 @@ _WIDTH_KEYS = {
 
 
 def input_widths(config: Parameters) -> dict[str, int]:
-    """How many inputs the linears in a model's layers have. Each key describes such linears.
+    """Returns a dict from a description of linears in a model's layers to the number of inputs of these linears.
 
-    Raises :class:`Refused` when config.json does not hold them.
+    Raises :class:`Refused` if config.json holds no number of inputs.
     """
     text = config.get("text_config", config)
     widths: dict[str, int] = {}
@@ -49,13 +50,14 @@ def input_widths(config: Parameters) -> dict[str, int]:
 
 
 def dividing(config: Parameters) -> list[int]:
-    """The group sizes that divide all of a model's widths, largest first. The list can be empty."""
+    """Returns the group sizes that divide all of a model's widths, the largest first. The list can be empty."""
     widths = input_widths(config).values()
     return [size for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
 
 
 def check_group_size(config: Parameters, group_size: int) -> None:
-    """Raises :class:`Refused`, naming the width, if ``group_size`` does not divide all of a model's widths."""
+    """Raises :class:`Refused` if ``group_size`` does not divide all of a model's widths. The message names a width that
+    ``group_size`` does not divide."""
     if group_size == WHOLE_ROW:
         return
     for kind, width in input_widths(config).items():
@@ -64,7 +66,7 @@ def check_group_size(config: Parameters, group_size: int) -> None:
 
 
 def output_widths(config: Parameters) -> dict[str, int]:
-    """The numbers of inputs and of outputs of the linears in a model's layers, in the form of :func:`input_widths`."""
+    """Returns a dict like that of :func:`input_widths`, but with the numbers of inputs and of outputs."""
     text = config.get("text_config", config)
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     shared = text.get("num_key_value_heads")
@@ -76,15 +78,18 @@ def output_widths(config: Parameters) -> dict[str, int]:
 
 
 def check_divisible(config: Parameters, divisor: int, why: str) -> None:
-    """Raises :class:`Refused`, naming the width, unless ``divisor`` divides all numbers of inputs and outputs of the
-    layers' linears. ``why`` ends the message's sentence "weights are …"."""
+    """Raises :class:`Refused` if ``divisor`` does not divide all numbers of inputs and outputs of the layers' linears.
+
+    The message names a number that ``divisor`` does not divide. It ends with "weights are" and ``why``.
+    """
     for kind, width in output_widths(config).items():
         if width % divisor:
             raise Refused(f"{kind}, is not divisible by {divisor}: weights are {why}")
 
 
 def largest_group_size(config: Parameters) -> int:
-    """The group size that ``auto`` stands for. Raises :class:`Refused` if no group size divides the model's widths."""
+    """Returns the group size that ``auto`` means: the largest that divides all widths. Raises :class:`Refused` if no
+    group size divides all widths."""
     sizes = dividing(config)
     if not sizes:
         kind, _ = min(input_widths(config).items(), key=lambda item: item[1] & -item[1])
@@ -93,7 +98,11 @@ def largest_group_size(config: Parameters) -> int:
 
 
 def packed_bits(bits: int, group_size: int) -> float:
-    """Bits per weight of a quantized linear: its integers, plus a float16 scale and a zero point per group."""
+    """Returns the bits per weight of a quantized linear: the bits of the weight itself, and the weight's share of its
+    group's float16 scale and zero point.
+
+    If the group is a whole row, the share is negligible and is not counted.
+    """
     return bits if group_size == WHOLE_ROW else bits + (16 + bits) / group_size
 
 

@@ -1,4 +1,5 @@
-"""The ``gptq`` format, by GPTQModel. Variants are branches and have the names that TheBloke gave them."""
+"""The ``gptq`` format, made by GPTQModel. Variants are published on branches. The names of variants are the names that
+TheBloke gave such branches."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ from quantizers.traits import Traits
 _NAME = re.compile(r"gptq-(?P<bits>3|4|8)bit-(?P<group>-1|128|64|32)g-actorder_(?P<order>True|False)")
 _AUTO = re.compile(r"gptq-(?P<bits>3|4|8)bit-auto")
 
-#: Best known first.
+#: The numbers of bits, the best-known number first.
 _BITS = (4, 8, 3)
 
-#: The branches of TheBloke's later repos (TheBloke/Llama-2-7B-GPTQ), plus a variant of 3 bits. The first entry is what
-#: his ``main`` held.
+#: The branches of TheBloke's later repos (for example TheBloke/Llama-2-7B-GPTQ), plus a variant of 3 bits. The first
+#: entry is the variant on TheBloke's branch ``main``.
 _THEBLOKE = [
     "gptq-4bit-auto",
     "gptq-4bit-128g-actorder_True",
@@ -50,10 +51,10 @@ class GPTQ(GPTQModelFormat):
         return [self.variant("gptq-4bit-auto", config).name]
 
     def variant(self, name: str, config: Parameters) -> Variant:
-        """Resolves a variant's name.
+        """Returns the variant that a name means for a model.
 
-        ``auto`` means the largest group size that the model can have, without activation order, as in TheBloke's
-        ``main``.
+        ``auto`` means the largest group size that the model can have, without activation order. TheBloke's ``main`` has
+        no activation order either.
         """
         self.check_name(name)
         self.check_architecture(config)
@@ -76,19 +77,20 @@ class GPTQ(GPTQModelFormat):
         )
 
     def parameters(self, bits: int, group_size: int, activation_order: bool) -> Parameters:
-        """The settings for GPTQModel."""
+        """Returns the settings for GPTQModel."""
         return {
             "bits": bits,
             "group_size": group_size,
             "desc_act": activation_order,
-            # Without activation order GPTQModel still sorts whole groups. Then the file needs to store no order.
+            # Without activation order, GPTQModel can still sort whole groups. For this, the file does not have to
+            # store an order.
             "act_group_aware": not activation_order,
             "sym": True,
             "true_sequential": True,
             "damp_percent": 0.05,
-            # Searches each group's scale for the least sum of |error|**2.4 (gptq's own exponent). Symmetric levels end
-            # half a step short of a group's largest weight. Without the search this costs more than calibration gains
-            # (docs/benchmarks.md).
+            # GPTQModel searches for the scale of each group that gives the smallest sum of |error|**2.4 (the exponent
+            # is gptq's own). The search is needed because symmetric levels end half a step below a group's largest
+            # weight. Without the search, this costs more than calibration gains (docs/benchmarks.md).
             "mse": 2.4,
             "scale_search_steps": 10,
         }

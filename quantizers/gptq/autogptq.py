@@ -1,4 +1,4 @@
-"""The ``gptq`` format by AutoGPTQ, the library that first wrote these checkpoints."""
+"""The ``gptq`` format, made by AutoGPTQ. AutoGPTQ was the first library to write checkpoints in this format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from quantizers.protocol import Job, Output, Parameters
 from quantpress.errors import Refused
 from quantpress.toolchain import archived_libraries
 
-#: ``SUPPORTED_MODELS`` of auto_gptq/modeling/_const.py, version 0.7.1, in lower case.
+#: The architectures that AutoGPTQ knows: ``SUPPORTED_MODELS`` of auto_gptq/modeling/_const.py (version 0.7.1), in lower
+#: case.
 _KNOWN = frozenset({
     "bloom", "gptj", "gpt2", "gpt_neox", "opt", "moss", "gpt_bigcode", "codegen", "refinedwebmodel", "refinedweb",
     "baichuan", "internlm", "qwen", "xverse", "deci", "stablelm_epoch", "llama", "longllama", "falcon", "mistral",

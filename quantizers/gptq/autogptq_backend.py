@@ -1,7 +1,7 @@
 """Quantizes with AutoGPTQ: ``python -I autogptq_backend.py ORDER.json``, in the archived libraries' environment.
 
-Written for auto-gptq 0.7.1 and transformers 4.51.3. Imports nothing from quantpress. quantizers/archived.py writes the
-order.
+quantizers/archived.py writes ORDER.json. This program is written for auto-gptq 0.7.1 and transformers 4.51.3. It
+imports nothing from quantpress.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def _sample(ids: list[int]) -> dict[str, torch.Tensor]:
 
 
 def _save(model: Any, config: BaseQuantizeConfig, source: Path, folder: Path) -> None:
-    """Saves the model in place of AutoGPTQ's own function.
+    """Saves the model instead of AutoGPTQ's own function.
 
-    AutoGPTQ stores tied weights twice, adds a bias of zeros to every linear that has none, and gives the file a name
-    that transformers does not look for.
+    AutoGPTQ's function has three faults. It stores tied weights twice. It stores a bias of zeros for every linear
+    without a bias. It gives the file a name that transformers does not look for.
     """
     model.to("cpu")
     tied = set(model._tied_weights_keys or ()) if model.config.tie_word_embeddings else set()

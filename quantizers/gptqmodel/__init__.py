@@ -1,1 +1,1 @@
-"""GPTQModel, the library behind ``gptq`` and ``awq``."""
+"""What runs GPTQModel, the library that makes the formats ``gptq`` and ``awq``."""

@@ -1,8 +1,8 @@
-"""The architectures that the installed GPTQModel knows, read from its source.
+"""Reads from GPTQModel's source code which architectures the installed GPTQModel knows.
 
-Importing GPTQModel takes some ten seconds, because it imports torch and transformers. That is too slow for a plan. So
-this module reads the table ``MODEL_MAP`` of ``gptqmodel/models/auto.py``: a dict with a ``model_type`` per key, and
-items that are added below it.
+Importing GPTQModel takes some ten seconds, because GPTQModel imports torch and transformers. That is too slow for a
+plan. So this module reads the table ``MODEL_MAP`` of ``gptqmodel/models/auto.py`` without importing the file. The table
+is a dict whose keys are values of ``model_type``. Later assignments in the file add items to the dict.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _TABLE = "MODEL_MAP"
 
 @cache
 def architectures() -> frozenset[str]:
-    """The ``model_type`` of each architecture. Empty if GPTQModel is not installed or has no such table."""
+    """Returns the ``model_type`` of each architecture that GPTQModel knows. The set is empty if GPTQModel is not
+    installed or has no table of this name."""
     try:
         path = Path(str(distribution("gptqmodel").locate_file("gptqmodel/models/auto.py")))
     except PackageNotFoundError:
@@ -26,7 +27,8 @@ def architectures() -> frozenset[str]:
 
 
 def keys_of(source: str, table: str) -> frozenset[str]:
-    """The string keys of the dict named ``table`` in the Python code ``source``, including items that are set later."""
+    """Returns the string keys of the dict named ``table`` in the Python code ``source``. This includes keys that later
+    assignments add."""
     found: set[ast.expr | None] = set()
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Assign):

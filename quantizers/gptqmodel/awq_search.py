@@ -1,13 +1,17 @@
-"""AWQ's search for scales and clipping bounds, within GPTQModel's walk over a model's layers.
+"""Replaces GPTQModel's searches for AWQ's scales and AWQ's clipping bounds with faster searches.
 
-GPTQModel 7.6 walks the layers, captures inputs, applies scales and packs. This module replaces its two searches,
-because on a CPU they took 80 s of wall time per layer of SmolLM2-135M (elementwise products in float16). The
-mathematics is AWQ's (Lin et al., arXiv:2306.00978, and the autoawq package), in float32, with three differences: The
-scale search looks at a sample of the calibration windows. It also tries no scaling at all. The clipping error, which
-is quadratic in the weights' error, is computed from the inputs' Gram matrix over all calibration tokens.
+GPTQModel 7.6 still walks the layers, captures inputs, applies scales and packs weights. On a CPU, GPTQModel's own two
+searches took 80 s of wall time per layer of SmolLM2-135M, because they multiply elementwise in float16. The searches in
+this module compute in float32. Their mathematics is AWQ's (Lin et al., arXiv:2306.00978, and the autoawq package), with
+three differences:
 
-Only the quantizer's child process imports this module. Raise the edition in quantizers/awq/__init__.py with every
-change here that changes the bytes.
+- The scale search looks only at a sample of the calibration windows.
+- The scale search also tries no scaling at all.
+- The clipping search computes the error from the Gram matrix of the inputs over all calibration tokens. This works
+  because the error is quadratic in the errors of the weights.
+
+Only the quantizer's child process imports this module. If a change here changes the bytes of the files, raise the
+edition in quantizers/awq/__init__.py.
 """
 
 from __future__ import annotations
@@ -21,13 +25,15 @@ import torch
 from gptqmodel.looper import awq_processor
 from torch import Tensor, nn
 
-#: The clipping bound goes down to half of a group's largest weight (autoawq: ``max_shrink=0.5``).
+#: The search tries clipping bounds from a group's largest weight down to half of this weight (autoawq:
+#: ``max_shrink=0.5``).
 _LOWEST_BOUND = 0.5
 
 
 @dataclass(frozen=True)
 class Search:
-    """How far to search: the number of tokens on which scales are judged, and the steps of the two grids."""
+    """How far to search: the number of tokens on which the scale search compares scales, and the number of steps that
+    each search tries."""
 
     scale_tokens: int
     scale_steps: int
@@ -35,8 +41,11 @@ class Search:
 
 
 def quantize_groups(weight: Tensor, bits: int) -> Tensor:
-    """Rounds float32 ``[..., group]`` to ``2**bits`` levels between each group's extremes. As in AWQ, the zero point is
-    clamped to the levels (autoawq: ``pseudo_quantize_tensor``)."""
+    """Rounds ``weight`` (float32 ``[..., group]``) to ``2**bits`` levels between the smallest and the largest weight of
+    each group.
+
+    As in AWQ, the zero point is clamped to the range of the levels (autoawq: ``pseudo_quantize_tensor``).
+    """
     levels = 2**bits - 1
     low, high = weight.amin(-1, keepdim=True), weight.amax(-1, keepdim=True)
     scale = (high - low).clamp(min=1e-5) / levels
@@ -46,10 +55,11 @@ def quantize_groups(weight: Tensor, bits: int) -> Tensor:
 
 
 def best_clipping(weight: Tensor, inputs: Tensor, bits: int, group_size: int, steps: int) -> Tensor:
-    """The clipping bounds with the smallest error in each group's output: float32 ``[out, groups, 1]``.
+    """Returns the clipping bounds that give the smallest error in each group's output: float32 ``[out, groups, 1]``.
 
-    ``weight`` is ``[out, in]``, ``inputs`` is ``[tokens, in]``. For an error ``d`` of a group's weights and inputs
-    ``x``, the mean of ``(x . d)**2`` over tokens is ``d G d`` with ``G = mean(x x')``.
+    ``weight`` has the shape ``[out, in]``, and ``inputs`` has the shape ``[tokens, in]``. The error of a group's output
+    is the mean of ``(x . d)**2`` over tokens. Here ``d`` is the error of the group's weights, and ``x`` are the group's
+    inputs for one token. This mean is ``d G d`` with the Gram matrix ``G = mean(x x')``.
     """
     inputs = inputs.float().reshape(inputs.shape[0], -1, group_size).permute(1, 2, 0)
     gram = inputs @ inputs.transpose(1, 2) / inputs.shape[2]
@@ -66,7 +76,11 @@ def best_clipping(weight: Tensor, inputs: Tensor, bits: int, group_size: int, st
 
 
 def candidate_scales(input_means: Tensor, weight_means: Tensor, steps: int) -> Iterator[Tensor]:
-    """Yields no scaling, then AWQ's scales from the weights' magnitudes (ratio 0) towards the inputs' (ratio 1)."""
+    """Yields ones (no scaling), and then AWQ's scales for ``steps`` ratios.
+
+    At ratio 0, scales depend only on the magnitudes of the weights. At ratio 1, which is not tried, they would depend
+    only on the magnitudes of the inputs.
+    """
     yield torch.ones_like(input_means)
     for step in range(steps):
         ratio = step / steps
@@ -77,11 +91,12 @@ def candidate_scales(input_means: Tensor, weight_means: Tensor, steps: int) -> I
 
 @contextmanager
 def searching(search: Search) -> Iterator[None]:
-    """Makes GPTQModel's AWQ use the searches of this module within the block."""
+    """Makes GPTQModel's AWQ use the searches of this module inside a ``with`` block."""
     theirs = awq_processor.AWQProcessor
 
     class SearchingProcessor(theirs):  # type: ignore[misc, valid-type]  # GPTQModel has no type hints
-        """Overrides what GPTQModel calls for each linear, and for each group of linears that share inputs."""
+        """Overrides the clipping search, which GPTQModel calls for each linear, and the scale search, which GPTQModel
+        calls for each group of linears with the same inputs."""
 
         @torch.inference_mode()
         def _compute_best_clip(self, w: Tensor, input_feat: Tensor, **_: Any) -> Tensor:
@@ -124,7 +139,10 @@ def searching(search: Search) -> Iterator[None]:
 
 
 def _sample(inputs: Tensor, tokens: int) -> Tensor:
-    """Evenly spread whole windows of ``inputs`` (``[windows, length, in]``) that hold about ``tokens`` tokens."""
+    """Returns evenly spread windows of ``inputs`` (``[windows, length, in]``) with at most ``tokens`` tokens in total.
+
+    If one window alone has more tokens, cuts the window.
+    """
     inputs = inputs if inputs.dim() == 3 else inputs.reshape(1, -1, inputs.shape[-1])
     count = min(inputs.shape[0], max(1, tokens // inputs.shape[1]))
     chosen = torch.arange(count) * inputs.shape[0] // count

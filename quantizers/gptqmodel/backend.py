@@ -1,6 +1,7 @@
-"""GPTQModel, the library behind the ``gptq`` and ``awq`` formats, on CPU and CUDA.
+"""Makes the formats ``gptq`` and ``awq`` with the library GPTQModel, on CPU and CUDA.
 
-The files that GPTQModel writes are made plain, and its log of timings is removed, so that equal jobs give equal files.
+Equal jobs must give equal files. So this module replaces some of the files that GPTQModel writes (``make_plain``) and
+removes GPTQModel's log of timings.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from quantizers.checkpoint.files import describe, make_plain, source_config, sto
 from quantizers.protocol import Job, Output
 from quantpress.source.safetensors import Storage
 
-#: The other tensors of a quantized linear, the same in GPTQ's and AWQ's checkpoints.
+#: How the names of a quantized linear's tensors end, except its weights. GPTQ's and AWQ's checkpoints use the same
+#: endings.
 _BESIDE = (".qzeros", ".scales", ".g_idx")
 
 
@@ -50,16 +52,16 @@ def quantize_awq(job: Job) -> Output:
     )
     search = Search(given["scale_search_tokens"], given["scale_search_steps"], given["clip_search_steps"])
     with searching(search):
-        # This backend packs the same files on any device; the other backends need CUDA.
+        # AWQ_TORCH packs the same files on any device. GPTQModel's other backends need CUDA.
         return _quantize(job, config, {"backend": BACKEND.AWQ_TORCH})
 
 
 @contextmanager
 def _scale_search(steps: int) -> Iterator[None]:
-    """Makes GPTQModel try ``steps`` scales within the block, from a group's full range down to half of it.
+    """Makes GPTQModel try ``steps`` scales inside a ``with`` block, from a group's full range down to half of it.
 
-    GPTQModel's own search has 80 steps, down to a fifth of the range. It takes twice the time on a CPU
-    (docs/benchmarks.md).
+    GPTQModel's own search has 80 steps, down to a fifth of the range. With its own search, GPTQModel takes twice the
+    time on a CPU (docs/benchmarks.md).
     """
     from gptqmodel.quantization.quantizer import Quantizer
 
@@ -76,7 +78,8 @@ def _scale_search(steps: int) -> Iterator[None]:
 
 
 def _prepare_environment(job: Job) -> None:
-    """Sets the variables that GPTQModel reads when it is imported. With fewer than two workers it fails on a CPU."""
+    """Sets the environment variables that GPTQModel reads when it is imported. With fewer than two workers, GPTQModel
+    fails on a CPU."""
     os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, job.threads))
     os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -103,6 +106,7 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
 
 
 def packed(job: Job) -> Storage:
-    """How a GPTQ or AWQ checkpoint stores the quantized linears of a job. The same for every library that writes it."""
+    """Returns how a GPTQ or AWQ checkpoint stores the quantized linears of a job. All libraries that write such a
+    checkpoint store the linears in the same way."""
     bits = job.variant.parameters["bits"]
     return Storage(weights=(".qweight",), type=f"int{bits}", bits=bits, beside=_BESIDE)
