@@ -1,10 +1,12 @@
 """The base: the unquantized model's log-probabilities, from which every engine measures divergence.
 
-There is one base per model and protocol, for all formats. Transformers makes it in float32. It is measured once and
-kept in a cache of limited size. The cache removes the least recently used base first.
+Each model has one base per protocol and device, for all formats. Transformers makes the base, in float32 if the memory
+suffices. A base is measured once and kept in a cache of limited size. The cache removes the least recently used base
+first.
 
-A user of a base gets hard links to its files. When the cache removes a base, it removes only its own names. The bytes
-stay until the last user's folder is removed, so nothing that is in use can vanish.
+The code that uses a base gets hard links to the base's files, in its own folder. When the cache removes a base, it
+removes only the cache's own links. The bytes stay until the last folder with a link is removed, so a file that is in
+use cannot vanish.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _LOGITS, _EVALUATION, _KEY = "logits.bin", "evaluation.json", "key.json"
 
 
 class BaseKey(Record):
-    """What a base depends on: the model's sha (a commit, or the hash of a folder's files), protocol, engine, device."""
+    """What a base depends on. ``sha`` identifies the model: it is a commit, or the hash of a folder's files."""
 
     sha: str
     protocol: Protocol
@@ -36,14 +38,16 @@ class BaseKey(Record):
 
     @property
     def name(self) -> str:
-        """The name of the base's folder in the cache."""
+        """The name of the folder in the cache that holds the base."""
         return fingerprint_of(self.model_dump(mode="json"))[:24]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What one engine measured of the unquantized model, and the base: the model's log-probabilities, made by
-    transformers."""
+    """The figures that one engine measured for the unquantized model, and the base.
+
+    ``logits`` is the file of the base, which transformers made.
+    """
 
     evaluation: Evaluation
     logits: Path
@@ -51,16 +55,16 @@ class Baseline:
 
 @dataclass(frozen=True)
 class BaseCache:
-    """Bases under ``folder``. While none is being made, they take at most ``capacity`` bytes together."""
+    """The bases under ``folder``. While no base is being made, all bases together take at most ``capacity`` bytes."""
 
     folder: Path
     capacity: int
 
     def take(self, key: BaseKey, out: Path, measure: Callable[[Path], Evaluation]) -> Baseline:
-        """Returns the base of ``key``, linked into ``out``.
+        """Returns the base of ``key``, with its files linked into ``out``.
 
-        ``measure`` writes the log-probabilities to the path that it is given. It is called only if neither ``out`` nor
-        the cache has them. Processes that ask at the same time wait for the first.
+        If neither ``out`` nor the cache has the base, ``measure`` is called with a path, and writes the
+        log-probabilities to this path. If several processes ask at the same time, one measures and the others wait.
         """
         if not (out / _EVALUATION).exists():
             kept = self.folder / key.name
@@ -76,9 +80,9 @@ class BaseCache:
         return Baseline(Evaluation.model_validate_json((out / _EVALUATION).read_bytes()), out / _LOGITS)
 
     def _link(self, kept: Path, out: Path) -> bool:
-        """Links a base's files into ``out`` and marks the base as just used; False if the cache does not have it.
+        """Links a base's files into ``out`` and marks the base as just used. Returns False if the cache lacks the base.
 
-        The figures are linked last: if they are there, everything is.
+        The file of figures is linked last. So if ``out`` has this file, ``out`` has the whole base.
         """
         out.mkdir(parents=True, exist_ok=True)
         try:
@@ -91,20 +95,20 @@ class BaseCache:
         return True
 
     def _make_room(self) -> None:
-        """Removes the least recently used bases until the rest is within the capacity."""
+        """Removes the least recently used bases, until the remaining bases fit the capacity."""
         found = sorted((path for path in self.folder.glob("[0-9a-f]*") if path.is_dir()), key=_last_used, reverse=True)
         total = 0
         for base in found:
             total += sum(file.stat().st_size for file in base.iterdir())
             if total > self.capacity:
-                # It is renamed first, so that nobody finds half a base.
+                # The base is renamed first, so that no process finds a base with only some of its files.
                 leaving = base.with_name(f".{base.name}.leaving")
                 base.rename(leaving)
                 shutil.rmtree(leaving, ignore_errors=True)
 
 
 def base_cache(settings: Settings) -> BaseCache:
-    """Returns the cache in the home folder, with the size that the settings allow."""
+    """Returns the cache of bases in the home folder, with the capacity that the settings allow."""
     return BaseCache(settings.home / "bases", settings.logits_cache)
 
 

@@ -1,4 +1,4 @@
-"""Divergence of a model from the unquantized one, as llama-perplexity computes it (``kl_divergence``)."""
+"""Computes how far a model diverges from the unquantized model, as llama-perplexity does (``kl_divergence``)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import numpy.typing as npt
 from quantpress.evaluation.perplexity import Floats, Logits, log_normalizer, standard_error
 from quantpress.record.measurement import Divergence
 
-#: Tokens that the unquantized model finds less likely than exp(-16) are left out of the sum: the file of
-#: log-probabilities floors them (perplexity.cpp, ``p_log_base > -16.f``).
+#: The sum leaves out the tokens to which the unquantized model gives a probability of exp(-16) or less, because the
+#: file of log-probabilities does not hold their exact values (perplexity.cpp, ``p_log_base > -16.f``).
 _FLOOR = -16.0
 
 
 def token_divergences(logits: Logits, base: Logits) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Returns per row the divergence from ``base`` in nats, and whether both find the same token most likely.
+    """Returns two arrays with one value per row: the divergence from ``base`` in nats, and whether both models find
+    the same token most likely.
 
-    ``logits`` are the quantized model's logits, ``base`` the unquantized model's log-probabilities, both float32
-    ``[rows, n_vocab]``. A row with non-finite numbers gives NaN and False.
+    ``logits`` are the quantized model's logits. ``base`` holds the unquantized model's log-probabilities. Both are
+    float32 ``[rows, n_vocab]``. A row with non-finite numbers gives NaN and False.
     """
     log_sum = log_normalizer(logits).astype(np.float32)
     kept = base > np.float32(_FLOOR)
@@ -33,7 +34,10 @@ def token_divergences(logits: Logits, base: Logits) -> tuple[Floats, npt.NDArray
 
 
 def summary(values: Floats, same_top: npt.NDArray[np.bool_]) -> Divergence:
-    """Returns the record of all scored positions. Non-finite ones are left out; the evaluation counts them."""
+    """Returns the statistics over all scored positions.
+
+    Positions with a non-finite value are left out here. The evaluation counts non-finite positions separately.
+    """
     finite = np.isfinite(values)
     kept = values[finite]
     if kept.size == 0:

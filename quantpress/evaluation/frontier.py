@@ -1,8 +1,8 @@
-"""Which of a manifest's figures may stand side by side, and which variants are worth having.
+"""Finds out which figures of a manifest can be compared, and which variants are worth having.
 
-Figures are compared only within one protocol. A variant is *dominated* if another one is no larger and no
-farther from the unquantized model, and is better in one of the two. Nobody should take a dominated variant.
-The others are the efficient frontier.
+Figures are compared only within one protocol. A variant is *dominated* if another variant costs no more and is no
+farther from the unquantized model, and is better in at least one of these two respects. The cost is the size, or the
+peak memory. Nobody should take a dominated variant. The variants that are not dominated are the efficient frontier.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from dataclasses import dataclass
 from quantpress.record.manifest import Entry, Manifest
 from quantpress.record.measurement import Evaluation, Protocol
 
-#: A difference between figures counts as more than chance if it exceeds this many standard errors.
+#: If a difference between two figures exceeds this many standard errors, the difference counts as more than chance.
 SURE = 2.0
 
-#: How far a variant is from the unquantized model, on some scale; smaller is better.
+#: A function that returns how far a variant is from the unquantized model, on some scale. Smaller is better.
 Distance = Callable[[Entry], float]
-#: What a variant costs, in bytes; smaller is better.
+#: A function that returns what a variant costs, in bytes. Smaller is better.
 Cost = Callable[[Entry], int]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Published variants whose figures may be compared.
+    """The published variants whose figures can be compared, and the other published variants.
 
     ``entries`` are the published variants measured under ``protocol``, largest first. ``others`` are the published
-    variants measured under other protocols. ``reference`` is the unquantized model under the same protocol, measured
-    by the engine that measured most of the variants if it has such a figure, else by another engine.
+    variants measured under other protocols. ``reference`` is the evaluation of the unquantized model under
+    ``protocol``, by the engine that measured most of the variants. If that engine has no such
+    evaluation, ``reference`` is another engine's, or None if there is none.
     """
 
     protocol: Protocol | None
@@ -40,12 +41,12 @@ class Comparison:
 
     @property
     def has_divergence(self) -> bool:
-        """Whether there is a comparable variant, and the divergence of all of them was measured."""
+        """Whether ``entries`` is not empty and all its variants have a measured divergence."""
         return bool(self.entries) and all(entry.evaluation.divergence for entry in self.entries)
 
     @property
     def distance(self) -> Distance:
-        """Mean divergence if every variant has it, else perplexity."""
+        """The mean divergence if all ``entries`` have one, else the perplexity."""
         return mean_divergence if self.has_divergence else perplexity
 
 
@@ -54,7 +55,7 @@ def perplexity(entry: Entry) -> float:
 
 
 def mean_divergence(entry: Entry) -> float:
-    """Returns the mean KL divergence in nats per token; infinite if it was not measured."""
+    """Returns the mean KL divergence in nats per token, or infinity if the divergence was not measured."""
     divergence = entry.evaluation.divergence
     return divergence.mean if divergence else float("inf")
 
@@ -65,12 +66,15 @@ def size(entry: Entry) -> int:
 
 
 def memory(entry: Entry) -> int:
-    """Returns the peak bytes of memory while the variant was measured."""
+    """Returns the peak memory in bytes during the measurement of the variant."""
     return entry.evaluation.memory_bytes
 
 
 def compare(manifest: Manifest) -> Comparison:
-    """Compares the published variants under the protocol that most of them share."""
+    """Sorts the published variants into those under one protocol and the others.
+
+    The protocol is that of the most common pair of protocol and engine.
+    """
     published = sorted(manifest.published(), key=lambda entry: (-entry.artifact.size, entry.variant))
     if not published:
         return Comparison(protocol=None, reference=None, entries=[], others=[])
@@ -87,9 +91,9 @@ def compare(manifest: Manifest) -> Comparison:
 
 
 def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> Entry | None:
-    """Returns the variant to take instead of this one, if any: no larger, no farther, and better in one of the two.
+    """Returns the variant to take instead of ``entry``, or None if no variant dominates ``entry``.
 
-    If there are several, it is the one nearest to the unquantized model.
+    If several variants dominate ``entry``, the result is the variant nearest to the unquantized model.
     """
     better = [
         other
@@ -102,11 +106,11 @@ def dominating(entry: Entry, entries: Sequence[Entry], distance: Distance, cost:
 
 
 def worse_with_more_bits(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
-    """Returns a variant with fewer bits per weight than this one and a mean divergence that is surely smaller, if any.
+    """Returns a variant that has fewer bits per weight than ``entry`` and surely a smaller mean divergence, or None.
 
-    The difference must exceed the measurement errors of both variants. If there are several, it is the one nearest to
-    the unquantized model. The errors are treated as independent. Both variants are measured at the same positions, so
-    the difference is more certain than that.
+    The difference in divergence must exceed the measurement errors of both variants together. If several variants
+    qualify, the result is the variant nearest to the unquantized model. The errors are treated as independent. In fact
+    the difference is more certain, because both variants are measured at the same positions.
     """
     own = entry.evaluation.divergence
     if own is None:
@@ -123,7 +127,10 @@ def worse_with_more_bits(entry: Entry, entries: Sequence[Entry]) -> Entry | None
 
 
 def flags(manifest: Manifest) -> dict[str, str]:
-    """Returns what the figures of a manifest's published variants show when they are compared, by variant."""
+    """Returns a dict from the name of a variant to a text that says what is wrong with the variant.
+
+    The dict has only the variants that are worse than a variant with fewer bits (:func:`worse_with_more_bits`).
+    """
     entries, found = compare(manifest).entries, {}
     for entry in entries:
         other = worse_with_more_bits(entry, entries)
@@ -133,20 +140,21 @@ def flags(manifest: Manifest) -> dict[str, str]:
 
 
 def worse_text(other: Entry) -> str:
-    """Returns the text for a variant that is worse than ``other``, which has fewer bits."""
+    """Returns the text that describes a variant that is worse than ``other``, although ``other`` has fewer bits."""
     return f"worse than {other.variant}, which has fewer bits, beyond the measurement error"
 
 
 def runner(entry: Entry) -> tuple[str, str | None]:
-    """Returns engine and runner. Memory is compared only between variants that share both.
+    """Returns the engine and the runner (the machine that measured).
 
-    PyTorch's allocations on a GPU, llama.cpp's buffers and the whole memory of a process are different things.
+    Memory is compared only between variants that share both, because engines count different things: PyTorch's
+    allocations on a GPU, llama.cpp's buffers, or the whole memory of a process.
     """
     return entry.evaluation.engine, entry.evaluation.runner
 
 
 def memory_frontiers(entries: Sequence[Entry], distance: Distance) -> list[list[Entry]]:
-    """Returns the frontier by memory of each engine on each runner, in the order of their first entries."""
+    """Returns one frontier by memory for each pair of engine and runner, in the order in which pairs first occur."""
     by_runner: dict[tuple[str, str | None], list[Entry]] = {}
     for entry in entries:
         by_runner.setdefault(runner(entry), []).append(entry)
@@ -154,6 +162,6 @@ def memory_frontiers(entries: Sequence[Entry], distance: Distance) -> list[list[
 
 
 def frontier(entries: Sequence[Entry], distance: Distance, cost: Cost = size) -> list[Entry]:
-    """Returns the variants that no other one dominates, cheapest first."""
+    """Returns the variants that no other variant dominates, cheapest first."""
     kept = [entry for entry in entries if dominating(entry, entries, distance, cost) is None]
     return sorted(kept, key=lambda entry: (cost(entry), distance(entry), entry.variant))

@@ -14,10 +14,10 @@ from quantpress.record.measurement import Engine
 
 
 class GenerationJob(Record):
-    """Asks to continue ``prompt`` greedily by at most ``tokens`` tokens.
+    """A job that asks a model to continue ``prompt`` greedily by at most ``tokens`` tokens.
 
-    With ``chat`` the prompt is a user's message in the model's chat template; only transformers takes ``chat``.
-    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp).
+    If ``chat`` is True, the prompt is put into the model's chat template as a user's message. Only the engine
+    transformers supports ``chat``. ``model`` is a checkpoint folder, or a GGUF file for llama.cpp.
     """
 
     engine: Engine = "transformers"
@@ -30,13 +30,16 @@ class GenerationJob(Record):
 
 
 class Generation(Record):
-    """What the model added, without the prompt and without special tokens."""
+    """The text that the model added, without the prompt and without special tokens."""
 
     text: str
 
 
 def generate(job: GenerationJob) -> Generation:
-    """Loads the folder as a user of transformers would, and generates. Reads safetensors only; runs no remote code."""
+    """Loads the checkpoint folder as a user of transformers would, and continues the prompt.
+
+    Reads safetensors only, and runs no remote code.
+    """
     from quantpress.evaluation.engines.torch_runtime import continued
     from quantpress.evaluation.engines.transformers import load_model, load_tokenizer
 
@@ -51,7 +54,7 @@ def generate(job: GenerationJob) -> Generation:
 
 
 def generate_by_llama_cpp(job: GenerationJob) -> Generation:
-    """Generates as :func:`generate` does, from a GGUF file by llama-completion."""
+    """Continues the prompt as :func:`generate` does, but runs llama-completion on a GGUF file."""
     from quantpress.evaluation.engines.llama_cpp import generate as continued
     from quantpress.toolchain.llama_cpp import install
 
@@ -59,7 +62,7 @@ def generate_by_llama_cpp(job: GenerationJob) -> Generation:
 
 
 def generate_by_exllama(job: GenerationJob) -> Generation:
-    """Generates as :func:`generate` does, from an EXL3 or EXL2 checkpoint by the format's own package."""
+    """Continues the prompt as :func:`generate` does, but loads an EXL3 or EXL2 checkpoint with the format's package."""
     from quantpress.evaluation.engines.exllama import require_cuda, sampled
 
     require_cuda(job.device)

@@ -1,4 +1,4 @@
-"""The child process of an evaluation: ``python -m quantpress.evaluation.job JOB.json RESULT.json``."""
+"""Runs one evaluation in a child process: ``python -m quantpress.evaluation.job JOB.json RESULT.json``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quantpress.machine.child import explained_exit
 from quantpress.record.base import Record
 from quantpress.record.measurement import Engine, Evaluation, Protocol
 
-#: Engine to module. Each module has ``evaluate(job: EvaluationJob) -> Evaluation``.
+#: Maps an engine to its module. Each module has ``evaluate(job: EvaluationJob) -> Evaluation``.
 _ENGINES = {
     "transformers": "quantpress.evaluation.engines.transformers",
     "llama.cpp": "quantpress.evaluation.engines.llama_cpp",
@@ -24,9 +24,10 @@ _ENGINES = {
 class EvaluationJob(Record):
     """What to measure.
 
-    ``model`` is a checkpoint folder, or a GGUF file (llama.cpp). At most one of these two is given: ``save_logits`` is
-    where the log-probabilities are written, in llama-perplexity's ``_logits_`` file format; ``base_logits`` is such a
-    file of the unquantized model and of the same tokens, and the divergence from it is measured.
+    ``model`` is a checkpoint folder, or a GGUF file for llama.cpp. A job gives ``save_logits`` or ``base_logits`` or
+    neither. If ``save_logits`` is given, the model's log-probabilities are written there, in llama-perplexity's
+    ``_logits_`` file format. If ``base_logits`` is given, the model's divergence from this base is measured. The
+    base is a file of the unquantized model's log-probabilities for the same tokens, in the same format.
     """
 
     engine: Engine

@@ -1,12 +1,14 @@
-"""Reads and writes llama-perplexity's file of log-probabilities, so that every engine can be compared.
+"""Reads and writes log-probabilities in llama-perplexity's file format, so that all engines can be compared.
 
-The layout (llama.cpp, ``tools/perplexity/perplexity.cpp``), all little-endian:
+The layout is that of llama.cpp's ``tools/perplexity/perplexity.cpp``. All numbers are little-endian:
 
 - 8 bytes ``_logits_``, then int32 ``n_ctx``, ``n_vocab`` and the number of windows;
 - int32 token ids ``[windows * n_ctx]``, as the tokenizer gave them (before BOS replaces a window's first token);
-- per window, one row for each of its ``n_ctx - 1 - n_ctx // 2`` scored positions: float32 ``scale``, float32
-  ``min_log_prob``, then ``n_vocab`` uint16 (padded to an even number) that stand for
-  ``scale * value + min_log_prob``. Values more than 16 nats below a row's top are stored as 16 nats below it.
+- per window, one row for each of the ``n_ctx - 1 - n_ctx // 2`` scored positions.
+
+A row is float32 ``scale``, float32 ``min_log_prob``, then ``n_vocab`` uint16 values, padded to an even number. Each
+``value`` stands for the log-probability ``scale * value + min_log_prob``. If a log-probability is more than 16 nats
+below the highest of its row, it is stored as 16 nats below the highest.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from quantpress.files import atomic
 
 MAGIC = b"_logits_"
 _PREFIX = struct.Struct("<8siii")
-#: The widest range, in nats, that a row keeps (``max_logit - 16`` in log_softmax of perplexity.cpp).
+#: The widest range of log-probabilities that a row can hold, in nats (``max_logit - 16`` in perplexity.cpp's
+#: log_softmax).
 _RANGE = 16.0
 _STEPS = 65535
 
@@ -37,7 +40,7 @@ LogProbs = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class LogitsHeader:
-    """The part of the file before the rows. ``tokens`` is int32 ``[windows, n_ctx]``."""
+    """What the file holds before the rows. ``tokens`` are the token ids, int32 ``[windows, n_ctx]``."""
 
     n_ctx: int
     n_vocab: int
@@ -49,12 +52,12 @@ class LogitsHeader:
 
     @property
     def rows_per_window(self) -> int:
-        """Scored positions per window: from ``n_ctx // 2`` to the second to last."""
+        """The number of scored positions in a window. They run from ``n_ctx // 2`` to the second to last."""
         return scored_positions(self.n_ctx)
 
     @property
     def row_values(self) -> int:
-        """uint16 values per row: four for the two float32, then the vocabulary padded to an even number."""
+        """The uint16 values in a row: four for the two float32, then the vocabulary, padded to an even number."""
         return 2 * ((self.n_vocab + 1) // 2) + 4
 
     @property
@@ -81,9 +84,9 @@ def token_sha256(tokens: npt.ArrayLike) -> str:
 
 
 def parse_header(stream: BinaryIO, name: str) -> LogitsHeader:
-    """Reads the header from a stream's start. The rows follow it.
+    """Reads the header from the start of a stream. Afterwards the stream is at the first row.
 
-    Raises :class:`BadInput`, with ``name``, if the stream begins with another header or ends early.
+    Raises :class:`BadInput`, which calls the stream ``name``, if the header is not valid or the stream ends early.
     """
     prefix = _read_exactly(stream, _PREFIX.size)
     if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
@@ -100,7 +103,7 @@ def parse_header(stream: BinaryIO, name: str) -> LogitsHeader:
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:
     """Returns ``size`` bytes, or fewer at the stream's end.
 
-    Reads in pieces, because a header may promise more than memory holds.
+    Reads in pieces, because a wrong header can announce more bytes than the memory holds.
     """
     pieces = []
     while size > 0 and (piece := stream.read(min(size, 1 << 24))):
@@ -112,7 +115,7 @@ def _read_exactly(stream: BinaryIO, size: int) -> bytes:
 def read_header(path: Path) -> LogitsHeader:
     """Reads and checks a file's header.
 
-    Raises :class:`BadInput` if it is not a file of log-probabilities, or its size is not what its header promises.
+    Raises :class:`BadInput` if the file does not hold log-probabilities, or has another size than its header says.
     """
     with path.open("rb") as stream:
         header = parse_header(stream, str(path))
@@ -123,9 +126,10 @@ def read_header(path: Path) -> LogitsHeader:
 
 
 def raw_windows(stream: BinaryIO, header: LogitsHeader, name: str) -> Iterator[npt.NDArray[np.uint16]]:
-    """Yields each window's rows as stored, uint16 ``[rows_per_window, row_values]``. ``stream`` is after the header.
+    """Yields the rows of each window as they are stored, uint16 ``[rows_per_window, row_values]``.
 
-    Raises :class:`BadInput`, with ``name``, if the stream ends within the windows.
+    ``stream`` must be at the first row. Raises :class:`BadInput`, which calls the stream ``name``, if the stream ends
+    within a window.
     """
     for window in range(header.windows):
         data = _read_exactly(stream, header.window_bytes)
@@ -135,16 +139,19 @@ def raw_windows(stream: BinaryIO, header: LogitsHeader, name: str) -> Iterator[n
 
 
 def scales_of(rows: npt.NDArray[np.uint16]) -> tuple[LogProbs, LogProbs]:
-    """Returns each row's ``scale`` and ``min_log_prob``, float32 ``[rows, 1]``; not finite if the prediction is not."""
+    """Returns two arrays, ``scale`` and ``min_log_prob`` of each row, both float32 ``[rows, 1]``.
+
+    If a row's prediction is not finite, the row's two values are not finite either.
+    """
     pairs = np.ascontiguousarray(rows[:, :4]).view("<f4")
     return pairs[:, :1].astype(np.float32), pairs[:, 1:].astype(np.float32)
 
 
 def read_windows(path: Path) -> Iterator[LogProbs]:
-    """Yields each window's log-probabilities, float32 ``[rows_per_window, n_vocab]``, in nats.
+    """Yields the log-probabilities of each window in nats, float32 ``[rows_per_window, n_vocab]``.
 
-    Row ``i`` is the prediction of the window's token ``n_ctx // 2 + 1 + i``. Rows of a non-finite prediction
-    come out as NaN. Raises as :func:`read_header` does.
+    Row ``i`` is the prediction of the window's token ``n_ctx // 2 + 1 + i``. If a prediction is not finite, its row is
+    NaN. Raises the errors of :func:`read_header`.
     """
     header = read_header(path)
     with path.open("rb") as stream:
@@ -163,9 +170,9 @@ class LogitsWriter:
         self.written = 0
 
     def write_window(self, logits: LogProbs) -> None:
-        """Writes one window: float32 ``[rows_per_window, n_vocab]``, either logits or log-probabilities.
+        """Writes one window of logits or log-probabilities, float32 ``[rows_per_window, n_vocab]``.
 
-        Raises ``ValueError`` for another shape or one window too many.
+        Raises ``ValueError`` if the shape is another, or if all windows are already written.
         """
         expected = (self._header.rows_per_window, self._header.n_vocab)
         if logits.shape != expected:
@@ -177,20 +184,20 @@ class LogitsWriter:
 
 
 def encode_rows(logits: LogProbs) -> npt.NDArray[np.uint16]:
-    """Returns rows as they are stored: uint16 ``[rows, row_values]`` from float32 logits ``[rows, n_vocab]``."""
+    """Converts logits, float32 ``[rows, n_vocab]``, to the rows that the file stores, uint16 ``[rows, row_values]``."""
     rows, n_vocab = logits.shape
     logits = logits.astype(np.float32, copy=False)
     top = logits.max(axis=1, keepdims=True)
     bottom = np.maximum(logits.min(axis=1, keepdims=True), top - np.float32(_RANGE))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        # The sum is computed in double and its logarithm rounded to float, as in perplexity.cpp.
+        # As in perplexity.cpp, the sum is computed in float64, and its logarithm is rounded to float32.
         log_sum = np.log(np.exp(logits - top).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
         floor = bottom - top - log_sum
         scale = (top - bottom) / np.float32(_STEPS)
         steps = np.rint((logits - bottom) * (np.float32(1) / scale))
     stored = np.zeros((rows, 2 * ((n_vocab + 1) // 2) + 4), dtype="<u2")
     stored[:, :4] = np.concatenate([scale, floor], axis=1).astype("<f4").view("<u2")
-    # A row without a finite scale, or with a scale of zero (all logits equal), keeps zeros.
+    # If a row's scale is not finite, or is zero because all logits are equal, the row's values stay zero.
     sound = np.isfinite(steps) & (logits > bottom)
     stored[:, 4 : 4 + n_vocab] = np.where(sound, steps, 0).clip(0, _STEPS).astype(np.uint16)
     return stored
@@ -198,9 +205,11 @@ def encode_rows(logits: LogProbs) -> npt.NDArray[np.uint16]:
 
 @contextmanager
 def write_logits(path: Path, tokens: Tokens, n_vocab: int) -> Iterator[LogitsWriter]:
-    """Opens a file for the windows of ``tokens`` (int32 ``[windows, n_ctx]``). The file appears only when it is whole.
+    """Opens a file for writing the windows of ``tokens`` (int32 ``[windows, n_ctx]``).
 
-    Raises ``ValueError`` if the block ends before all windows are written.
+    The file appears under its name only when it is whole.
+
+    Raises ``ValueError`` if the ``with`` block ends before all windows are written.
     """
     windows, n_ctx = tokens.shape
     header = LogitsHeader(n_ctx, n_vocab, tokens.astype(np.int32, copy=False))

@@ -1,4 +1,7 @@
-"""Figures of a run from its stream of log-probabilities: token ids, positions that are not finite, perplexity."""
+"""Computes figures from the log-probabilities that llama-perplexity writes to a file or a pipe.
+
+The figures are the hash of the token ids, the number of positions that are not finite, and the perplexity.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from quantpress.evaluation.logits import parse_header, raw_windows, scales_of, t
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """Figures from the stored values.
+    """The figures that the stored values give.
 
-    ``perplexity`` and its standard error are over the finite positions. In the stored values no loss is more than
-    16 nats above the loss of the top token, so the tool's own figures are better.
+    ``perplexity`` and its standard error leave out positions that are not finite. If the tool printed its own
+    perplexity, prefer it, because the stored values cut each loss to 16 nats above the loss of the top token.
     """
 
     token_sha256: str
@@ -28,15 +31,17 @@ class StreamFigures:
 
 
 def figures_of(path: Path) -> StreamFigures:
-    """Reads a file to its end. Raises as :func:`figures_of_pipe` does."""
+    """Computes the figures from a file. Raises the errors of :func:`figures_of_pipe`."""
     with path.open("rb") as stream:
         return _figures(stream, str(path))
 
 
 def figures_of_pipe(path: Path) -> StreamFigures:
-    """Reads a named pipe to its end, even after an error: its writer must never wait for a reader that is gone.
+    """Computes the figures from a named pipe. Reads the pipe to its end even after an error, because otherwise the
+    process that writes to the pipe would not finish.
 
-    Raises ``BadInput`` if the stream is cut short, :class:`QuantpressError` if fewer than two positions are finite.
+    Raises ``BadInput`` if the stream is not valid or is cut short. Raises :class:`QuantpressError` if fewer than two
+    positions are finite.
     """
     with path.open("rb") as stream:
         try:

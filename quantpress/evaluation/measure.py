@@ -17,21 +17,23 @@ from quantpress.settings import Settings
 
 
 def measure(target: Target, text: EvaluationText, settings: Settings, base: Target | None = None) -> Evaluation:
-    """Measures perplexity on ``text`` under the protocol, in a child process.
+    """Measures the perplexity of ``target`` on ``text``, in a child process. The settings give the number of windows.
 
-    With ``base``, the unquantized model as a checkpoint, also measures the divergence from it. The log-probabilities
-    of ``base`` are taken from the cache that the press uses; if they are not there, they are measured and put there.
+    ``base`` is the unquantized model as a checkpoint. If ``base`` is given, the divergence of ``target`` from
+    ``base`` is measured too. The log-probabilities of ``base`` come from the cache that publishing also uses. If the
+    cache lacks them, they are measured and put into the cache.
 
-    Raises :class:`BadInput` for a base that is not a checkpoint for transformers.
+    Raises :class:`BadInput` if ``base`` is not a checkpoint for transformers.
     """
     if base is not None and base.engine != "transformers":
         raise BadInput(f"{base.model}: the base must be a checkpoint that transformers loads, unquantized")
-    # As in a press: as many windows as the unquantized model's log-probabilities have room for.
+    # Publishing does the same: it takes as many windows as the budget for the log-probabilities allows.
     windows = windows_of_vocabulary((base or target).vocabulary(), settings.windows, settings.logits_budget)
     protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
     work = settings.home.resolve() / "work"
     work.mkdir(parents=True, exist_ok=True)
-    # In the home folder, not in the system's folder for temporary files, because the base is a hard link.
+    # The folder is in the home folder, not in the system's folder for temporary files, because the base is linked into
+    # the folder, and hard links work only within one file system.
     with tempfile.TemporaryDirectory(prefix="evaluate-", dir=work) as scratch:
 
         def run(model: Target, name: str, **logits: Path) -> Evaluation:

@@ -1,4 +1,4 @@
-"""Perplexity from logits, as llama-perplexity computes it (``perplexity_v2`` in llama.cpp's perplexity.cpp)."""
+"""Computes perplexity from logits, as llama-perplexity does (``perplexity_v2`` in llama.cpp's perplexity.cpp)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Perplexity:
-    """A perplexity; ``error`` is one standard error. Both leave out ``non_finite`` of the ``scored`` positions."""
+    """A perplexity and its standard error, ``error``.
+
+    ``scored`` counts all scored positions. ``value`` and ``error`` leave out the ``non_finite`` positions among them.
+    """
 
     value: float
     error: float
@@ -26,14 +29,14 @@ class Perplexity:
 
 
 def first_scored(n_ctx: int) -> int:
-    """Returns the first position of a window whose prediction is scored. The last one is ``n_ctx - 2``."""
+    """Returns the first position of a window whose prediction is scored. The last such position is ``n_ctx - 2``."""
     return n_ctx // 2
 
 
 def cut_windows(tokens: npt.ArrayLike, n_ctx: int, windows: int) -> Tokens:
-    """Returns the first ``windows`` non-overlapping windows, int32 ``[windows, n_ctx]``.
+    """Cuts token ids into windows that do not overlap, and returns the first ``windows``, int32 ``[windows, n_ctx]``.
 
-    Raises :class:`BadInput` if the text is too short.
+    Raises :class:`BadInput` if there are too few tokens.
     """
     ids = np.asarray(tokens, dtype=np.int32)
     available = ids.size // n_ctx
@@ -46,9 +49,10 @@ def cut_windows(tokens: npt.ArrayLike, n_ctx: int, windows: int) -> Tokens:
 
 
 def log_normalizer(logits: Logits) -> Floats:
-    """Returns the logarithm of the sum of exponentials over the vocabulary.
+    """Returns, for each row, the logarithm of the sum of the logits' exponentials over the vocabulary.
 
-    Float64 ``[rows, 1]`` from ``[rows, n_vocab]``. NaN for a row that holds a NaN or a positive infinity.
+    ``logits`` are ``[rows, n_vocab]``, and the result is float64 ``[rows, 1]``. If a row holds a NaN or a positive
+    infinity, its result is NaN.
     """
     top = logits.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -65,7 +69,7 @@ def token_losses(logits: Logits, targets: Tokens) -> Floats:
 
 
 def perplexity(losses: Floats) -> Perplexity:
-    """Returns the exponential of the mean loss, with its standard error; NaN if no loss is finite."""
+    """Returns the exponential of the mean loss, with its standard error. Both are NaN if no loss is finite."""
     finite = losses[np.isfinite(losses)]
     non_finite = int(losses.size - finite.size)
     if finite.size == 0:
@@ -75,7 +79,7 @@ def perplexity(losses: Floats) -> Perplexity:
 
 
 def standard_error(values: Floats) -> float:
-    """Returns the standard error of the mean: ``sqrt((mean(x²) - mean(x)²) / (n - 1))``; 0 for a single value."""
+    """Returns the standard error of the mean, ``sqrt((mean(x²) - mean(x)²) / (n - 1))``, or 0 for a single value."""
     if values.size < 2:
         return 0.0
     return math.sqrt(max(float(values.var()), 0.0) / (values.size - 1))

@@ -1,4 +1,4 @@
-"""The protocol that the current settings give for a model."""
+"""Finds the protocol (text and windows) under which a model is measured now, and compares two protocols."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from quantpress.source.source import Source
 
 
 def current_protocol(source: Source, settings: Settings, text: EvaluationText) -> Protocol:
-    """Returns the protocol of a source's variants: ``text``, with as many of the settings' windows as the budget for
-    log-probabilities allows."""
+    """Returns the protocol for the variants of ``source``, measured on ``text``.
+
+    The settings give the number of windows. If the log-probabilities of so many windows exceed their budget, the
+    protocol has fewer windows.
+    """
     windows = windows_within(source, settings.windows, settings.logits_budget)
     return Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
 
 
 def difference(before: Protocol, now: Protocol) -> str:
-    """Returns what changed between two protocols, in words; empty if nothing did."""
+    """Returns what changed between two protocols, in words. The text is empty if nothing changed."""
     changes = []
     if before.version != now.version:
         changes.append(f"protocol changed: version {before.version} to {now.version}")

@@ -1,4 +1,7 @@
-"""Rounds each weight to the nearest level of its group: the yardstick for quantizers that calibrate."""
+"""Quantizes a model in the simplest way: rounds each weight to the nearest level of its group.
+
+Quantizers that calibrate are compared with this rounding.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def evaluate_round_to_nearest(job: EvaluationJob, *, bits: int, group_size: int, symmetric: bool) -> Evaluation:
-    """Measures ``job.model`` with the linears of its layers rounded in memory. No weights are written.
+    """Measures ``job.model`` after rounding its linear layers, except the output head, in memory. Writes no weights.
 
-    ``group_size`` is the number of neighbouring input weights that share a scale; -1 is a whole row.
+    ``group_size`` is the number of neighbouring input weights that share a scale. -1 stands for a whole row.
     """
     text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
     model = load_model(job.model, job.device, job.threads)
@@ -24,7 +27,7 @@ def evaluate_round_to_nearest(job: EvaluationJob, *, bits: int, group_size: int,
 
 
 def round_linears(model: Any, *, bits: int, group_size: int, symmetric: bool) -> None:
-    """Rounds every linear of a causal language model in place, except its output head."""
+    """Rounds every linear layer of a causal language model in place, except the output head."""
     import torch
 
     head = model.get_output_embeddings()
@@ -34,10 +37,10 @@ def round_linears(model: Any, *, bits: int, group_size: int, symmetric: bool) ->
 
 
 def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> Tensor:
-    """Rounds ``weight`` ``[out, in]`` to ``2**bits`` levels per group; returns the same shape and dtype.
+    """Rounds ``weight`` ``[out, in]`` to ``2**bits`` levels per group. The result has the same shape and dtype.
 
-    Symmetric: the levels lie around zero, ``2 * max|w| / (2**bits - 1)`` apart, as in GPTQ's checkpoints.
-    Asymmetric: the levels span the group's smallest to its largest weight and zero, with an integer zero point.
+    If ``symmetric``, the levels lie around zero, ``2 * max|w| / (2**bits - 1)`` apart, as in GPTQ's checkpoints.
+    Otherwise, the levels span a range that holds zero and all weights of the group, with an integer zero point.
     """
     import torch
 

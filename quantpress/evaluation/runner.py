@@ -1,4 +1,4 @@
-"""The name of the machine that measured: speed and memory mean nothing without it."""
+"""Names the machine that measures, because figures of speed and memory mean nothing without the machine's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quantpress.toolchain.machine import processor
 
 
 def runner_name(device: Literal["cpu", "cuda"], threads: int) -> str:
-    """Returns the GPU's name, or the processor's name and the number of threads: ``AMD EPYC 7763, 2 threads``."""
+    """Returns the GPU's name, or on a CPU the processor's name and the threads: ``AMD EPYC 7763, 2 threads``."""
     if device == "cuda":
         return _gpu_name() or "a GPU"
     model = " ".join(processor().model.split()) or "a processor"
@@ -17,5 +17,5 @@ def runner_name(device: Literal["cpu", "cuda"], threads: int) -> str:
 
 
 def _gpu_name() -> str:
-    """Returns the driver's name of the first GPU that this process may use; empty if the driver's tool is missing."""
+    """Returns the name of the first GPU that this process may use, or an empty text if nvidia-smi gives none."""
     return next(iter(ask_nvidia_smi("name")), "")

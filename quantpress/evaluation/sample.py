@@ -1,19 +1,21 @@
-"""The smoke test of generation: what a model writes when it continues a prompt, and whether that is text."""
+"""The smoke test of generation. A model continues a prompt, and :func:`speaks` says whether the result is text."""
 
 from __future__ import annotations
 
-#: It breaks off within a sentence, so that every language model can go on.
+#: The prompt stops in the middle of a sentence, so that every language model can continue.
 PROMPT = "Once upon a time, in a small village by the sea, there lived"
-#: Tokens to generate: enough to see whether a model writes text.
+#: The number of tokens to generate. It is enough to see whether a model writes text.
 TOKENS = 16
-#: A healthy model may repeat a word two or three times. From this number on, a sample of one repeated word is no text.
+#: If a sample consists of one word that occurs this many times or more, the sample is not text. A healthy model can
+#: write a word two or three times.
 _FEWEST_WORDS = 4
 
 
 def speaks(sample: str | None) -> bool:
-    """Whether a sample is text: neither empty, nor one character or one word over and over.
+    """Whether a sample is text. An empty sample, or one that repeats a single character or word, is not text.
 
-    True also if no sample was taken (None). This tests for ruined weights, not for quality: two different words pass.
+    If no sample was taken (None), the result is True. The test finds ruined weights and does not judge quality. Two
+    different words pass.
     """
     if sample is None:
         return True

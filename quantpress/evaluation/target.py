@@ -1,6 +1,7 @@
-"""Finds the model that ``quantpress evaluate`` is given: a path, or a repository on a Hub, of any format.
+"""Finds the model of any format that the user of ``quantpress evaluate`` names by a path or by a repository on a Hub.
 
-The Hub's client downloads a repository's files into its own cache: only files at the root, all of one commit.
+huggingface_hub downloads a repository's files into its own cache. It downloads only files at the repository's root,
+and all from one commit.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ from quantpress.repo_id import check_repo_id
 from quantpress.source.gguf import read_gguf
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-#: ``namespace/name``, ``namespace/name@branch``, ``namespace/name:Q4_K_M``.
+#: The forms of a repository: ``namespace/name``, ``namespace/name@branch`` and ``namespace/name:Q4_K_M``.
 _REPO = re.compile(rf"(?P<repo>{_PART}/{_PART})(?:@(?P<revision>[^:@]+))?(?::(?P<tag>[^:@]+))?")
-#: Files of a checkpoint: configurations, tokenizer, weights. Code and pickles are left out.
+#: The names of a checkpoint's files: configurations, tokenizer and weights. Code and pickles do not match.
 _OF_CHECKPOINT = re.compile(r"[^/]+\.(?:json|safetensors|model|jinja|txt)")
 _PART_OF_MODEL = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A model on this disk: the engine that loads it, and the GGUF file (its first part) or the checkpoint folder.
+    """A model on this disk, and the engine that loads the model.
 
-    ``sha`` identifies the content: the commit that was downloaded, with the file's name for a GGUF file. It is empty
-    for a path.
+    ``model`` is the GGUF file (the first part, if there are several) or the checkpoint folder.
+
+    ``sha`` identifies the content of a downloaded model. It is the commit, and for a GGUF file also the file's name. If
+    the user gave a path, ``sha`` is empty.
     """
 
     engine: Engine
@@ -42,7 +45,7 @@ class Target:
     sha: str = ""
 
     def content(self) -> str:
-        """Returns a hash that changes with the model: ``sha``, or else a hash of the files, which are all read."""
+        """Returns a text that changes if the model does: ``sha``, or if ``sha`` is empty, a hash of all files."""
         if self.sha:
             return self.sha
         files = [self.model] if self.model.is_file() else sorted(_checkpoint_files(self.model))
@@ -50,10 +53,10 @@ class Target:
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def vocabulary(self) -> int:
-        """Returns the number of tokens in the vocabulary, as config.json or the GGUF file's metadata says.
+        """Returns the number of tokens in the vocabulary, from config.json or the GGUF file's metadata.
 
-        If they do not say, it is that of the largest vocabulary in use. Raises :class:`BadInput` for a file that is
-        not a GGUF file.
+        If the number is missing there, returns that of the largest vocabulary in use. Raises :class:`BadInput` if the
+        engine is llama.cpp and the file is not a GGUF file.
         """
         if self.engine != "llama.cpp":
             return vocabulary(json.loads((self.model / "config.json").read_bytes()))
@@ -68,8 +71,8 @@ def find_target(what: str, hubs: Hubs) -> Target:
     """Returns the model that ``what`` names: a path that exists, or a repository.
 
     A repository is looked up on the target Hub first, then on the source Hub. Raises :class:`BadInput` if ``what`` is
-    neither, or holds no model or more than one; :class:`~quantpress.errors.QuantpressError` if a Hub cannot be
-    reached.
+    neither a path nor a repository, or if it holds no model or more than one. Raises
+    :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
     """
     if Path(what).exists():
         return local_target(Path(what))
@@ -83,9 +86,9 @@ def find_target(what: str, hubs: Hubs) -> Target:
 
 
 def local_target(path: Path) -> Target:
-    """Returns the model at a path: a GGUF file, a checkpoint folder, or a folder with one GGUF model in it.
+    """Returns the model at ``path``, which is a GGUF file, a checkpoint folder, or a folder with one GGUF model.
 
-    Raises :class:`BadInput` for anything else.
+    Raises :class:`BadInput` if ``path`` is anything else.
     """
     if path.is_file() and path.suffix == ".gguf":
         return Target("llama.cpp", path)
@@ -123,7 +126,7 @@ def _downloaded(repo: str, revision: str, tag: str | None, hubs: Hubs) -> Target
 
 
 def _wanted(repo: str, names: list[str], tag: str | None) -> list[str]:
-    """Returns the files to download: a GGUF model with all its parts, or a whole checkpoint."""
+    """Returns the names of the files to download: all parts of a GGUF model, or a whole checkpoint."""
     models = [name for name in names if _is_first(name)]
     if tag is None and "config.json" in names:
         return sorted(name for name in names if _OF_CHECKPOINT.fullmatch(name))
@@ -138,14 +141,14 @@ def _wanted(repo: str, names: list[str], tag: str | None) -> list[str]:
 
 
 def _is_first(name: str) -> bool:
-    """Whether a file holds a GGUF model or the first part of one. An imatrix or a projector is not a model."""
+    """Whether a file holds a GGUF model or the first part of a model. An imatrix or a projector is not a model."""
     part = _PART_OF_MODEL.search(name)
     beside = "imatrix" in name.lower() or "mmproj" in name.lower()
     return name.endswith(".gguf") and not beside and (part is None or int(part[1]) == 1)
 
 
 def _same_model(name: str, first: str) -> bool:
-    """Whether ``name`` is a further part of the model that begins with ``first``."""
+    """Whether the file ``name`` is a later part of the model whose first part is the file ``first``."""
     return (
         name != first
         and bool(_PART_OF_MODEL.search(first))

@@ -1,13 +1,14 @@
 """The texts that models are calibrated and measured on.
 
-If no setting names a text, WikiText-2 is used (quantpress.evaluation.wikitext): models are calibrated on its training
-split and measured on its test split. Both are the same on every machine. If the source Hub has no WikiText-2, the two
-halves of the offline text are used. The offline text is the standard library's own documentation
-(``pydoc_data.topics``, some 700 kB of English). It changes with Python's patch version. A text's hash is part of every
-protocol and recipe.
+If no setting names a text, quantpress uses WikiText-2 (quantpress.evaluation.wikitext). Models are calibrated on the
+training split of WikiText-2 and measured on its test split. Both splits are the same on every machine. If the source
+Hub has no WikiText-2, quantpress uses the two halves of the offline text instead. The offline text is the standard
+library's own documentation (``pydoc_data.topics``, some 700 kB of English). It changes with Python's patch version.
+Every protocol and recipe records the hash of its text.
 
-GPTQ of SmolLM2 calibrated on the offline text had a mean KLD of 0.33 on WikiText-2 and of 0.35 on news. Calibrated on
-Wikipedia's prose it had 0.22 and 0.21 (docs/benchmarks.md, "What to calibrate on").
+SmolLM2, quantized by GPTQ and calibrated on the offline text, had a mean KLD of 0.33 on WikiText-2 and of 0.35 on
+news articles. If the model was calibrated on prose of Wikipedia instead, its mean KLDs were 0.22 and 0.21
+(docs/benchmarks.md, "What to calibrate on").
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from quantpress.settings import Settings
 
 WIKITEXT = "wikitext-2-raw-test"
 WIKITEXT_TRAIN = "wikitext-2-raw-train"
-#: The offline text's name in records. As a setting it asks for that text even if WikiText-2 is available.
+#: The name of the offline text in records. If a setting has this value, the offline text is used even if WikiText-2 is
+#: available.
 PYDOC = "pydoc-topics"
-#: Characters of a passage of the training split, and how many passages are taken. A passage is some two windows of 512
-#: tokens. All passages are some thousand windows; the default calibration reads 64 of them.
+#: The least number of characters in a passage of the training split, and the number of passages in the calibration
+#: text. A passage has about two windows of 512 tokens, so all passages have about a thousand windows. The default
+#: calibration reads 64 windows.
 _PASSAGE, _PASSAGES = 4000, 512
 _GOLDEN_SECTION = 0.6180339887
 
 
 @dataclass(frozen=True)
 class EvaluationText:
-    """A UTF-8 text file: its name in protocols and recipes, its path, and the SHA-256 of its bytes."""
+    """A text file in UTF-8. ``name`` is its name in protocols and recipes. ``sha256`` is the hash of its bytes."""
 
     name: str
     path: Path
@@ -50,10 +53,11 @@ class Texts:
 
 
 def find_texts(calibration: str | None, settings: Settings, fetch: Callable[[], Path | None]) -> Texts:
-    """Returns both texts, by the catalog's setting ``calibration`` and the setting for the evaluation text.
+    """Returns the text that the catalog's ``calibration`` names, and the evaluation text that ``settings`` names.
 
-    ``fetch`` returns the archive of WikiText-2, or None. It is called only if one of the two settings is missing.
-    Raises :class:`BadInput` as :func:`calibration_text` and :func:`evaluation_text` do, and if both texts are the same.
+    ``fetch`` returns the archive of WikiText-2, or None. It is called only if one of the two texts is not named. Raises
+    :class:`BadInput` if both texts are the same, and the errors of :func:`calibration_text` and
+    :func:`evaluation_text`.
     """
     evaluation, named = settings.evaluation_text, Path(calibration) if calibration else None
     archive = fetch() if named is None or evaluation is None else None
@@ -65,10 +69,10 @@ def find_texts(calibration: str | None, settings: Settings, fetch: Callable[[], 
 
 
 def evaluation_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
-    """Returns the text to measure on. ``archive`` is the archive of WikiText-2, if there is one.
+    """Returns the text on which models are measured. ``archive`` is the archive of WikiText-2, or None.
 
-    WikiText-2 and the offline text are written into ``folder``. Raises :class:`BadInput` if ``setting`` names no
-    readable UTF-8 text.
+    If the text is WikiText-2 or the offline text, the function writes it into ``folder``. Raises :class:`BadInput` if
+    ``setting`` names a file that is empty or is not a readable UTF-8 text.
     """
     if setting is None and archive is not None:
         return _written(folder, WIKITEXT, "evaluation", read_split(archive, "test"))
@@ -80,10 +84,10 @@ def evaluation_text(setting: Path | None, folder: Path, archive: Path | None = N
 
 
 def calibration_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
-    """Returns the text to calibrate on. The arguments are those of :func:`evaluation_text`.
+    """Returns the text on which models are calibrated. The arguments are those of :func:`evaluation_text`.
 
-    Raises :class:`BadInput` as :func:`evaluation_text` does, and if ``setting`` names WikiText-2's test split or the
-    second half of the offline text, because models are measured on them.
+    Raises the errors of :func:`evaluation_text`. Also raises :class:`BadInput` if ``setting`` names WikiText-2's test
+    split or the second half of the offline text, because models are measured on these two.
     """
     if setting is None and archive is not None:
         return _written(folder, WIKITEXT_TRAIN, "calibration", spread(read_split(archive, "train")))
@@ -99,7 +103,7 @@ def calibration_text(setting: Path | None, folder: Path, archive: Path | None = 
 
 
 def pydoc_halves() -> tuple[str, str]:
-    """Returns the documentation's topics in the order of their keys, cut at the line end after the middle."""
+    """Returns the halves of the offline text: all topics, sorted by key, cut at the first line end after the middle."""
     from pydoc_data.topics import topics
 
     whole = "\n\n".join(topics[key] for key in sorted(topics))
@@ -108,11 +112,13 @@ def pydoc_halves() -> tuple[str, str]:
 
 
 def spread(text: str) -> str:
-    """Returns passages of a long text in such an order that the first n are spread evenly over the text, for every n.
+    """Returns passages of a long text in a new order.
 
-    llama-imatrix reads from the start, and only as far as it is told. Without this it would see only the first
-    articles. Steps of the golden section leave the most even gaps (Knuth, The Art of Computer Programming, volume 3,
-    6.4, theorem S).
+    For every n, the first n passages are spread evenly over the text.
+
+    llama-imatrix reads only the start of a text, as much as its options say. In the original order, it would read only
+    the first articles. Steps of the golden section leave the most even gaps (Knuth, The Art of Computer Programming,
+    volume 3, 6.4, theorem S).
     """
     passages = _passages(text)
     step_to = sorted(range(len(passages)), key=lambda step: step * _GOLDEN_SECTION % 1)
@@ -121,7 +127,7 @@ def spread(text: str) -> str:
 
 
 def _passages(text: str) -> list[str]:
-    """Cuts the text into pieces. Each ends with the first line end after ``_PASSAGE`` characters."""
+    """Cuts the text into passages. Each passage ends with the first line end after ``_PASSAGE`` characters."""
     passages, start = [], 0
     while start < len(text):
         end = text.find("\n", start + _PASSAGE) + 1 or len(text)

@@ -1,8 +1,8 @@
-"""WikiText-2, fetched once from the source Hub into the home folder: models are calibrated on its training split and
-measured on its test split.
+"""Fetches WikiText-2 once from the source Hub into the home folder.
 
-The project does not carry the text: its authors are Wikipedia's, its licences CC BY-SA 3.0 and GFDL. It comes from the
-dataset that llama.cpp's own script uses (scripts/get-wikitext-2.sh), and is recognized by its hash.
+Models are calibrated on the training split of WikiText-2 and measured on its test split. This project does not contain
+the text, because Wikipedia's authors wrote it and its licences are CC BY-SA 3.0 and GFDL. The text comes from the
+dataset that llama.cpp's own script uses (scripts/get-wikitext-2.sh). A hash proves that the download is the right one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
 
 DATASET = "ggml-org/ci"
 ARCHIVE = "wikitext-2-raw-v1.zip"
-#: SHA-256 of the archive of 4 721 645 bytes. It stands in the list of checksums of the Hub's own script for the dataset
-#: ``wikitext`` (dataset_infos.json, wikitext-2-raw-v1), and is the same wherever llama.cpp's figures are reproduced.
+#: The SHA-256 of the archive, which has 4 721 645 bytes. The checksums of the Hub's own script for the dataset
+#: ``wikitext`` have the same hash (dataset_infos.json, wikitext-2-raw-v1). This archive is used wherever llama.cpp's
+#: figures are reproduced.
 ARCHIVE_SHA256 = "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11"
-#: SHA-256 of its ``wiki.test.raw`` (1 290 590 bytes), the file that llama.cpp's perplexity figures are made with.
+#: The SHA-256 of the archive's ``wiki.test.raw`` (1 290 590 bytes). llama.cpp's perplexity figures are made with this
+#: file.
 TEST_SHA256 = "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08"
 _WHAT = f"fetching {ARCHIVE} of the dataset {DATASET}"
 _REMEDY = "name texts of your own, or pydoc-topics, as QUANTPRESS_EVALUATION_TEXT and as the catalog's calibration text"
 
 
 def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
-    """Returns the archive in the home folder's ``texts``. If it is not there yet, it is downloaded and checked.
+    """Returns the path of the archive in the home folder's ``texts``. If it is missing, it is downloaded and checked.
 
-    Returns None if the Hub says that it has no such dataset, or no such file in it. Raises :class:`QuantpressError` if
-    the Hub does not answer, answers anything else, or sends another file: these are no reasons to use another text.
+    Returns None if the Hub answers that it does not have the dataset or the file. Raises :class:`QuantpressError` if
+    the Hub does not answer, gives another answer, or sends another file, because in these cases no other text should be
+    used.
     """
     folder = home / "texts"
     archive = archive_in(folder)
@@ -56,9 +59,10 @@ def fetch_wikitext(hub: HfApi, home: Path) -> Path | None:
 
 
 def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Path | None:
-    """Does what :func:`fetch_wikitext` does, for work that needs no Hub.
+    """Fetches the archive as :func:`fetch_wikitext` does, but for work that can go on without a Hub.
 
-    The Hub is asked once. If the archive is not available, ``report`` is told why the offline text is used instead.
+    A request that fails is not repeated. If the archive is not available, returns None and calls ``report`` with the
+    reason why the offline text (:mod:`quantpress.evaluation.text`) is used instead.
     """
     from quantpress.hub.patience import Patience, be_patient
 
@@ -75,19 +79,22 @@ def fetch_if_reachable(settings: Settings, report: Callable[[str], None]) -> Pat
 
 
 def archive_in(folder: Path) -> Path | None:
-    """Returns the archive in ``folder`` if it is there and undamaged."""
+    """Returns the path of the archive in ``folder``, or None if it is missing or damaged."""
     archive = folder / ARCHIVE
     return archive if archive.is_file() and sha256_of(archive) == ARCHIVE_SHA256 else None
 
 
 def read_split(archive: Path, split: Literal["train", "test"]) -> str:
-    """Returns a split's text, unchanged, from an archive that was checked."""
+    """Returns the unchanged text of one split. The hash of ``archive`` must have been checked before."""
     with zipfile.ZipFile(archive) as opened:
         return opened.read(f"wikitext-2-raw/wiki.{split}.raw").decode("utf-8")
 
 
 def _is_there(hub: HfApi) -> bool:
-    """Whether the Hub has the archive. The client's own ``file_exists`` says no if the token is refused (401)."""
+    """Whether the Hub has the archive.
+
+    huggingface_hub's own ``file_exists`` is not used, because it also returns False if the Hub refuses the token (401).
+    """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
 

@@ -1,4 +1,4 @@
-"""How many windows a model is measured on: as many as log-probabilities have room for."""
+"""Computes on how many windows of text a model is measured, given the room for the windows' log-probabilities."""
 
 from __future__ import annotations
 
@@ -8,33 +8,38 @@ from typing import Any
 from quantpress.source.config import values_of
 from quantpress.source.source import Source
 
-#: Tokens of the largest vocabulary in use (Gemma 3's). It is assumed if a config.json does not say.
+#: The number of tokens in the largest vocabulary in use (Gemma 3's). If a config.json does not say its own number, this
+#: number is assumed.
 _LARGEST_VOCABULARY = 262_144
 
 
 def logits_bytes(source: Source, windows: int) -> int:
-    """Returns the bytes of an engine's log-probabilities: 16 bits per scored position and token of the vocabulary."""
+    """Returns the size of a model's log-probabilities in bytes.
+
+    For each of a window's 255 scored positions, every token of the vocabulary takes 16 bits.
+    """
     return windows * 255 * 2 * vocabulary(source.config)
 
 
 def windows_within(source: Source, windows: int, budget: int) -> int:
-    """Returns ``windows``, or fewer if their log-probabilities would take more than ``budget`` bytes.
+    """Returns ``windows``, or fewer if the log-probabilities of so many windows take more than ``budget`` bytes.
 
-    The budget never reduces them below two, because llama-perplexity needs two.
+    A small budget never makes the result less than two, because llama-perplexity needs two windows.
     """
     return windows_of_vocabulary(vocabulary(source.config), windows, budget)
 
 
 def windows_of_vocabulary(tokens: int, windows: int, budget: int) -> int:
-    """Returns what :func:`windows_within` does, for a vocabulary of ``tokens`` tokens."""
+    """Returns the same as :func:`windows_within`, for a vocabulary of ``tokens`` tokens instead of a source."""
     return min(windows, max(2, budget // (255 * 2 * tokens)))
 
 
 def vocabulary(config: Mapping[str, Any]) -> int:
     """Returns the number of tokens in the vocabulary.
 
-    A multimodal model's config has it in its text part, or in several parts. If no part says, the largest vocabulary
-    in use is assumed: too few windows make a figure less certain, too many fill the disk.
+    The config of a multimodal model has this number in its text part or in other parts. If other parts have it, the
+    largest number counts. If no part has the number, the largest vocabulary in use is assumed. This can give too few
+    windows, which only make a figure less certain. Too many windows would fill the disk.
     """
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):

@@ -1,1 +1,1 @@
-"""The Hub: the client, its patience, and a Hub's limits."""
+"""What quantpress needs to talk to a Hub: a client, the patience to repeat failed requests, and the Hub's limits."""

@@ -1,4 +1,4 @@
-"""The Hub client: the unmodified huggingface_hub, with an endpoint."""
+"""Makes clients for a Hub. They are huggingface_hub's own clients, set up for one endpoint."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: An address with a query. The query of an upload or a download holds a signature.
+#: An address with a query. If the address is that of an upload or a download, its query holds a signature.
 _QUERY = re.compile(r"""(https?://[^\s?'"<>]*)\?[^\s'"<>]*""")
 
 
 def prepare_hub_client(endpoint: str) -> None:
     """Sets the environment variables that huggingface_hub reads when it is first imported.
 
-    Only huggingface.co negotiates Xet. Files to any other Hub are sent as LFS.
+    Only huggingface.co negotiates Xet, a protocol for large files. To any other Hub, files are sent as LFS.
     """
     if endpoint != HUGGING_FACE:
         os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -29,9 +29,10 @@ def prepare_hub_client(endpoint: str) -> None:
 
 
 def hub_client(endpoint: str, patience: float = DEFAULT_PATIENCE) -> HfApi:
-    """Returns a client for ``endpoint``. It uses the token that ``hf auth login`` stored, or that ``HF_TOKEN`` holds.
+    """Returns a client for ``endpoint``. The client uses the token from ``HF_TOKEN`` or from ``hf auth login``.
 
-    If the Hub does not answer a request, or refuses it for now, the client repeats it for ``patience`` seconds.
+    If the Hub does not answer a request, or refuses the request for now, the client repeats the request for
+    ``patience`` seconds.
     """
     prepare_hub_client(endpoint)
     from huggingface_hub import HfApi
@@ -44,10 +45,10 @@ def hub_client(endpoint: str, patience: float = DEFAULT_PATIENCE) -> HfApi:
 
 @contextmanager
 def explained(endpoint: str, what: str) -> Iterator[None]:
-    """Turns a failed request into one line: what was asked, of which Hub, and what the Hub answered.
+    """Turns an error in the ``with`` block into a message of one line: what was asked, of which Hub, and the answer.
 
-    Removes the queries of addresses from the line. Raises :class:`QuantpressError` for every error of the client, the
-    connection and the local disk.
+    Removes the queries of addresses from the message. Raises :class:`QuantpressError` in place of every error of the
+    client, the connection and the local disk.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -57,7 +58,7 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
     try:
         yield
     except (*failures, RuntimeError) as error:
-        # The library wraps an error during a large file's upload in a RuntimeError.
+        # If the upload of a large file fails, huggingface_hub wraps the error in a RuntimeError.
         found = error.__cause__ if type(error) is RuntimeError else error
         if not isinstance(found, failures):
             raise

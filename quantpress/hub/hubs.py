@@ -1,4 +1,4 @@
-"""The two Hubs of a press. Each has its own name, so that code cannot confuse them."""
+"""The two Hubs that quantpress uses, under different names, so that code cannot confuse one with the other."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hubs:
-    """``source`` holds the unquantized models. The press publishes on ``target``."""
+    """Clients for both Hubs. ``source`` holds the unquantized models. quantpress publishes on ``target``."""
 
     source: HfApi
     target: HfApi
 
 
 def hubs(settings: Settings) -> Hubs:
-    """Returns both Hubs, as the settings name them."""
+    """Returns clients for the two Hubs that the settings name."""
     return Hubs(source_hub(settings), target_hub(settings))
 
 
 def source_hub(settings: Settings) -> HfApi:
-    """Returns the Hub that holds the unquantized models."""
+    """Returns a client for the Hub that holds the unquantized models."""
     return hub_client(settings.source_endpoint, settings.patience)
 
 
 def target_hub(settings: Settings) -> HfApi:
-    """Returns the Hub on which to publish."""
+    """Returns a client for the Hub on which quantpress publishes."""
     return hub_client(settings.target_endpoint, settings.patience)

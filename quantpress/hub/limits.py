@@ -1,4 +1,4 @@
-"""A Hub's limits: commits per hour and files per commit. Also the files that the Hub itself adds."""
+"""A Hub's limits for commits per hour and files per commit, and the files that the Hub itself adds to a repo."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-#: Commits that a press makes per hour. huggingface.co accepts 128 from a free account ("the 128 commits/hour limit",
-#: huggingface_hub issue 3010), then answers 429. The rest is left for other programs and people with this account.
+#: The most commits that quantpress makes per hour. huggingface.co accepts 128 from a free account, then answers
+#: 429 ("the 128 commits/hour limit", huggingface_hub issue 3010). quantpress stays below the limit, so that other
+#: programs and people with this account can commit too.
 COMMITS = 120
 HOUR = 3600.0
-#: The Hub advises fewer files in one commit (https://huggingface.co/docs/hub/repositories-recommendations).
+#: The Hub advises fewer files than this in one commit
+#: (https://huggingface.co/docs/hub/repositories-recommendations).
 FILES_A_COMMIT = 100
-#: Files that the Hub itself makes. A press never writes them. ``.gitattributes`` decides what is stored as LFS.
+#: Files that the Hub itself makes. quantpress never writes them. ``.gitattributes`` decides which files go into LFS.
 HUB_FILES = frozenset({".gitattributes"})
 
 
 @dataclass
 class CommitPace:
-    """Lets at most ``commits`` pass within any ``seconds``. Later commits wait. Safe to use from threads.
+    """Lets at most ``commits`` commits pass within any period of ``seconds``. Further commits wait.
 
-    ``clock`` returns the time in seconds. ``say`` is called with the seconds to wait, then ``sleep`` waits for them.
+    Several threads can share one pace. ``clock`` returns the time in seconds. Before a wait, ``say`` is called with the
+    seconds to wait. Then ``sleep`` is called with the same number, and waits.
     """
 
     clock: Callable[[], float]

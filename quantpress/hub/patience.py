@@ -1,17 +1,20 @@
-"""Patience with a Hub that is busy, restarts or is behind a bad line.
+"""Repeats requests to a Hub that is busy, restarts or is behind a bad line.
 
-The Hub client repeats every request until it is answered, for a bounded time. This sits in the HTTP client that
-huggingface_hub uses for everything. The library itself repeats only some requests: LFS uploads and listings, five times
-within 23 s. It does not repeat a commit or the creation of a repo. It ignores a ``Retry-After`` that holds a date.
+This module gives huggingface_hub an HTTP client that repeats every failed request until the Hub answers, for a limited
+time. huggingface_hub uses this client for everything. On its own, huggingface_hub repeats only LFS uploads and
+listings, five times within 23 s. It does not repeat a commit or the creation of a repo. It ignores a ``Retry-After``
+header that holds a date.
 
-We may repeat all our requests, because a request that is done twice has the same effect as one that is done once:
+We can safely repeat all our requests, because a request that is done twice has the same effect as a request that is
+done once:
 
-- If a repo, branch or tag exists, the Hub answers its creation with 409. The library takes that for success.
-- LFS objects are named by their hash.
-- A commit names its parent. If its answer was lost, the Hub refuses the repetition with 412, because the branch has
-  moved on. Then :func:`quantpress.publish.commit.publish` finds the first commit.
+- If a repo, branch or tag exists, the Hub answers a request to create it with 409. huggingface_hub treats this answer
+  as success.
+- LFS objects are named by their hash, so a second upload of an object changes nothing.
+- A commit names its parent. If the Hub's answer to a commit was lost, the Hub refuses the repetition with 412, because
+  the branch has moved on. Then :func:`quantpress.publish.commit.publish` finds the first commit.
 
-huggingface_hub 1.x speaks through httpx, 2.x through httpx2. Both have the same API.
+huggingface_hub 1.x uses the HTTP library httpx, and 2.x uses httpx2. Both libraries have the same API.
 """
 
 from __future__ import annotations
@@ -37,33 +40,36 @@ from quantpress.settings import HUGGING_FACE
 if TYPE_CHECKING:
     import httpx
 
-#: Answers that another try may turn into success. huggingface_hub's http_backoff repeats the same ones.
+#: The status codes after which another try can succeed. huggingface_hub's http_backoff repeats after the same codes.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
-#: After so many seconds without a byte, the client gives up a connection. The Hub answers the end of an upload only
-#: when it has hashed the file. Its largest file is 50 GB. At some 200 MB/s, that takes 250 s.
+#: If a connection brings no byte for this many seconds, the client closes it. After an upload, the Hub answers only
+#: when it has hashed the file. The largest file that the Hub accepts has 50 GB. At about 200 MB/s, hashing such a file
+#: takes 250 s.
 _SILENCE = 300.0
 _CONNECTING = 15.0
-#: huggingface_hub asks huggingface.co which programs to name in its headers (utils/_detect_agent.py of 1.33). It goes
-#: on if nothing answers, so we do not repeat this. On a machine without a network, patience with it delayed the first
-#: request to a local Hub by five minutes.
+#: huggingface_hub sends this request to huggingface.co to learn which programs to name in its headers
+#: (utils/_detect_agent.py of 1.33). If nothing answers, huggingface_hub goes on, so we do not repeat this request. On a
+#: machine without a network, repeating this request delayed the first request to a local Hub by five minutes.
 _ASIDE = "/api/agent-harnesses"
-#: The key in a request's extensions for its body's file and the position from which a repetition sends it.
+#: A key of a request's ``extensions``. The value is the file that the request sends as its body, and the position in
+#: this file from which a repetition sends it again.
 _BODY = "quantpress.body"
 
 _log = logging.getLogger(__name__)
 
 
 class HubFailed(QuantpressError):
-    """A Hub did not answer a request, or refused it for now, for longer than our patience."""
+    """Raised if a Hub does not answer a request, or refuses the request for now, for longer than our patience."""
 
 
 @dataclass(frozen=True)
 class Patience:
     """How long to repeat a request, in seconds.
 
-    ``seconds`` count from the request's first failure. Waits double from ``first_wait`` to ``longest_wait``. If the Hub
-    says how long to wait, we believe it for up to ``told`` seconds in all. That is a little over an hour, because the
-    Hub's longest limit counts the commits of one hour (quantpress.hub.limits).
+    ``seconds`` count from the request's first failure. The waits between tries double from ``first_wait`` to
+    ``longest_wait``. If the Hub says how long to wait, the limit is ``told`` instead of ``seconds``. The default of
+    ``told`` is a little over an hour, because the Hub's longest limit counts the commits of one hour
+    (quantpress.hub.limits).
     """
 
     seconds: float = 300.0
@@ -73,20 +79,23 @@ class Patience:
 
 
 def be_patient(patience: Patience) -> None:
-    """Makes huggingface_hub's client repeat requests in this process. A second call with the same patience changes
-    nothing."""
+    """Makes huggingface_hub repeat failed requests, in the whole process.
+
+    A second call with the same patience changes nothing.
+    """
     from huggingface_hub import get_session, set_client_factory
 
     session = get_session()
     if getattr(session, "patience", None) != patience:
         library, hooks = http_library(), session.event_hooks
-        # The client may be closed and made anew. The commits that it made still count.
+        # huggingface_hub can close its client and make a new one. The new client shares ``pace``, because the
+        # commits of the old client still count.
         pace = getattr(session, "pace", None) or CommitPace(time.monotonic, time.sleep, _say_pace)
         set_client_factory(lambda: _patient_client(library, patience, hooks, pace))
 
 
 def http_library() -> ModuleType:
-    """Returns the library through which huggingface_hub speaks HTTP."""
+    """Returns the HTTP library that huggingface_hub uses, httpx or httpx2."""
     from huggingface_hub.errors import HfHubHTTPError
 
     (base,) = (kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
@@ -124,18 +133,21 @@ def _patient_client(library: Any, patience: Patience, hooks: Any, pace: CommitPa
 
 
 def _is_limited(request: httpx.Request) -> bool:
-    """Whether it is a commit to huggingface.co. We know that Hub's limit of commits beforehand. Other Hubs tell theirs
-    with a 429."""
+    """Whether ``request`` is a commit to huggingface.co.
+
+    We know the limit of commits beforehand only for huggingface.co. Other Hubs report their limit with a 429.
+    """
     return (
         request.method == "POST" and "/commit/" in request.url.path and str(request.url).startswith(f"{HUGGING_FACE}/")
     )
 
 
 def _resumable(library: Any, stream: Any) -> Any:
-    """Returns a download's body that huggingface_hub can resume after every broken connection.
+    """Wraps the body of a download, so that huggingface_hub resumes the download after every broken connection.
 
-    A connection that closes too early raises RemoteProtocolError. The library resumes the download after that. A
-    connection that is reset raises ReadError. The library does not resume after that (file_download.http_get).
+    If a connection closes too early, the HTTP library raises RemoteProtocolError, and huggingface_hub resumes the
+    download. If a connection is reset, the HTTP library raises ReadError, and huggingface_hub does not resume
+    (file_download.http_get). Therefore the wrapper turns a ReadError into a RemoteProtocolError.
     """
 
     def chunks(_: Any) -> Iterator[bytes]:
@@ -156,9 +168,12 @@ def _resumable(library: Any, stream: Any) -> Any:
 def _patiently(
     send: Callable[[], httpx.Response], request: httpx.Request, patience: Patience, broken: tuple[type[Exception], ...]
 ) -> httpx.Response:
-    """Sends a request until the Hub answers with success or with an error that stays. Raises :class:`HubFailed`."""
+    """Sends a request until the Hub answers with success or with an error that a repetition cannot change.
+
+    Raises :class:`HubFailed` if the time of ``patience`` runs out first.
+    """
     where = f"{request.method} {_address(request)}"
-    # Half of a wait is random, so that presses that failed together do not come back together.
+    # Half of a wait is random, so that processes that failed at the same time do not try again at the same time.
     half = patience.first_wait / 2, patience.longest_wait / 2
     own_wait = wait_exponential(*half) + wait_random_exponential(*half)
 
@@ -189,8 +204,10 @@ def _patiently(
 
 
 def _note_failure(state: Any) -> None:
-    """Closes an answer that is of no use. Sets tenacity's start time: it counts from the first request, patience from
-    the first failure."""
+    """Closes the answer of a failed try. After the first try, also sets tenacity's start time.
+
+    tenacity counts the time from the first request, but our patience counts from the first failure.
+    """
     if not state.outcome.failed:
         state.outcome.result().close()
     if state.attempt_number == 1:
@@ -198,7 +215,10 @@ def _note_failure(state: Any) -> None:
 
 
 def _failure(state: Any) -> tuple[str, float | None]:
-    """Returns what went wrong, and for how long the Hub asks us to wait. ``state`` is tenacity's RetryCallState."""
+    """Returns what went wrong, and how many seconds the Hub asks us to wait, or None if the Hub does not say.
+
+    ``state`` is tenacity's RetryCallState.
+    """
     if error := state.outcome.exception():
         return str(error) or type(error).__name__, None
     return _said(state.outcome.result()), wait_told(state.outcome.result())
@@ -215,12 +235,12 @@ def _said(response: httpx.Response) -> str:
 
 
 def _address(request: httpx.Request) -> str:
-    """Leaves out the query. It may hold a signature."""
+    """Returns a request's address without its query, because the query can hold a signature."""
     return str(request.url.copy_with(query=None))
 
 
 def _stays(error: BaseException | None) -> bool:
-    """Whether a connection failed for a reason that no repetition changes: a certificate, or an unknown name."""
+    """Whether a connection failed for a reason that no repetition changes: a bad certificate or an unknown name."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

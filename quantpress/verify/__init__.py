@@ -1,1 +1,1 @@
-"""Verification: downloads again what the Hub serves, hashes it, loads it and lets it write."""
+"""Verifies published repos: downloads the files again, hashes them, loads the models and lets the models write."""

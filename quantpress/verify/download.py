@@ -1,7 +1,7 @@
-"""A fresh download of one commit of a repo, as the Hub lists and serves it now.
+"""Downloads one commit of a repo again, as the Hub lists and serves the commit now, and compares the files.
 
-The real client downloads each file into an empty cache. The listing is the Hub's record of what was uploaded. It does
-not change if bytes on the Hub's disk do.
+huggingface_hub downloads each file into an empty cache. The Hub's listing records what was uploaded. If bytes on the
+Hub's disk change, the listing does not, so the comparison shows the damage.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 _UNSAFE = "has a name that leads out of the repo's folder: it was not downloaded"
-#: Downloads of a file before a wrong size counts: the connection may have cut it.
+#: A file counts as damaged only if this many downloads had the wrong size. The first time, the connection can have cut
+#: the file.
 _ATTEMPTS = 2
 
 
 class _Damaged(QuantpressError):
-    """Raised if a download arrives with another size than the Hub lists."""
+    """Raised if a downloaded file has another size than the Hub lists."""
 
 
 @dataclass(frozen=True)
 class FreshCopy:
     """A fresh copy of one commit, downloaded file by file.
 
-    ``listed`` are the commit's files by path, in the order of the Hub's listing. ``cache`` is the client's cache, empty
-    at first.
+    ``listed`` maps the path of each file to its entry in the Hub's listing, in the order of the listing. ``cache`` is
+    the folder of huggingface_hub's cache, and is empty at first.
     """
 
     api: HfApi
@@ -45,7 +46,7 @@ class FreshCopy:
 
     @classmethod
     def of(cls, api: HfApi, repo_id: str, revision: str, cache: Path) -> FreshCopy:
-        """Looks up the commit that ``revision`` names. Nothing is downloaded yet."""
+        """Looks up the commit that ``revision`` names, and lists its files. Downloads nothing yet."""
         from huggingface_hub.hf_api import RepoFile
 
         commit = api.model_info(repo_id, revision=revision).sha or revision
@@ -53,18 +54,21 @@ class FreshCopy:
         return cls(api, repo_id, commit, {file.path: file for file in tree if isinstance(file, RepoFile)}, cache)
 
     def get(self, path: str) -> Path:
-        """Downloads a file, unless the cache has it. All files are in one folder, with the paths of the repo."""
+        """Downloads a file, unless the cache has it, and returns its path.
+
+        All files lie in one folder, under the same paths as in the repo.
+        """
         for _ in range(_ATTEMPTS):
             try:
                 return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.commit, cache_dir=self.cache))
             except OSError as error:
-                # The client's error for a wrong size is the only one that is a plain OSError without an errno.
+                # huggingface_hub raises a plain OSError without an errno only if the size is wrong.
                 if type(error) is not OSError or error.errno is not None:
                     raise
         raise _Damaged(f"arrives with another size than the {self.listed[path].size} bytes that it had")
 
     def check_listed(self, path: str) -> VerifiedFile:
-        """Downloads a file and compares it with the hash that the Hub lists for it."""
+        """Downloads a file and compares its hash with the hash that the Hub lists for this file."""
         file = self.listed[path]
         if not stays_within(path):
             return VerifiedFile(path, file.size, _UNSAFE)
@@ -76,10 +80,10 @@ class FreshCopy:
         return VerifiedFile(path, file.size, "" if same else "is not what the Hub's hash says")
 
     def check(self, file: File, *, fetched_before: bool) -> VerifiedFile:
-        """Compares a file of the manifest with its download.
+        """Downloads a file that the manifest names, and compares the download's size and hash with the manifest.
 
-        A file in LFS that was downloaded before, when it was published (``fetched_before``), is only compared with the
-        hash that the Hub lists.
+        ``fetched_before`` says that the file was already downloaded when it was published. If such a file is in LFS, it
+        is not downloaded again. Then only the hash that the Hub lists is compared with the manifest.
         """
         if not stays_within(file.path):
             return VerifiedFile(file.path, file.size, _UNSAFE)

@@ -1,4 +1,4 @@
-"""Loads a downloaded model in a child process, as a user of its engine would, and lets it write."""
+"""Loads a downloaded model in a child process, as a user of the model's engine would, and lets the model write."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from quantpress.record.verification import Spoken
 
 @dataclass(frozen=True)
 class Loader:
-    """How variants are loaded: on which device, with how many threads, and which ones (None: all of the branch).
+    """How to load variants, and which variants. If ``only`` is None, all variants of the branch are loaded.
 
-    LFS files of the other variants were downloaded when they were published. For them, only the Hub's listing is
-    compared.
+    The LFS files of the other variants were already downloaded when they were published. For these files, only the
+    hashes that the Hub lists are compared with the manifest.
     """
 
     device: Literal["cpu", "cuda"]
@@ -33,8 +33,11 @@ class Loader:
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose files were all downloaded. ``path`` is its file, or the folder of a checkpoint. ``spoke`` says that
-    it wrote text when it was made, so it must write text now."""
+    """A model whose files were all downloaded. ``path`` is a GGUF file or a checkpoint folder.
+
+    If ``spoke`` is True, the model must write text now. ``spoke`` is True if the model wrote text when it was measured,
+    or if nobody let the model write then. If the repo has no manifest, ``spoke`` is False.
+    """
 
     name: str
     engine: Engine
@@ -43,7 +46,7 @@ class Model:
 
 
 def load(model: Model, loader: Loader, folder: Path) -> Spoken:
-    """Lets a model continue a prompt. ``folder`` is for the child's job and log."""
+    """Loads a model and lets it continue a prompt. ``folder`` is for the child process's job file and log."""
     job = GenerationJob(
         engine=model.engine,
         model=model.path,

@@ -1,11 +1,11 @@
 """Verifies a published repo.
 
-huggingface_hub, the client that users have, downloads the repo again. Every file is hashed and compared with the
-manifest or with the Hub's listing. Every variant is loaded and writes text. Clients that choose a file by a tag must
-find the right one.
+huggingface_hub, the client that users have, downloads the repo again. The files are hashed and compared with the
+manifest or with the Hub's listing. The variants are loaded and must write text. Clients that choose a file by a
+tag must find the right file.
 
-In a repo without a manifest, which some other program made, files are compared with the Hub's listing, and models are
-loaded.
+If a repo has no manifest, another program made the repo. Then files are compared with the Hub's listing only, and
+models are loaded.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 
 def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) -> Verification:
-    """Downloads every file of a revision and compares it, then loads its models.
+    """Downloads the files of a revision, compares them, and loads the models.
 
-    A file in the manifest is compared with the manifest by size and SHA-256. Any other file (the card, the sums, the
-    manifest itself) is compared with the hash that the Hub lists. Then the engine of the format loads each published
-    variant of the branch, as it was downloaded, and continues a prompt. A variant with a wrong file is not loaded. On
-    ``main`` of a GGUF repo, it also checks which file llama.cpp and Ollama take for each variant's name, and without a
-    name.
+    If the manifest lists a file, the file's size and SHA-256 are compared with the manifest. Any other file (the model
+    card, SHA256SUMS, the manifest itself) is compared with the hash that the Hub lists. Then the format's engine loads
+    the downloaded files of each published variant of the branch, and continues a prompt. A variant with a wrong file is
+    not loaded. ``loader`` can limit the variants (see :class:`Loader`). On ``main`` of a GGUF repo, the function also
+    checks which file llama.cpp and Ollama take for each variant's name, and which file they take without a name.
 
-    Without a manifest, every file is compared with the hash that the Hub lists, and every model is loaded. The download
-    goes to an empty cache under ``home``, so the check is of one commit, as the Hub serves it now. Raises
-    :class:`QuantpressError` if the repo or its manifest cannot be read, or ``home`` has no room.
+    If the repo has no manifest, every file is compared with the hash that the Hub lists, and every model is loaded. The
+    download goes to an empty cache under ``home``, so the result is true of one commit, as the Hub serves the commit
+    now. Raises :class:`QuantpressError` if the repo or its manifest cannot be read, or if ``home`` has too little room.
     """
     with scratch(home, "verify") as folder:
         with explained(api.endpoint, f"verifying {repo_id}@{revision}"):
@@ -61,7 +61,10 @@ def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) 
 
 
 def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tuple[Verification, list[Model]]:
-    """Checks the files of a repo with a manifest. Returns the result, and the wanted variants whose files are sound."""
+    """Checks the files of a repo with a manifest. Returns the result, and the variants to load.
+
+    The variants to load are those that ``loader`` wants and whose files are all sound.
+    """
     manifest = _manifest_of(copy, revision)
     branch = _branch(manifest, revision, copy.listed)
     entries = manifest.published(branch)
@@ -74,16 +77,16 @@ def _check_own(copy: FreshCopy, revision: str, loader: Loader, home: Path) -> tu
     checked += _check_beside(copy, {file.path for _, file in files}, sound)
     whole = [entry for entry in entries if all(file.path in sound for file in entry.artifact.files)]
     resolved = _by_rules(entries, list(copy.listed)) if branch == "main" else []
-    if revision == "main":  # the Hub answers Ollama only for the head of main
+    if revision == "main":  # the Hub answers Ollama only about the newest commit of main
         resolved += _by_registry(copy.api, copy.repo_id, whole)
     found = Verification(checked, [], resolved, copy.commit, problem="" if entries else _elsewhere(manifest))
     return found, [_model_of(entry, copy) for entry in whole if loader.wants(entry.variant)]
 
 
 def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
-    """Returns the manifest as it is downloaded. It is used even if its hash is not the one that the Hub lists.
+    """Downloads the manifest and returns it, even if its hash differs from the hash that the Hub lists.
 
-    Raises :class:`QuantpressError` if it cannot be read.
+    Raises :class:`QuantpressError` if the manifest cannot be read.
     """
     where, problem = f"{copy.repo_id}@{revision}", copy.check_listed(MANIFEST_FILE).problem
     try:
@@ -100,8 +103,9 @@ def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
 def _branch(manifest: Manifest, revision: str, there: Collection[str]) -> str:
     """Returns the branch whose files a revision holds.
 
-    A tag or a commit does not name its branch. But the manifest of a branch other than ``main`` lists only that
-    branch's variants, and the branch has their files.
+    If ``revision`` is a tag or a commit, it does not name its branch. The function then looks at the manifest. On a
+    branch other than ``main``, the manifest lists only this branch's variants, and the branch holds their files. In all
+    other cases the branch is ``main``.
     """
     entries = manifest.published()
     branches = {entry.branch for entry in entries}
@@ -113,7 +117,7 @@ def _branch(manifest: Manifest, revision: str, there: Collection[str]) -> str:
 
 
 def _elsewhere(manifest: Manifest) -> str:
-    """Returns why no variant was checked; empty if the manifest has no published variant."""
+    """Returns a text that says why no variant was checked. It is empty if the manifest has no published variant."""
     branches = sorted({entry.branch for entry in manifest.published()})
     if not branches:
         return ""
@@ -121,9 +125,11 @@ def _elsewhere(manifest: Manifest) -> str:
 
 
 def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[VerifiedFile]:
-    """Checks every file that the manifest does not list: the card, the manifest, the sums, and files of others.
+    """Checks the files that the manifest does not list, except those that the Hub itself adds.
 
-    ``listed`` are the files that the manifest lists. ``sound`` has the hashes of the sound ones by path.
+    These are the model card, the manifest, SHA256SUMS, and files that other programs added. ``listed`` are the paths of
+    the files that the manifest lists. ``sound`` maps the path of each sound file in ``listed``
+    to its SHA-256.
     """
     checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - HUB_FILES)}
     sums = checked.setdefault(SUMS_FILE, VerifiedFile(SUMS_FILE, 0, "is missing in the repo"))
@@ -141,7 +147,7 @@ def _by_rules(entries: list[Entry], paths: list[str]) -> list[Resolved]:
 
 
 def _by_registry(api: HfApi, repo_id: str, entries: list[Entry]) -> list[Resolved]:
-    """Returns what the Hub answers Ollama for each variant that is one file. Ollama loads only these."""
+    """Returns what the Hub answers Ollama for each variant that is a single file. Ollama loads only such variants."""
     files = {entry.variant: entry.artifact.files for entry in entries if _is_one_file(entry)}
     return resolve_by_registry(api, repo_id, {name: own[0].sha256 for name, own in files.items() if len(own) == 1})
 
@@ -157,7 +163,10 @@ def _model_of(entry: Entry, copy: FreshCopy) -> Model:
 
 
 def _check_foreign(copy: FreshCopy, home: Path) -> tuple[Verification, list[Model]]:
-    """Checks a repo without a manifest against the hashes that the Hub lists; also returns the sound models."""
+    """Compares the files of a repo without a manifest with the hashes that the Hub lists.
+
+    Returns the result, and the models whose files are sound.
+    """
     require_disk(home, sum(file.size for file in copy.listed.values()))
     checked = [copy.check_listed(path) for path in copy.listed]
     sound = {file.path for file in checked if not file.problem}

@@ -1,4 +1,4 @@
-"""Chooses transformers' class for a checkpoint, which may be multimodal."""
+"""Chooses the transformers class that loads a checkpoint. The checkpoint can be multimodal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from quantpress.errors import Refused
 def auto_class(model: Path) -> Any:
     """Returns the class whose ``from_pretrained`` loads the checkpoint in the folder ``model``.
 
-    A multimodal checkpoint is loaded by its multimodal class. The class of its language model alone would look for
-    weights under other names, and go on with random ones. If the multimodal model gets only token ids, it computes
-    what the language model does.
-    Raises :class:`Refused` for a model that does not write text token by token, and for one that transformers does not
-    know.
+    The multimodal class loads a multimodal checkpoint. The class of the language model alone would look for the weights
+    under other names, and go on with random weights. If the multimodal model gets only token ids, it computes the same
+    as its language model.
+    Raises :class:`Refused` if transformers does not know the model, or if the model does not write text token by token.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM
     from transformers.models.auto import modeling_auto

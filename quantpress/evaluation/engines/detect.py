@@ -1,4 +1,4 @@
-"""Finds the engine that loads a model on this machine."""
+"""Finds the engine for a model that lies on this machine's disk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from quantpress.errors import BadInput
 from quantpress.record.measurement import Engine
 
-#: Maps quant_method in config.json to the engine that loads it. Transformers loads all others.
+#: Maps a ``quant_method`` of config.json to the engine that loads such a checkpoint. Transformers loads all others.
 _ENGINES: dict[str, Engine] = {"exl3": "exllamav3", "exl2": "exllamav2"}
 
 
 def engine_for(path: Path) -> Engine:
-    """Returns the engine that loads ``path``: a GGUF file or a checkpoint folder.
+    """Returns the engine that loads ``path``, which is a GGUF file or a checkpoint folder.
 
-    Raises :class:`BadInput` for anything else.
+    Raises :class:`BadInput` if ``path`` is anything else.
     """
     if path.is_file() and path.suffix == ".gguf":
         return "llama.cpp"

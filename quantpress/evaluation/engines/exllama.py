@@ -1,7 +1,7 @@
-"""The common part of measuring with ExLlamaV3 and with ExLlamaV2.
+"""What measuring with ExLlamaV3 and measuring with ExLlamaV2 have in common.
 
-The transformers engine's procedure runs with a model that calls ExLlama. So tokens, windows and figures are the same,
-and only the forward pass differs.
+Both engines use the code of the transformers engine, with a model object that calls ExLlama. Tokens, windows and
+figures therefore come from the same code, and only the forward pass differs.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.record.measurement import Engine, Evaluation
 from quantpress.source.safetensors import contents
 
-#: From ids, int64 ``[batch, length]`` on the CPU, and the number of last positions that are wanted, computes logits
-#: ``[batch, positions, n_vocab]`` on a GPU, float16 or float32.
+#: A function that computes logits. Its arguments are token ids, int64 ``[batch, length]`` on the CPU, and the number of
+#: positions at the end to return. It returns ``[batch, positions, n_vocab]`` on a GPU, float16 or float32.
 Forward = Callable[[Any, int], Any]
 
 
 @dataclass(frozen=True)
 class ExLlamaModel:
-    """A loaded model, with the part of transformers' interface that measuring and generating use."""
+    """A loaded ExLlama model. It has the part of a transformers model's interface that measuring and generating use."""
 
     forward_pass: Forward
 
     @property
     def device(self) -> Any:
-        """The device that ids must be on: ExLlama keeps the embeddings in CPU memory."""
+        """The device for the token ids. It is the CPU, because ExLlama keeps the embeddings in CPU memory."""
         import torch
 
         return torch.device("cpu")
 
     @property
     def dtype(self) -> str:
-        """The type of the activations and of unquantized weights; fixed in both packages."""
+        """The type of the activations and of the unquantized weights. Both packages fix it."""
         return "float16"
 
     def forward(self, ids: Any, *, logits_to_keep: int, use_cache: bool = False) -> SimpleNamespace:
-        """Returns ``logits`` of the last ``logits_to_keep`` positions. Nothing is cached."""
+        """Returns an object whose ``logits`` are those of the last ``logits_to_keep`` positions. Nothing is cached."""
         return SimpleNamespace(logits=self.forward_pass(ids, logits_to_keep))
 
     __call__ = forward
 
     def parameters(self) -> Iterator[Any]:
-        """Returns nothing: the weights in memory are those of the files, so the files are counted instead."""
+        """Yields nothing. :func:`measured` counts the weights in the files. In memory they have the same size."""
         return iter(())
 
     def buffers(self) -> Iterator[Any]:
@@ -59,7 +59,7 @@ class ExLlamaModel:
     def generate(
         self, input_ids: Any, *, max_new_tokens: int, do_sample: bool, streamer: Any, attention_mask: Any = None
     ) -> Any:
-        """Generates greedily without a cache: each token takes a pass over all tokens before it.
+        """Generates greedily, without a cache: for each new token, the model reads all earlier tokens again.
 
         The recorded speed is therefore the speed without a cache.
         """
@@ -81,7 +81,7 @@ def require_cuda(device: str) -> None:
 
 
 def measured(job: EvaluationJob, model: ExLlamaModel, engine: Engine, version: str) -> Evaluation:
-    """Measures a loaded model as ``job.protocol`` says. Raises as :func:`transformers.evaluate` does."""
+    """Measures a loaded model as ``job.protocol`` says. Raises the errors of :func:`transformers.evaluate`."""
     text = transformers.tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
     sample = sampled(job.model, model, PROMPT, TOKENS)
     found = transformers.measure(model, text, job)

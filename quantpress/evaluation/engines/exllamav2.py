@@ -15,7 +15,8 @@ from quantpress.toolchain.exllama import EXLLAMAV2, activate
 def evaluate(job: EvaluationJob) -> Evaluation:
     """Measures ``job.model`` as ``job.protocol`` says.
 
-    Raises :class:`Refused` on a CPU or if ExLlamaV2 is not built; otherwise raises what the transformers engine does.
+    Raises :class:`Refused` if the job is for a CPU or ExLlamaV2 is not built. Otherwise raises the same errors as the
+    transformers engine.
     """
     require_cuda(job.device)
     return measured(job, load(job.model), "exllamav2", f"{EXLLAMAV2.wheel.version}, torch {version('torch')}")
@@ -31,7 +32,7 @@ def load(folder: Path) -> ExLlamaModel:
     model.load()
 
     def forward(ids: Any, kept: int) -> Any:
-        # ExLlamaV2's buffers are made for one sequence at a time.
+        # Each sequence runs alone, because ExLlamaV2 makes its buffers for one sequence at a time.
         rows = [model.forward(row[None])[:, -kept:, : model.config.vocab_size].clone() for row in ids]
         return torch.cat(rows)
 

@@ -15,7 +15,8 @@ from quantpress.toolchain.exllama import EXLLAMAV3, activate
 def evaluate(job: EvaluationJob) -> Evaluation:
     """Measures ``job.model`` as ``job.protocol`` says.
 
-    Raises :class:`Refused` on a CPU or if ExLlamaV3 is not built; otherwise raises what the transformers engine does.
+    Raises :class:`Refused` if the job is for a CPU or ExLlamaV3 is not built. Otherwise raises the same errors as the
+    transformers engine.
     """
     require_cuda(job.device)
     return measured(job, load(job.model), "exllamav3", f"{EXLLAMAV3.wheel.version}, torch {version('torch')}")
@@ -31,9 +32,9 @@ def load(folder: Path) -> ExLlamaModel:
     model.load(device="cuda:0")
 
     def forward(ids: Any, kept: int) -> Any:
-        # "flash_attn_nc" is the package's name for attention without a cache. Other kernels may compute it.
+        # "flash_attn_nc" is ExLlamaV3's name for attention without a cache. Other kernels can also compute this.
         logits = model.forward(ids, {"attn_mode": "flash_attn_nc", "last_tokens_only": kept})
-        # The head is padded to a multiple of 128 columns.
+        # The output head has columns beyond the vocabulary, because ExLlamaV3 pads the head to a multiple of 128.
         return logits[..., : config.vocab_size]
 
     return ExLlamaModel(forward)

@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-#: For each format: the transformers class of its settings, and GPTQModel's name for the kernel in PyTorch.
+#: Maps a format to the transformers class of its settings, and to GPTQModel's name for the PyTorch kernel.
 PLAIN_KERNELS = {"gptq": ("GPTQConfig", "gptq_torch"), "awq": ("AwqConfig", "torch_awq")}
 
 
 def plain_kernels(model: Path) -> dict[str, Any]:
-    """Returns arguments of ``from_pretrained`` that make GPTQModel compute only with PyTorch; none for other formats.
+    """Returns arguments for ``from_pretrained`` that make GPTQModel compute only with PyTorch.
 
-    By default GPTQModel chooses the fastest kernels of the GPU. On an H200 and an H100 (gptqmodel 7.6.0) it compiled
-    Marlin for two minutes within an evaluation, requested the sources of Machete from the network, and failed when the
-    number of a linear's outputs was not a multiple of 128.
+    For formats other than GPTQ and AWQ, the dict is empty.
+
+    By default, GPTQModel chooses the fastest kernels of the GPU. On an H200 and an H100, GPTQModel 7.6.0 compiled the
+    kernel Marlin for two minutes within an evaluation, and requested the sources of the kernel Machete from the
+    network. If the number of a linear layer's outputs was not a multiple of 128, GPTQModel failed.
     """
     import transformers
 

@@ -1,12 +1,16 @@
 """Measures a GGUF file with llama-perplexity.
 
-The tool runs once. It writes its log-probabilities to a file or a named pipe, because only they hold the token ids and
-show which positions are not finite. A divergence run reads the base's file instead. If the figures of a divergence run
-are not finite, the model runs again to count the positions that are not.
+To measure perplexity, llama-perplexity runs once. The tool writes its log-probabilities to a file or a named pipe,
+because only this output holds the token ids and shows which positions are not finite.
 
-The tool exits 0 on most failures, so its exit code proves nothing. Its output is parsed, and a missing figure is an
-error. On a busy machine the end of the output of llama.cpp's tools can be lost, because they do not wait for the thread
-that prints (common/log.cpp: ``common_log_main`` never ends its log). A run whose output ends early is repeated.
+To measure divergence, the tool reads the base, the file of the unquantized model's log-probabilities. An earlier,
+short run writes the token ids of the model's own tokenizer, which are compared with the base. If the figures of the
+divergence run are not finite, the tool runs again without the base, to count the positions that are not finite.
+
+An exit code of 0 proves nothing, because the tool also exits 0 on most failures. Its output is parsed, and a missing
+figure is an error. On a busy machine the end of a tool's output can be lost, because llama.cpp's tools do not wait for
+the thread that prints (common/log.cpp: ``common_log_main`` never ends its log). If the output ends early, the run is
+repeated.
 """
 
 from __future__ import annotations
@@ -50,14 +54,15 @@ from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.options import processor_options
 from quantpress.toolchain.run import run_tool
 
-#: The physical batch; llama.cpp's default.
+#: The most tokens in one physical batch. This is llama.cpp's default.
 _UBATCH = 512
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, n_ctx=(\d+)")
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
-#: The last words of a run against a base, of a run without a base, and of llama-completion's log.
+#: Words at the end of a whole output. The output is that of a run against a base (the unquantized model's
+#: log-probabilities), of a run without a base, and llama-completion's log.
 _LAST_STATISTIC, _LAST_ESTIMATE, _LAST_OF_COMPLETION = "Same top p:", "Final estimate:", "total time ="
-#: The most times that a tool is run to get its whole output. At load 5 on 2 cores about one run in a hundred is cut.
+#: The most times that a tool runs until its output is whole. At load 5 on 2 cores, one output in about 100 is cut.
 _TRIES = 5
 
 _R = TypeVar("_R")
@@ -66,13 +71,13 @@ _R = TypeVar("_R")
 def evaluate(job: EvaluationJob) -> Evaluation:
     """Measures ``job.model`` as ``job.protocol`` says.
 
-    Raises :class:`BadInput` if the text has too few tokens for the windows, or the base file is of another protocol or
-    of other token ids; :class:`ChildFailed` if the tool fails or does not print what it should.
+    Raises :class:`BadInput` if the text has too few tokens for the windows, or if the base was made under another
+    protocol or from other token ids. Raises :class:`ChildFailed` if the tool fails or does not print what it should.
     """
     tools = install()
     measured = _measured(tools, job)
     sample = generate(tools, job.model, PROMPT, TOKENS, job.threads, job.device)
-    # Tools that were built only for the CPU run on the CPU, even if a GPU is asked for.
+    # Tools that were built only for the CPU run on the CPU, even if the job asks for a GPU.
     device = job.device if sample.run.device_bytes else "cpu"
     return measured.model_copy(
         update={
@@ -106,7 +111,7 @@ def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
 
 @dataclass(frozen=True)
 class Generated:
-    """What a model added to a prompt, and the speed and memory of the run."""
+    """The text that a model added to a prompt, and the speed and memory of the run."""
 
     text: str
     run: RunFigures
@@ -117,7 +122,7 @@ def generate(
 ) -> Generated:
     """Continues ``prompt`` greedily by up to ``tokens`` tokens, without a chat template. The result omits the prompt.
 
-    The context has room for 2048 tokens. It counts among the buffers on a GPU.
+    The context has room for 2048 tokens. On a GPU, the context's buffer counts in the run's ``device_bytes``.
     """
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "prompt.txt").write_text(prompt, encoding="utf-8")
@@ -136,9 +141,9 @@ def generate(
 
 
 def _to_the_end(run: Callable[[], _R], said: Callable[[_R], str], last: str) -> _R:
-    """Returns the result of ``run``, which is repeated while the tool's output (``said``) lacks its ``last`` words.
+    """Calls ``run`` until the tool's output contains the words ``last``, and returns the result of that call.
 
-    The result of the last try is returned even if they are missing.
+    ``said`` returns the output in a result. After ``_TRIES`` calls, the last result is returned even without the words.
     """
     for _ in range(_TRIES - 1):
         done = run()
@@ -169,7 +174,7 @@ def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
 
 
 class _Run:
-    """One run of llama-perplexity. It is watched, and ended as soon as it prints that it cannot do what was asked."""
+    """One run of llama-perplexity. As soon as the tool prints that it cannot do what was asked, the run ends it."""
 
     def __init__(self, tools: LlamaCpp, job: EvaluationJob) -> None:
         self.tools = tools
@@ -179,11 +184,11 @@ class _Run:
         self._scoring_began: float | None = None
 
     def go(self, options: list[str]) -> None:
-        """Runs the tool over the protocol's windows. ``said`` is then its whole output."""
+        """Runs the tool over the protocol's windows, and puts the tool's output into ``said``."""
         protocol = self.job.protocol
         command: list[str | Path] = [self.tools.perplexity, "--model", self.job.model.resolve(), *options]
         command += ["--chunks", str(protocol.windows), "--ctx-size", str(protocol.n_ctx)]
-        # One window per batch, so that logits take the memory of one window.
+        # A batch is one window, so that the logits of only one window take memory.
         command += ["--batch-size", str(protocol.n_ctx), "--ubatch-size", str(min(protocol.n_ctx, _UBATCH))]
         command += processor_options(self.job.threads, self.job.device)
         environment = {"OMP_NUM_THREADS": str(self.job.threads)}
@@ -194,12 +199,12 @@ class _Run:
             raise ChildFailed(f"llama-perplexity began no evaluation{tail(self.said)}")
 
     def go_streaming(self) -> StreamFigures:
-        """Runs the tool over the text and reads its log-probabilities from a pipe, so that none reach the disk."""
+        """Runs the tool over the text, and reads the log-probabilities from a pipe, so that none reach the disk."""
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
             pipe = Path(scratch) / "logits"
             os.mkfifo(pipe)
-            # This process holds the pipe open for writing. So the reader's open does not wait, and its stream ends when
-            # ``held`` is closed.
+            # This process holds the pipe open for writing. So the reader can open the pipe without waiting for the
+            # tool, and the reader's stream ends when ``held`` is closed.
             held = os.open(pipe, os.O_RDWR)
             figures = reader.submit(figures_of_pipe, pipe)
             try:
@@ -211,7 +216,7 @@ class _Run:
     def own_tokens(self) -> Tokens:
         """Returns the token ids that the model's own tokenizer gives, int32 ``[windows, n_ctx]``.
 
-        The tool is ended as soon as it has written them.
+        The run ends the tool as soon as the tool has written these ids.
         """
         with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
             pipe = Path(scratch) / "logits"
@@ -227,7 +232,7 @@ class _Run:
                     return parse_header(stream, "the pipe of log-probabilities").tokens
 
             header = reader.submit(tokens)
-            # When nobody reads the pipe any more, the tool's next write kills it.
+            # When no process has the pipe open for reading, the tool's next write kills the tool (SIGPIPE).
             header.add_done_callback(let_go)
             try:
                 self.go(["--file", str(self.job.text), "--save-all-logits", str(pipe)])
@@ -252,7 +257,7 @@ class _Run:
     def evaluation(
         self, perplexity: float, error: float, figures: StreamFigures, divergence: Divergence | None = None
     ) -> Evaluation:
-        """Returns the record of this run."""
+        """Returns the record of what this run measured."""
         protocol = self.job.protocol
         scoring = self._ended - (self._scoring_began or self._began)
         return Evaluation(

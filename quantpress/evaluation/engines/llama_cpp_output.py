@@ -1,4 +1,7 @@
-"""Parses the output of llama.cpp's tools: figures, speed and memory. A missing figure is an error, never a default."""
+"""Reads figures, speed and memory from the output of llama.cpp's tools.
+
+If a figure of quality is missing, the parser raises an error instead of using a default.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,20 @@ from quantpress.record.measurement import Divergence
 
 _NUMBER = r"(-?(?:\d+(?:\.\d+)?|nan|inf))"
 _ESTIMATE = re.compile(rf"Final estimate: PPL = {_NUMBER} \+/- {_NUMBER}")
-#: Buffers that hold a model and its context, as ``load_tensors:   CPU_Mapped model buffer size =    90.00 MiB``.
-#: The model's metadata is text from strangers; lines that print it begin with ``llama_model_loader:``.
+#: A line about a buffer of a model or its context: ``load_tensors:   CPU_Mapped model buffer size =    90.00 MiB``.
+#: Lines that begin with ``llama_model_loader:`` do not count, because they print the model's metadata, which strangers
+#: wrote.
 _BUFFER = re.compile(r"^(?!llama_model_loader:)\w+:\s+(\w+)\s+(\w+) buffer size =\s+(\d+\.\d+) MiB$", re.MULTILINE)
-#: Counts all tokens except the first, whose time belongs to the prompt.
+#: The line with the time of generation. It leaves out the first token, because that token's time belongs to the prompt.
 _GENERATION = re.compile(r"^common_perf_print:\s+eval time =\s+(\d+\.\d+) ms /\s+(\d+) runs", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class RunFigures:
-    """Speed and memory of a run that generated.
+    """Speed and memory of a run that generated text.
 
-    Tokens per second (None if it wrote fewer than two), bytes of the weights in any memory, and bytes of all buffers on
-    GPUs (None if there are none).
+    ``tokens_per_second`` is None if the model wrote fewer than two tokens. ``weights_bytes`` counts the weights in any
+    memory. ``device_bytes`` counts all buffers on GPUs, and is None if there are none.
     """
 
     tokens_per_second: float | None
@@ -31,7 +35,8 @@ class RunFigures:
 
 
 def parse_estimate(said: str) -> tuple[float, float]:
-    """Returns perplexity and its standard error from a plain run. Raises :class:`ChildFailed` if they are missing."""
+    """Returns the perplexity and its standard error, from the output of a run without a base (the unquantized model's
+    log-probabilities). Raises :class:`ChildFailed` if they are missing."""
     found = _ESTIMATE.findall(said)
     if len(found) != 1:
         raise ChildFailed(f"llama-perplexity printed {len(found)} final estimates, not one{tail(said)}")
@@ -39,7 +44,7 @@ def parse_estimate(said: str) -> tuple[float, float]:
 
 
 def parse_divergence(said: str) -> tuple[float, float, Divergence]:
-    """Returns perplexity, its error and the divergence from a run against a base.
+    """Returns the perplexity, its standard error and the divergence, from the output of a run against a base.
 
     Raises :class:`ChildFailed` if one of the figures is missing.
     """
@@ -68,7 +73,7 @@ def parse_divergence(said: str) -> tuple[float, float, Divergence]:
 
 
 def parse_run(said: str) -> RunFigures:
-    """Returns speed and memory from the log of llama-completion at verbosity 4.
+    """Returns the speed and the memory from llama-completion's log, which must have verbosity 4.
 
     Raises :class:`ChildFailed` if the log names no buffer of weights.
     """
@@ -84,6 +89,6 @@ def parse_run(said: str) -> RunFigures:
 
 
 def tail(said: str) -> str:
-    """Returns the last lines of an output, as an error quotes them."""
+    """Returns the last four lines of an output that are not empty, in the form in which an error quotes them."""
     lines = [line.strip() for line in said.splitlines() if line.strip()][-4:]
     return "".join(f"\n  | {line[-300:]}" for line in lines)

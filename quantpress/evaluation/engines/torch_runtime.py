@@ -1,4 +1,4 @@
-"""Memory and speed of a model that PyTorch loaded."""
+"""Measures the memory and the speed of a model that PyTorch loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 class Continuation:
     """What a model added to a prompt.
 
-    ``tokens_per_second`` counts from the first added token to the last; None if there are fewer than two.
+    ``tokens_per_second`` is the speed from the first added token to the last. It is None for fewer than two tokens.
     """
 
     text: str
@@ -20,7 +20,7 @@ class Continuation:
 
 @dataclass
 class _Stopwatch:
-    """A streamer for ``generate``, which gives it the prompt's ids, then each new token once it is known."""
+    """Notes when each token is known. transformers calls ``put`` for the prompt, then for each new token."""
 
     times: list[float] = field(default_factory=list)
 
@@ -39,11 +39,11 @@ class _Stopwatch:
 
 
 def continued(model: Any, tokenizer: Any, inputs: Any, tokens: int) -> Continuation:
-    """Continues one tokenized prompt greedily by up to ``tokens`` tokens. The text omits prompt and special tokens.
+    """Continues one tokenized prompt greedily by up to ``tokens`` tokens.
 
-    It runs with one thread on CPU, because generating one token at a time takes many small steps. On busy cores,
-    threads that wait for each other took 30 s for what one thread does in 1 s (16 tokens of SmolLM2-135M, 2 cores at
-    load 6).
+    The returned text omits the prompt and special tokens. On a CPU, the model runs with one thread, because generating
+    one token at a time takes many small steps. On busy cores, several threads waited for each other and took 30 s. One
+    thread did the same work in 1 s (16 tokens of SmolLM2-135M, 2 cores at load 6).
     """
     import torch
 
@@ -60,15 +60,15 @@ def continued(model: Any, tokenizer: Any, inputs: Any, tokens: int) -> Continuat
 
 
 def weights_bytes(model: Any) -> int:
-    """Returns the bytes of a model's parameters and buffers as they are in memory. Tied ones count once."""
+    """Returns the bytes that a model's parameters and buffers take in memory. Tied parameters count once."""
     return sum(_held_bytes(tensor) for tensor in [*model.parameters(), *model.buffers()])
 
 
 def _held_bytes(tensor: Any) -> int:
-    """Returns the bytes of a tensor, and of the tensors that it is made of if it is quantized.
+    """Returns the bytes that a tensor takes in memory. A quantized tensor consists of several tensors, which all count.
 
-    torchao's tensors are subclasses that name their parts. bitsandbytes' 4-bit parameters carry their scales in
-    ``quant_state``.
+    The quantized tensors of torchao are subclasses of ``Tensor`` that name their parts. The 4-bit parameters of
+    bitsandbytes carry their scales in ``quant_state``.
     """
     import torch
 
@@ -81,7 +81,7 @@ def _held_bytes(tensor: Any) -> int:
 
 
 def peak_device_bytes() -> int | None:
-    """Returns the peak bytes allocated on the GPUs since the process started; None if no GPU was used."""
+    """Returns the most bytes that PyTorch has allocated on each GPU, added up, or None if no GPU was used."""
     import torch
 
     return sum(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count())) or None

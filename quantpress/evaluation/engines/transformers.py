@@ -1,8 +1,8 @@
-"""Measures a checkpoint folder with transformers, by llama-perplexity's procedure.
+"""Measures a checkpoint folder with transformers, in the same way as llama-perplexity measures.
 
-The whole text is tokenized once; special tokens in it are read as plain text. Each window is a separate sequence. If
-the tokenizer adds BOS, it replaces the first token of each window. The predictions of positions ``n_ctx // 2`` to
-``n_ctx - 2`` are scored.
+The whole text is tokenized once. If the text contains special tokens, they are read as plain text. Each window is a
+separate sequence. If the tokenizer adds a BOS token, BOS replaces the first token of each window. The predictions of
+positions ``n_ctx // 2`` to ``n_ctx - 2`` are scored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.machine.peak_memory import own_peak_bytes
 from quantpress.record.measurement import Evaluation
 
-#: Windows in one forward pass. A quantized linear unpacks its weights once per pass, however many windows it has.
+#: Windows in one forward pass. A quantized linear layer unpacks its weights once per pass, for any number of windows.
 _WINDOWS_PER_PASS = 4
 
 Device = Literal["cpu", "cuda"]
@@ -45,8 +45,8 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text cut into windows. ``windows`` is int32 ``[windows, n_ctx]`` as tokenized; ``bos``, if not None, replaces
-    the first token of each."""
+    """A text cut into windows. ``windows`` holds the token ids, int32 ``[windows, n_ctx]``, as the tokenizer gave them.
+    If ``bos`` is not None, this id must replace the first token of each window."""
 
     windows: Tokens
     bos: int | None
@@ -55,7 +55,7 @@ class TokenizedText:
 def evaluate(job: EvaluationJob) -> Evaluation:
     """Measures ``job.model`` as ``job.protocol`` says.
 
-    Raises :class:`BadInput` if the text has too few tokens for the windows, or ``job.base_logits`` was made of other
+    Raises :class:`BadInput` if the text has too few tokens for the windows, or ``job.base_logits`` was made from other
     tokens.
     """
     text = tokenize(job.model, job.text, job.protocol.n_ctx, job.protocol.windows)
@@ -68,7 +68,9 @@ def evaluate(job: EvaluationJob) -> Evaluation:
 
 
 def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText:
-    """Tokenizes a text as llama.cpp does: BOS in front if the tokenizer adds one, special tokens as plain text.
+    """Tokenizes a text as llama.cpp does, and cuts it into windows.
+
+    If the tokenizer adds a BOS token, BOS comes before the text. Special tokens in the text are read as plain text.
 
     Raises :class:`BadInput` if the text is too short.
     """
@@ -81,7 +83,7 @@ def tokenize(model: Path, text: Path, n_ctx: int, windows: int) -> TokenizedText
 
 
 def added_bos(tokenizer: Any) -> int | None:
-    """Returns the id of the BOS token that the tokenizer puts before every text; None if it puts none."""
+    """Returns the id of the BOS token that the tokenizer puts before every text, or None if it puts none there."""
     plain, whole = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
     return int(whole[0]) if whole[0] == tokenizer.bos_token_id and whole[:1] != plain[:1] else None
 
@@ -93,8 +95,10 @@ def load_tokenizer(model: Path) -> Any:
 
 
 def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto", "float32"] | None = None) -> Any:
-    """Loads the checkpoint for inference, from safetensors only. The default dtype is float32 on CPU, and the stored
-    dtype on CUDA."""
+    """Loads the checkpoint for inference, from safetensors only.
+
+    The default dtype is float32 on the CPU, and the stored dtype on CUDA.
+    """
     import torch
 
     torch.set_num_threads(threads)
@@ -116,8 +120,8 @@ def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto",
 def _widen_torchao(model: Any) -> None:
     """Converts torchao's weights to float32, so that they take float32 inputs.
 
-    They keep the dtype that they were saved with, even if the model is loaded in another. A linear's inputs must have
-    the dtype of its weights.
+    torchao's weights keep the dtype that they were saved with, even if the model is loaded in another dtype. The inputs
+    of a linear layer must have the dtype of its weights.
     """
     import torch
 
@@ -131,10 +135,11 @@ def _widen_torchao(model: Any) -> None:
 
 
 def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
-    """Returns the dtype to load: float32 on CPU, the stored one on CUDA.
+    """Returns the dtype to load: float32 on the CPU, and the stored dtype ("auto") on CUDA.
 
-    The base of all divergences is float32 on CUDA too, if the GPU has room: for 16-bit weights widened to 32 bits, and
-    for a tenth of its memory besides.
+    A model that makes the base (the log-probabilities from which divergence is measured) is loaded in float32 on CUDA
+    too, if the GPU has room. The GPU has room if its free memory holds twice the stored bytes, because 16-bit
+    weights become 32-bit weights, and a tenth of its total memory besides.
     """
     import torch
 
@@ -148,7 +153,10 @@ def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
 
 
 def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
-    """Measures a loaded model on a tokenized text. ``job`` says which base to compare with and what to write."""
+    """Measures a loaded model on a tokenized text.
+
+    ``job`` names the base file to compare with, or the file into which to write the log-probabilities, if any.
+    """
     started = time.monotonic()
     losses, divergences, same_tops = [], [], []
     clock = _Clock()
@@ -189,13 +197,13 @@ def measure(model: Any, text: TokenizedText, job: EvaluationJob) -> Evaluation:
 
 @dataclass
 class _Clock:
-    """Seconds spent in the model itself."""
+    """The seconds that the model's forward passes took."""
 
     seconds: float = 0.0
 
 
 def _scored_logits(model: Any, text: TokenizedText, clock: _Clock) -> Iterator[Logits]:
-    """Yields each window's logits of its scored positions, float32 ``[rows, n_vocab]``."""
+    """Yields, for each window, the logits of the scored positions, float32 ``[rows, n_vocab]``."""
     import inspect
 
     import torch

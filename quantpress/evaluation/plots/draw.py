@@ -1,8 +1,9 @@
 """Plots of quality against size for a model card.
 
-Each plot shows the published variants that were measured under one protocol, their efficient frontier and the
-unquantized model's figure. Equal manifests give equal bytes: the font is fixed (DejaVu, which Matplotlib carries), and
-the PNG holds no dates or versions. :mod:`quantpress.evaluation.plots.labels` places the labels.
+Each plot shows the published variants that were measured under one protocol. It also shows their efficient frontier
+(:mod:`quantpress.evaluation.frontier`), and a plot of perplexity shows the unquantized model's figure. Equal manifests
+give equal bytes, because the font is fixed (DejaVu, which Matplotlib carries) and the PNG holds no dates or versions.
+:mod:`quantpress.evaluation.plots.labels` places the labels.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ DIVERGENCE_PLOT = "divergence.png"
 MEMORY_PERPLEXITY_PLOT = "perplexity-memory.png"
 MEMORY_DIVERGENCE_PLOT = "divergence-memory.png"
 
-#: A plot of fewer points tells no more than the table does.
+#: A plot of fewer points shows no more than the model card's table.
 _FEWEST_POINTS = 2
-#: 8 inches at 200 dpi are 1600 pixels, for a column 800 wide.
+#: A plot is 8 inches wide. At 200 dpi that is 1600 pixels, for a column that is 800 pixels wide.
 _DPI = 200
 _WIDTH, _HEIGHT, _HEIGHT_OF_MANY = 8.0, 4.8, 6.0
-#: Smaller divergences come from rounding, not from quantization. They are drawn at this height; the label says so.
+#: Divergences below this come from rounding, not from quantization. Their points are drawn at this height, and the
+#: point's label says that the divergence is smaller.
 _SMALLEST_DIVERGENCE = 1e-4
 
 
 def draw_plots(manifest: Manifest, folder: Path) -> list[Path]:
-    """Draws the plots that the manifest has figures for into ``folder``. Returns their paths (none for one variant)."""
+    """Draws into ``folder`` the plots for which the manifest has figures, and returns the paths of the plots.
+
+    If fewer than two variants can be compared, nothing is drawn and the list is empty.
+    """
     comparison = compare(manifest)
     if len(comparison.entries) < _FEWEST_POINTS:
         return []
@@ -52,7 +57,7 @@ def draw_plots(manifest: Manifest, folder: Path) -> list[Path]:
 
 
 def draw_memory_plots(manifest: Manifest, folder: Path) -> list[Path]:
-    """Draws the plots of :func:`draw_plots` against the peak memory while measuring instead of the size."""
+    """Draws the same plots as :func:`draw_plots`, but with the peak memory during measurement in place of the size."""
     comparison = compare(manifest)
     if len(comparison.entries) < _FEWEST_POINTS:
         return []
@@ -68,7 +73,7 @@ def draw_memory_plots(manifest: Manifest, folder: Path) -> list[Path]:
 
 
 def plot_perplexity(manifest: Manifest, path: Path) -> None:
-    """Draws perplexity with one standard error against size, as a PNG 1600 pixels wide.
+    """Draws perplexity against size, with error bars of one standard error, as a PNG 1600 pixels wide.
 
     Raises :class:`QuantpressError` if no published variant was measured.
     """
@@ -88,9 +93,9 @@ def _perplexity_scale(comparison: Comparison) -> Scale:
 
 
 def plot_divergence(manifest: Manifest, path: Path) -> None:
-    """Draws mean KL divergence with one standard error against size, as a PNG 1600 pixels wide.
+    """Draws mean KL divergence against size, with error bars of one standard error, as a PNG 1600 pixels wide.
 
-    Raises :class:`QuantpressError` unless the divergence of every comparable variant was measured.
+    Raises :class:`QuantpressError` if a variant under the common protocol has no measured divergence.
     """
     comparison = compare(manifest)
     if not comparison.has_divergence:
@@ -125,7 +130,7 @@ def _plot(manifest: Manifest, comparison: Comparison, scale: Scale, path: Path) 
         figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0.1, 0.55 / height, 0.88, 1 - 1.2 / height))
-        # The subtitle says what was measured, because a plot is also seen without its card.
+        # The subtitle names the model and the protocol, because people also see a plot without its model card.
         protocol = comparison.protocol
         measured = f"{protocol.text}, {protocol.windows} windows of {protocol.n_ctx} tokens"
         subtitle = f"{shortened(manifest.model_name)} {manifest.format.upper()}, {measured}"

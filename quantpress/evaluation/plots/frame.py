@@ -1,4 +1,4 @@
-"""The look of a plot: colours, titles, axes with plain figures."""
+"""The look of a plot: its colours, its titles, and axes whose figures have no exponents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: An axis whose figures spread by more than this factor is logarithmic.
+#: If the largest figure is more than this many times the smallest, an axis is logarithmic.
 _LOGARITHMIC_FROM = 3.0
 
 INK, GREY, FAINT = "#24292f", "#6e7781", "#d8dee4"
@@ -18,7 +18,7 @@ WORTH, DOMINATED = "#0b5cad", "#9aa4ae"
 
 
 def draw_frame(figure: Figure, axes: Axes, title: str, subtitle: str, axis: str) -> None:
-    """Draws titles, spines and grid. ``axis`` is the name of the vertical axis."""
+    """Draws the titles, the axis lines and the grid. ``axis`` is the text beside the vertical axis."""
     inch = 1 / float(figure.get_figheight())
     figure.text(0.012, 1 - 0.28 * inch, title, fontsize=12.5, fontweight="bold", color=INK)
     figure.text(
@@ -39,7 +39,10 @@ def draw_frame(figure: Figure, axes: Axes, title: str, subtitle: str, axis: str)
 
 
 def set_axis(axes: Axes, name: str, values: Sequence[float], extent: Sequence[float]) -> None:
-    """Sets limits that hold ``extent`` with a margin. The axis is logarithmic if positive ``values`` spread wide."""
+    """Sets the limits of the axis ``name`` ("x" or "y"), so that all of ``extent`` is visible, with a margin.
+
+    If all ``values`` are positive and spread wide, the axis is logarithmic.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axis = axes.xaxis if name == "x" else axes.yaxis
@@ -68,11 +71,11 @@ def _tick_text(value: float) -> str:
 
 
 def size_unit(sizes: Sequence[int]) -> tuple[str, float]:
-    """Returns the decimal unit (GB or MB) for the largest size, and its bytes."""
+    """Returns the unit that suits the largest size (GB or MB), and the number of bytes in this unit."""
     return ("GB", 1e9) if max(sizes) >= 1e9 else ("MB", 1e6)
 
 
 def shortened(name: str) -> str:
-    """Returns a name that fits: printable, at most 40 characters."""
+    """Returns ``name`` without unprintable characters, cut to at most 40 characters."""
     printable = "".join(character for character in name if character.isprintable())
     return printable if len(printable) <= 40 else printable[:39] + "…"

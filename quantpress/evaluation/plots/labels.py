@@ -1,7 +1,7 @@
-"""Places text labels beside points so that they cover neither each other nor anything drawn.
+"""Places text labels beside points. Labels should not cover each other or anything that is drawn.
 
-Each label tries places around its point, near ones first. Labels are placed one after the other, each where it costs
-least. This is repeated until no label finds a better place. It is coordinate descent, which is deterministic and good
+Every place around a point has a cost. The search moves one label after the other to the label's cheapest place, and
+repeats this until no label finds a better place. This method is coordinate descent. It is deterministic, and good
 enough for some forty labels.
 """
 
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 _DISTANCES = (11.0, 22.0, 38.0, 58.0, 82.0, 110.0, 145.0, 185.0)
 _DIRECTIONS = 16
 _ROUNDS = 12
-#: Cost of one square pixel of overlap.
+#: The cost of one square pixel of overlap.
 _OVERLAP = 5.0
-#: Cost of a line from label to point that crosses another label's box or line.
+#: The cost if the line from a label to its point crosses another label's box or another label's line.
 _CROSSING = 400.0
-#: Cost of covering a segment of a drawn line.
+#: The cost if a label covers a segment of a drawn line.
 _STRUCK = 25.0
 #: Space kept free around each label, in pixels.
 _PADDING = 3.0
 
-#: A segment by its two ends, in pixels.
+#: The two ends of a line segment, in pixels.
 Line = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -38,7 +38,7 @@ class Box:
     top: float
 
     def overlap(self, other: Box) -> float:
-        """Returns the common area in square pixels."""
+        """Returns the area that both rectangles cover, in square pixels."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return width * height if width > 0 and height > 0 else 0.0
@@ -67,8 +67,8 @@ class Label:
 def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Sequence[Line], frame: Box) -> list[Box]:
     """Returns the place of each label, in the order of ``labels``.
 
-    Labels must not cover ``obstacles``, should not cover ``lines``, and should stay within ``frame``. All are in
-    pixels.
+    The search avoids places that cover ``obstacles`` or ``lines``. A label leaves ``frame`` only if none of its
+    places lies within ``frame``. All arguments are in pixels.
     """
     places = [_ranked_places(label, obstacles, lines, frame) for label in labels]
     chosen: list[Box | None] = [None] * len(labels)
@@ -89,9 +89,9 @@ def place_labels(labels: Sequence[Label], obstacles: Sequence[Box], lines: Seque
 def _ranked_places(
     label: Label, obstacles: Sequence[Box], lines: Sequence[Line], frame: Box
 ) -> list[tuple[float, Box]]:
-    """Returns all places of one label with their costs, cheapest first. Other labels do not count here.
+    """Returns the places of one label with their costs, cheapest first. The costs leave out the other labels.
 
-    Places that leave the frame are left out, unless all places do.
+    Places that reach beyond the frame are left out, unless all places do so.
     """
     candidates = list(_candidates(label))
     within = [(box, cost) for box, cost in candidates if box.outside(frame) == 0]
@@ -110,7 +110,10 @@ def _ranked_places(
 def _cheapest(
     places: Sequence[tuple[float, Box]], anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]
 ) -> Box:
-    """Returns the best place beside the labels already placed. ``places`` is sorted, so the search can stop early."""
+    """Returns the cheapest place, given the labels that are already placed (``taken``).
+
+    The search can stop early, because ``places`` is sorted by cost.
+    """
     lowest, best = math.inf, places[0][1]
     for own_cost, box in places:
         if own_cost >= lowest:
@@ -124,7 +127,8 @@ def _cheapest(
 def _candidates(label: Label) -> Iterator[tuple[Box, float]]:
     """Yields rectangles around the point, each with its own cost.
 
-    The cost is the distance, and a little more for every place except the upper right, where a reader looks first.
+    The cost grows with the distance from the point. It also grows a little with the angle to the upper right, because a
+    reader looks there first.
     """
     x, y = label.anchor
     for distance in _DISTANCES:
@@ -143,7 +147,7 @@ def _candidates(label: Label) -> Iterator[tuple[Box, float]]:
 
 
 def _cost_beside(box: Box, anchor: tuple[float, float], taken: Sequence[tuple[Box, Line]]) -> float:
-    """Returns the cost of overlap with the labels already placed, and of crossings of lines from labels to points."""
+    """Returns what a place costs because of the labels that are already placed: for overlaps and for crossing lines."""
     padded = box.padded(_PADDING)
     line = (box.closest_point(*anchor), anchor)
     cost = 0.0
@@ -155,7 +159,7 @@ def _cost_beside(box: Box, anchor: tuple[float, float], taken: Sequence[tuple[Bo
 
 
 def _passes(line: Line, box: Box) -> bool:
-    """Whether a line enters a rectangle, which is so if it crosses one of the diagonals."""
+    """Whether a line passes through a rectangle. The test is whether the line crosses one of the two diagonals."""
     return _cross(line, ((box.left, box.bottom), (box.right, box.top))) or _cross(
         line, ((box.left, box.top), (box.right, box.bottom))
     )

@@ -1,4 +1,7 @@
-"""The content of a plot's frame: points with their errors, the efficient frontier, labels."""
+"""Draws what a plot shows within its axes: points with their errors, the efficient frontier and the labels.
+
+The efficient frontier is the line through the variants that are worth having (:mod:`quantpress.evaluation.frontier`).
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ MANY = 20
 
 @dataclass(frozen=True)
 class Scale:
-    """The quality on the vertical axis, and the cost on the horizontal one.
+    """What a plot's axes show: a measure of quality on the vertical axis, and a cost on the horizontal axis.
 
-    ``errors`` are one standard error per entry. Distances below ``floor`` are drawn at ``floor``. ``reference`` is the
-    unquantized model's figure, if there is one.
+    ``errors`` holds one standard error for each entry. Distances below ``floor`` are drawn at ``floor``. ``reference``
+    is the unquantized model's figure, if there is one.
     """
 
     title: str
@@ -39,7 +42,7 @@ class Scale:
     cost_name: str = "Size"
 
     def frontiers(self, entries: Sequence[Entry]) -> list[list[Entry]]:
-        """Returns one frontier by size, or by memory one per engine and runner."""
+        """Returns one frontier if the cost is the size. For memory, returns one per engine and measuring machine."""
         if self.cost is memory:
             return memory_frontiers(entries, self.distance)
         return [frontier(entries, self.distance, self.cost)]
@@ -54,7 +57,10 @@ class Scale:
 
 
 def set_scales(axes: Axes, points: Sequence[tuple[float, float]], scale: Scale, unit: str) -> None:
-    """Sets axes that hold all points with room for labels. An axis whose figures spread wide is logarithmic."""
+    """Sets the limits of both axes, so that they leave room for the labels around the points.
+
+    If the figures of an axis spread wide, the axis is logarithmic.
+    """
     widths = [x for x, _ in points]
     heights = [y for _, y in points]
     low = [max(y - error, y / 2) for y, error in zip(heights, scale.errors, strict=True)]
@@ -72,7 +78,7 @@ def draw_points(
     frontiers: Sequence[Sequence[Entry]],
     scale: Scale,
 ) -> None:
-    """Draws points with their errors, the frontiers, and the legend."""
+    """Draws the points with their error bars, the frontiers and the legend."""
     places = dict(zip((entry.variant for entry in entries), points, strict=True))
     if scale.reference is not None:
         axes.axhline(scale.reference, color=INK, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1.5)
@@ -80,7 +86,7 @@ def draw_points(
     for worth in frontiers:
         steps = [places[entry.variant] for entry in worth]
         axes.plot(*zip(*steps, strict=True), color=WORTH, linewidth=1.2, alpha=0.45, zorder=2, label=label)
-        label = None  # named once in the legend
+        label = None  # so that the legend has one line for all frontiers
     axes.errorbar(
         [x for x, _ in points],
         [y for _, y in points],
@@ -124,7 +130,10 @@ def draw_labels(
     frontiers: Sequence[Sequence[Entry]],
     scale: Scale,
 ) -> None:
-    """Labels the points in places where the labels hide nothing. A line leads from a distant label to its point."""
+    """Labels the points, in places where the labels hide as little as possible.
+
+    If a label is far from its point, a line joins the two.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import IdentityTransform
@@ -191,7 +200,10 @@ def _drawn_lines(
 
 
 def _draw_reference_label(axes: Axes, reference: float, obstacles: list[Box]) -> None:
-    """Labels the unquantized model's line at its right end, and keeps other labels off the line and its label."""
+    """Writes a label at the right end of the unquantized model's line.
+
+    Adds this label and the line to ``obstacles``, so that the other labels stay off both.
+    """
     from matplotlib.patheffects import withStroke
 
     text = axes.annotate(
