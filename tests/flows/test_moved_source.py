@@ -118,10 +118,10 @@ def test_a_changed_chat_template_is_new_metadata(operator: Operator, source: Pat
 def chunks(data: bytes) -> dict[bytes, int]:
     """Chunks cut where the content says so, about 64 KiB each as Xet's: hash to size. A gear hash over 32 bytes."""
     bytes_ = np.frombuffer(data, np.uint8)
-    gear = np.random.default_rng(0).integers(0, 1 << 32, 256, np.uint32)[bytes_]
-    rolling = np.zeros_like(gear)
-    for shift in range(32):
-        rolling[shift:] += gear[: len(gear) - shift] << np.uint32(shift)
+    rolling = np.random.default_rng(0).integers(0, 1 << 32, 256, np.uint32)[bytes_]
+    for width in (1, 2, 4, 8, 16):
+        # The hash over the last 2n bytes is the hash over the last n plus the earlier n bytes' hash, shifted by n.
+        rolling[width:] += rolling[:-width] << np.uint32(width)
     cuts = [0, *(np.flatnonzero(rolling >> np.uint32(16) == 0) + 1).tolist(), len(data)]
     parts = (data[start:end] for start, end in pairwise(cuts))
     return {hashlib.sha256(part).digest(): len(part) for part in parts}
@@ -157,13 +157,14 @@ def test_a_refreshed_rung_is_what_a_press_would_make(operator: Operator, source:
     """The same file, byte for byte, as one that is quantized from the new commit on another machine."""
     refreshed = manifest_of(operator, GGUF).entry("Q4_K_M")
     assert refreshed is not None
-    operator.api.delete_repo(GGUF)
-    shutil.rmtree(operator.folder / "home")
-    code, _, err = operator.call("run", "--formats", "gguf")
+    out = operator.folder / "pressed"
+    code, _, err = operator.call(
+        "quantize", MODEL, "--variants", "Q4_K_M", "--out", str(out), QUANTPRESS_HOME=str(operator.folder / "elsewhere")
+    )
     assert code == 0, err
-    assert "quantize" in err
-    pressed = manifest_of(operator, GGUF).entry("Q4_K_M")
+    pressed = parse_manifest((out / "quantpress.json").read_bytes(), "pressed").entry("Q4_K_M")
     assert pressed is not None
+    assert "weights_from" in refreshed.artifact.details and "weights_from" not in pressed.artifact.details
     assert pressed.artifact.files == refreshed.artifact.files
 
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 MODEL = "upstream/Tiny-Instruct"
 REPO = "press/Tiny-Instruct-GGUF"
-LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
-#: The tiny model's Q8_0 has 37.6 MB, the ladder 136 MB.
+LADDER = ["Q4_0", "Q4_K_M", "Q8_0"]
+#: The tiny model's Q8_0 has 39.4 MB; no two rungs fit.
 BUDGET = "45MB"
 
 

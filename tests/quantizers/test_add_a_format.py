@@ -46,7 +46,7 @@ def test_the_page_is_followed(tiny_model: Path, prefect_api: str, tmp_path: Path
         done = subprocess.run(
             ["bash", "-e", "-c", blocks["bash"]],
             cwd=tmp_path,
-            env=operator.environment(PATH=programs, COLUMNS="110"),
+            env=operator.environment(PATH=programs, COLUMNS="110", QUANTPRESS_THREADS="2"),
             capture_output=True,
             text=True,
             check=False,

@@ -8,7 +8,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def measurement(model: Path, folder: Path, **options: Path) -> EvaluationJob:
         model=model,
         protocol=Protocol(text=text.name, text_sha256=text.sha256, n_ctx=128, windows=6),
         text=text.path,
-        threads=2,
+        threads=1,
         device="cpu",
         **options,
     )
@@ -94,12 +96,40 @@ def base_logits(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder / "logits"
 
 
+@pytest.fixture(scope="session")
+def rounded(tiny_model: Path, base_logits: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., float]:
+    """The mean divergence of the unquantized model rounded to the nearest level, measured once for each grid."""
+
+    @cache
+    def divergence(**grid: Any) -> float:
+        folder = tmp_path_factory.mktemp("rounded")
+        found = evaluate_round_to_nearest(measurement(tiny_model, folder, base_logits=base_logits), **grid).divergence
+        assert found is not None
+        return found.mean
+
+    return divergence
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncompiled() -> Iterator[None]:
+    """GPTQModel compiles its kernel with torch.compile, which takes longer than all that a case computes with it.
+
+    tests/flows/test_nightly.py measures GPTQ with the compiled kernel.
+    """
+    import torch
+
+    torch.compiler.set_stance("force_eager")
+    yield
+    torch.compiler.set_stance("default")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['format']}-{case['name']}")
 def test_case(
     case: dict[str, Any],
     tiny_model: Path,
     base_logits: Path,
+    rounded: Callable[..., float],
     made: dict[str, Path],
     tmp_path: Path,
 ) -> None:
@@ -138,12 +168,8 @@ def test_case(
     found = evaluate(measurement(folder, tmp_path, base_logits=base_logits))
     assert found.non_finite == 0
     assert found.divergence is not None
-    if rounding := case.get("better_than_rounding"):
-        yardstick = evaluate_round_to_nearest(measurement(tiny_model, tmp_path, base_logits=base_logits), **rounding)
-        assert yardstick.divergence is not None
-        limit = yardstick.divergence.mean
-    else:
-        limit = case["largest_divergence"]
+    grid = case.get("better_than_rounding")
+    limit = rounded(**grid) if grid else case["largest_divergence"]
     assert 0 < found.divergence.mean < limit
     made[case["format"]] = folder
 

@@ -56,10 +56,12 @@ class Operator:
         self.catalog.write_text(json.dumps({"settings": settings, "defaults": defaults, "models": models}))
 
     def environment(self, **more: str) -> dict[str, str]:
+        """Children get one thread each. Two tests share two cores, and threads that wait for a core cost CPU time."""
         return os.environ | {
             "QUANTPRESS_SOURCE_ENDPOINT": self.hub.endpoint,
             "QUANTPRESS_TARGET_ENDPOINT": self.hub.endpoint,
             "QUANTPRESS_HOME": str(self.folder / "home"),
+            "QUANTPRESS_THREADS": "1",
             "HF_TOKEN": self.token,
             "HF_HOME": str(self.folder / "huggingface"),
             "PREFECT_HOME": str(self.folder / "prefect"),
