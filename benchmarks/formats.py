@@ -1,8 +1,8 @@
-"""Presses, publishes and measures every variant of the demo's model that needs no GPU, all under one protocol.
+"""Makes, publishes and measures every variant of the demo's model that needs no GPU, all under one protocol.
 
-Run it as ``python -m benchmarks.formats``. It presses ``benchmarks/formats.catalog.yaml`` to an embedded Hub in
-``--home``, measures rounding to the nearest for comparison, and writes the table to docs/benchmarks.md. If it is run
-again, it continues in ``--home``.
+Run it as ``python -m benchmarks.formats``. It makes the variants of ``benchmarks/formats.catalog.yaml`` and publishes
+them on an embedded Hub in the folder ``--home``. For comparison, it also measures rounding to the nearest. It writes
+the table to docs/benchmarks.md. A second run continues the work in ``--home``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from quantpress.toolchain.progress import plain_lines
 
 CATALOG = Path("benchmarks/formats.catalog.yaml")
 HEADING = "Every variant that needs no GPU"
-#: Bits, weights per scale, symmetric: the roundings that the calibrated variants should beat.
+#: Each rounding has three values: bits, weights per scale, whether it is symmetric. The calibrated variants should be
+#: better than these roundings.
 ROUNDED = [(4, 64, True), (4, 64, False), (4, 32, True), (4, 32, False), (3, 64, True), (3, 64, False)]
 
 
 def main() -> int:
-    """Runs the benchmark. Returns the exit code of ``quantpress run``."""
+    """Runs the benchmark. Returns the exit code of the command ``quantpress run``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--home", type=Path, default=Path(".quantpress/formats"), help="folder of the press and its Hub"
@@ -62,7 +63,8 @@ def main() -> int:
 
 
 def _rounded(comparison: ModelComparison, model: Path, home: Path) -> dict[str, Evaluation]:
-    """Returns the figures of rounding to the nearest on the windows of the comparison, by name."""
+    """Returns a dict from a rounding's name to its figures. They are measured on the windows of the comparison's
+    protocol."""
     from quantpress.evaluation.engines.transformers import evaluate
 
     assert comparison.protocol is not None
@@ -117,7 +119,10 @@ def _lines(comparison: ModelComparison, rounded: dict[str, Evaluation]) -> Itera
 
 
 def _left_out(manifests: Iterable[Manifest]) -> Iterator[str]:
-    """Yields lines about variants without a row: withheld by the gate, or the same bytes as another variant."""
+    """Yields lines about the variants without a row in the table.
+
+    The gate withheld them, or they have the same bytes as another variant.
+    """
     for manifest in manifests:
         for entry in manifest.entries:
             if entry.status == "withheld":

@@ -1,9 +1,10 @@
-"""Makes and measures formats on one GPU, by the press's own child processes, and prints a table.
+"""Makes and measures variants on one GPU, in the same child processes as ``quantpress run``, and prints a table.
 
-``python -m benchmarks.gpu MODEL --out DIR --variants gptq:gptq-4bit-auto,exl3:4.0bpw``; ``gptq@auto-gptq:NAME`` names a
-backend. With ``--at-once`` all variants are made at the same time, each in its own process. All of them use the first
-GPU. To use two GPUs, start this twice, with another ``CUDA_VISIBLE_DEVICES`` and ``--out`` each. ``--random FOLDER``
-first makes a model of 1.07 B random weights in MODEL, with the tokenizer of FOLDER.
+Run it as ``python -m benchmarks.gpu MODEL --out DIR --variants gptq:gptq-4bit-auto,exl3:4.0bpw``. To choose a backend,
+write ``gptq@auto-gptq:NAME``. With ``--at-once``, all variants are made at the same time, each in its own process, and
+all use the first GPU. To use two GPUs, start two benchmarks, each with its own ``CUDA_VISIBLE_DEVICES`` and ``--out``.
+With ``--random FOLDER``, the benchmark first makes a model of 1.07 B random weights in MODEL, with the tokenizer of
+FOLDER.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from quantpress.record.measurement import Engine, Evaluation, Protocol
 from quantpress.record.recipe import fingerprint_of
 from quantpress.settings import Settings
 
-#: TinyLlama's shape with SmolLM2's vocabulary and tied embeddings: 1.07 B weights.
+#: The shape of TinyLlama with the vocabulary and tied embeddings of SmolLM2. It has 1.07 B weights.
 _RANDOM = {
     "vocab_size": 49152,
     "hidden_size": 2048,
@@ -41,7 +42,7 @@ _RANDOM = {
 
 @dataclass(frozen=True)
 class Trial:
-    """A model, the texts, and the folder, device and threads of the work."""
+    """A model, the texts and protocol for its variants, and the folder, device and threads to use."""
 
     model: Path
     out: Path
@@ -114,7 +115,8 @@ def main() -> None:
 
 
 def _press(bench: Trial, format_name: str, name: str, logits: Path, started: float) -> None:
-    """Makes and measures a variant and prints its row. If it fails, prints one line, so that the others go on."""
+    """Makes and measures a variant, and prints its row. A failed variant prints one line, so that the others
+    continue."""
     folder = bench.out / f"{format_name}-{name}"
     begun = time.monotonic() - started
     named, _, backend = format_name.partition("@")
@@ -136,7 +138,7 @@ def _show(
     found: Evaluation,
     times: dict[str, float] | None = None,
 ) -> None:
-    """Prints a row of the table, and appends all its figures to ``rows.jsonl``."""
+    """Prints a row of the table. Appends all its figures to ``rows.jsonl``."""
     with (bench.out / "rows.jsonl").open("a") as rows:
         row = {"what": what, "times": times, "evaluation": found.model_dump(mode="json")}
         rows.write(json.dumps(row | {"result": result.model_dump(mode="json") if result else None}) + "\n")
@@ -161,9 +163,9 @@ def _gib(size: int | None) -> str:
 
 
 def make_random(folder: Path, tokenizer: Path, shape: dict[str, Any]) -> None:
-    """Makes a Llama of random float16 weights in ``folder``, unless it is there.
+    """Makes a Llama with random float16 weights in ``folder``. Does nothing if ``folder`` already has a config.json.
 
-    ``shape`` holds values of config.json; ``tokenizer`` is a folder whose tokenizer is copied.
+    ``shape`` contains values of config.json. The tokenizer is copied from the folder ``tokenizer``.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

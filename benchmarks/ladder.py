@@ -1,9 +1,10 @@
-"""Compares the one-pass engine with a loop of llama-quantize, in turns: same rungs, same threads, same machine.
+"""Compares two ways to make a ladder (all GGUF variants, or rungs, of one model): our engine, which needs one pass over
+the model, and a loop that runs llama-quantize once per rung.
 
-Run it as ``python -m benchmarks.ladder``. Every file is compared byte for byte. The figures go to docs/benchmarks.md.
-CPU seconds and peak memory are the kernel's figures for the processes and all that they started (``wait4``). The
-planning counts as part of the one pass. Both sides write to the same disk. The one pass also syncs its files;
-llama-quantize does not.
+Run it as ``python -m benchmarks.ladder``. Both make the same rungs on the same machine with the same threads, in turns.
+Every pair of files is compared byte for byte. The figures go to docs/benchmarks.md. The kernel (``wait4``) gives CPU
+seconds and peak memory, for each process and all processes that it started. The planning counts as part of the one
+pass. Both ways write to the same disk. The one pass also syncs its files. llama-quantize does not.
 """
 
 from __future__ import annotations
@@ -39,16 +40,19 @@ from quantpress.toolchain.progress import plain_lines
 
 _MODELS = {"wide": wide_model, "tiny-wide": tiny_wide_model}
 _SAMPLES, _LENGTH = 8, 256
-#: The most that the one pass may take: a share of the loop's CPU and wall time, and bytes of memory beyond the loop's
-#: (issue 3).
+#: The limits for the one pass (issue 3): its share of the loop's CPU and wall time, and the bytes of peak memory that
+#: it can use beyond the loop's peak.
 _MOST_TIME, _MOST_MEMORY = 0.6, 300_000_000
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The cost of a run: ``cpu`` and ``wall`` in seconds, ``peak`` in bytes of resident memory, ``read`` in bytes of
-    the source. ``read`` is computed: the source's size times the passes over it. The kernel does not count reads of
-    mapped files."""
+    """The cost of a run.
+
+    ``cpu`` and ``wall`` are in seconds. ``peak`` is in bytes of resident memory. ``read`` is in bytes of the source:
+    the source's size times the number of passes over it. ``read`` is computed, because the kernel does not count reads
+    of mapped files.
+    """
 
     cpu: float
     wall: float
@@ -57,7 +61,7 @@ class Measured:
 
 
 def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
-    """Returns the unquantized GGUF and its imatrix, which are made once per user."""
+    """Returns the unquantized GGUF file and its imatrix. Both are made once per user."""
     source = _MODELS[name](plain_lines(print))
 
     def make(folder: Path) -> None:
@@ -77,7 +81,7 @@ def prepared(tools: LlamaCpp, name: str) -> tuple[Path, Path]:
 
 
 def measured(commands: Sequence[Sequence[str]], folder: Path, read: int) -> Measured:
-    """Runs commands one after another in ``folder``. Raises ``CalledProcessError`` if one fails."""
+    """Runs the commands one after another in ``folder``. Raises ``CalledProcessError`` if one of them fails."""
     took = []
     for command in commands:
         with tempfile.TemporaryDirectory() as scratch:
@@ -117,7 +121,7 @@ def one_pass(model: Path, imatrix: Path, rungs: Sequence[str], out: Path, thread
 
 
 def press(model: Path, imatrix: Path, out: Path, threads: int, rungs: Sequence[str]) -> None:
-    """Plans and writes the rungs. :func:`one_pass` measures this in a separate process."""
+    """Plans and writes the rungs. :func:`one_pass` runs and measures this function in a separate process."""
     tools = require()
     plans = plan_rungs(tools, model, imatrix, rungs)
     write_rungs(tools, model, imatrix, {_file(out, plan.rung): plan for plan in plans}, threads)
@@ -138,7 +142,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="turns of loop and one pass (default 1)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
-        "--also", type=int, nargs="*", default=[1, 2, 8], help="threads of runs for comparing bytes only"
+        "--also",
+        type=int,
+        nargs="*",
+        default=[1, 2, 8],
+        help="more runs with these numbers of threads, which compare bytes and measure no time",
     )
     asked = parser.parse_args()
     if asked.press:
@@ -164,8 +172,9 @@ def main() -> int:
             wrong.update(different(ours, theirs, rungs))
         for threads in sorted({*asked.also} - {asked.threads}):
             one_pass(model, imatrix, rungs, ours, threads)
-            wrong.update(different(ours, theirs, rungs))
-            print(f"compared with {threads} threads: {sorted(wrong) or 'all equal'}", flush=True)
+            differ = sorted(different(ours, theirs, rungs))
+            wrong.update(differ)
+            print(f"one pass with {threads} threads: differs in {differ or 'nothing'}", flush=True)
         size = sum(_file(theirs, rung).stat().st_size for rung in rungs)
     lines = _lines(asked, Contest(tools.version, model, rungs, size, loops, passes, sorted(wrong), load))
     print("\n".join(lines))
@@ -176,7 +185,7 @@ def main() -> int:
 
 
 def beyond(loops: Sequence[Measured], passes: Sequence[Measured]) -> list[str]:
-    """Returns the limits that the one pass exceeded over all turns, in words."""
+    """Describes the limits that the one pass exceeded in all turns together."""
     found = []
     for name in ("cpu", "wall"):
         ratio = sum(getattr(run, name) for run in passes) / sum(getattr(run, name) for run in loops)
@@ -190,8 +199,11 @@ def beyond(loops: Sequence[Measured], passes: Sequence[Measured]) -> list[str]:
 
 @dataclass(frozen=True)
 class Contest:
-    """The measured turns: ``size`` is the bytes of all rungs together, ``wrong`` the rungs whose bytes differ, ``load``
-    the machine's load average at the start."""
+    """The measured turns.
+
+    ``size`` is the number of bytes of all rungs together. ``wrong`` are the rungs whose bytes differ. ``load`` is the
+    machine's load average at the start.
+    """
 
     version: str
     model: Path

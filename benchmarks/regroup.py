@@ -1,8 +1,10 @@
-"""Adds a group of attention heads to a model, which computes the same: ``python -m benchmarks.regroup FOLDER OUT``.
+"""Adds a group of attention heads to a model. The changed model computes the same as the original.
 
-ExLlamaV3 needs keys and values whose width is a multiple of 128. SmolLM2 has three heads of 64 for them, which are 192.
-So the last group is doubled: its key, its value and its queries are there twice, and each copy gets half of the group's
-part of the output matrix.
+Run it as ``python -m benchmarks.regroup FOLDER OUT``.
+
+ExLlamaV3 requires that the total width of the keys, and that of the values, is a multiple of 128. SmolLM2 has three key
+heads and three value heads of width 64, so both widths are 192. So the last group is doubled: its key, its value and
+its queries occur twice, and each copy gets half of the group's part of the output matrix.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from quantpress.files import write_text
 
 
 def regroup(folder: Path, out: Path) -> None:
-    """Writes ``out`` from ``folder``, a Llama in one safetensors file. The folder's other files are copied."""
+    """Writes the changed model to ``out``. ``folder`` has a Llama in one safetensors file. Its other files are
+    copied."""
     config = json.loads((folder / "config.json").read_bytes())
     groups, size = config["num_key_value_heads"], config["head_dim"]
     each = config["num_attention_heads"] // groups

@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md: one section per benchmark. Each section names the command that rewrites it."""
+"""Writes docs/benchmarks.md, with one section per benchmark. Each section names the command that writes the section."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _TITLE = "# Benchmarks\n\nEach section names the command that wrote it.\n"
 
 
 def write_section(page: Path, heading: str, lines: Sequence[str]) -> None:
-    """Replaces the section ``heading`` of ``page``, or appends it. Other sections do not change."""
+    """Replaces the section ``heading`` of ``page``, or appends the section if it is missing. Other sections stay the
+    same."""
     text = page.read_text(encoding="utf-8") if page.exists() else _TITLE
     section = f"## {heading}\n\n" + "\n".join(lines) + "\n"
     found = re.search(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

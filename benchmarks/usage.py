@@ -1,7 +1,8 @@
-"""Runs one command and writes its CPU time, wall time and peak memory: ``python -I -S usage.py RESULT.json COMMAND…``.
+"""Runs one command and writes its CPU time, wall time and peak memory to a file.
 
-This is a separate, small program because a child's peak memory includes what its parent had when it forked (see
-:mod:`quantpress.machine.peak_memory`). It imports nothing of this repository. The exit code is the command's.
+Run it as ``python -I -S usage.py RESULT.json COMMAND…``. The measuring program is small and separate, because the peak
+memory of a child includes the memory that its parent had at the fork (see :mod:`quantpress.machine.peak_memory`). It
+imports nothing from this repository. Its exit code is the command's exit code.
 """
 
 import json

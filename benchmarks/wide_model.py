@@ -1,11 +1,13 @@
-"""Models for tests of quantization: SmolLM2 widened to 768, a multiple of the 256 that K- and IQ-types need, and the
-first two layers of that.
+"""Makes models for tests of quantization: SmolLM2 widened to 768, and the first two layers of the widened model.
 
-The wide model computes the same function. The residual stream is padded with zeros to 768 and rotated by a random
-orthogonal matrix, so that all its values are in use. RMSNorm is not changed by the rotation. The padding changes its
-mean square by a constant factor, and its gains cannot be rotated. Both go into the matrices that follow. Each group of
-three query heads gets a fourth, a copy of the third; the output matrix takes half of each. The tied embeddings become
-two separate matrices.
+768 is a multiple of 256, which K- and IQ-types need. The widened model computes the same function as SmolLM2. The
+residual stream is padded with zeros to 768 and rotated by a random orthogonal matrix, so that all its values are in
+use. The rotation does not change the mean square that RMSNorm computes, but the padding changes it by a constant
+factor. The gains of RMSNorm cannot be rotated. So the gains and the factor are multiplied into the matrices that
+follow.
+
+Each group of three query heads gets a fourth head, a copy of the third. In the output matrix, the third head's weights
+are halved, and both heads get this half. The tied embeddings become two separate matrices.
 """
 
 from __future__ import annotations
@@ -28,20 +30,22 @@ Weights = dict[str, NDArray[Any]]
 WIDTH = 768
 _HEAD = 64
 _SEED = 768
-#: Increase this when the made folder changes. It is part of the folder's name in the cache.
+#: Increase this number when the content of the made folder changes. The folder's name in the cache depends on it.
 _EDITION = 1
 _READS_RESIDUAL = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
 _WRITES_RESIDUAL = ("self_attn.o_proj", "mlp.down_proj")
 
 
 def wide_model(progress: Progress = silent) -> Path:
-    """Returns the folder of SmolLM2-135M-Instruct at width 768, as on the Hub: 226 million weights. It is made once per
-    user."""
+    """Returns the folder of SmolLM2-135M-Instruct at width 768, in the layout of the Hub. It has 226 million weights.
+
+    The folder is made once per user.
+    """
     return _folder(demo_model(progress), f"wide-{MODEL_NAME}", progress)
 
 
 def tiny_wide_model(progress: Progress = silent) -> Path:
-    """Returns the folder of the wide model's first two layers."""
+    """Returns the folder of a model that has only the first two layers of the wide model."""
     return _folder(tiny_model(progress), f"tiny-wide-{MODEL_NAME}", progress)
 
 
@@ -68,14 +72,15 @@ def widened_config(config: dict[str, Any]) -> dict[str, Any]:
     return config | {
         "hidden_size": WIDTH,
         "num_attention_heads": config["num_attention_heads"] + groups,
-        # The added zeros make the mean square smaller, so the epsilon that is added to it must be smaller too.
+        # The added zeros make the mean square smaller. RMSNorm adds epsilon to the mean square, so epsilon must be
+        # smaller too.
         "rms_norm_eps": config["rms_norm_eps"] * config["hidden_size"] / WIDTH,
         "tie_word_embeddings": False,
     }
 
 
 def widened(weights: Weights, config: dict[str, Any]) -> Weights:
-    """Returns the weights at width 768, in float32, by their names in safetensors."""
+    """Returns a dict from a weight's name in safetensors to its values at width 768, in float32."""
     old, groups = config["hidden_size"], config["num_key_value_heads"]
     turn = np.linalg.qr(np.random.default_rng(_SEED).standard_normal((WIDTH, WIDTH)))[0][:old]
     shrink = (old / WIDTH) ** 0.5

@@ -78,7 +78,7 @@ def _pressed(repo: str, catalog: str, formats: list[str] | None, settings: Setti
                     log.warning("%s", line)
                 case events.Outdated(planned, repo_id, reason):
                     log.warning(
-                        "%s of %s is quantized, new metadata is not enough: %s",
+                        "%s of %s is quantized again, because new metadata is not enough: %s",
                         *(planned.variant.name, repo_id, reason),
                     )
                 case events.CommittedBeside(what):

@@ -59,7 +59,7 @@ class Job(Record):
     ``published`` is a folder of published files, or None. For ``refresh``, the folder holds the files that get new
     metadata. For ``prepare``, the folder holds costly shared files (files that take long to make) of another commit of
     the source. The child puts these files into ``prepared`` unchanged and does not make new ones. ``prepare`` gets
-    published files only if nothing is quantized with them.
+    published files of another commit only in a run that quantizes nothing, for example in one that renews metadata.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]
@@ -110,8 +110,9 @@ class Layout(Record):
     """How the variants of a format are made after ``prepare`` has run.
 
     ``waves`` is a list of waves. A wave is a list of names of variants that are made together and lie on the disk
-    together. ``aliases`` maps a variant that is not made to a variant that would hold the same weights in the same
-    types. ``refused`` maps a variant to the reason why this model cannot have the variant.
+    together. The keys of ``aliases`` are variants that are not made. Each value is a variant with the same weights in
+    the same types, which is made or published. ``refused`` maps a variant to the reason why this model cannot have the
+    variant.
     """
 
     waves: list[list[str]]
@@ -158,7 +159,7 @@ class Quantizer(Protocol):
         string."""
 
     def tools(self) -> dict[str, str]:
-        """Returns a dict from name to version, with every tool that :meth:`version` stands for. The manifest's
+        """Returns a dict from name to version, with every tool that decides the bytes of the variants. The manifest's
         toolchain lists these tools."""
 
     def unquantized(self, job: Job) -> Path:
@@ -173,8 +174,11 @@ class Quantizer(Protocol):
         long work."""
 
     def costly_files(self, model_name: str) -> list[str]:
-        """Returns the names of the costly files: shared files that take long to make. If usable costly files are
-        published, the press downloads them and does not make them."""
+        """Returns the names of the costly files: shared files that take long to make.
+
+        The press downloads published costly files and does not make them, if ``prepare`` would make equal files or if
+        the run quantizes nothing.
+        """
 
     def prepare(self, job: Job) -> None:
         """Makes in ``job.prepared`` what all variants share. Runs in a child process."""
@@ -182,9 +186,9 @@ class Quantizer(Protocol):
     def layout(self, job: Job, variants: list[Variant], standing: list[Variant], budget: int | None) -> Layout:
         """Divides ``variants`` into waves. The files of a wave take at most ``budget`` bytes (None: no limit).
 
-        ``job`` is the job that ``prepare`` ran. ``standing`` are published variants whose files stay. They use the same
-        output of ``prepare`` as ``variants``. If a variant would be the same as a standing variant, the variant becomes
-        an alias of the standing variant.
+        ``job`` is the job that was given to ``prepare``. ``standing`` are published variants whose files stay. They
+        need the same prepared files as ``variants``. If a variant would be the same as a standing variant, the variant
+        becomes an alias of the standing variant.
         """
 
     def quantize(self, job: Job) -> Output:
@@ -195,7 +199,7 @@ class Quantizer(Protocol):
         in a child process."""
 
     def refresh(self, job: Job) -> str | None:
-        """Writes the files of ``job.published`` into ``job.out``, with the metadata of ``job.source``.
+        """Copies the published files from ``job.published`` to ``job.out``, with the metadata of ``job.source``.
 
         The weights stay the same, and nothing is quantized. Returns None if the files were made. If the source's
         tensors have changed since the weights were quantized, makes nothing and returns what has changed. Runs in a

@@ -17,9 +17,9 @@ class Traits:
 
     ``limits`` maps a variant's name to the largest mean KL divergence, in nats per token, with which the variant is
     published. ``core_seconds_per_weight`` is the time that one CPU core needs to quantize and evaluate one variant,
-    divided by the number of weights of the source. The values come from SmolLM2-135M on 2 cores: the measured time,
-    times 2 (docs/benchmarks.md, "Every variant that needs no GPU"). The default suits a quantizer that calibrates a
-    little.
+    divided by the number of weights of the source. The values are measured seconds times 2, because SmolLM2-135M was
+    made on 2 cores (docs/benchmarks.md, "Every variant that needs no GPU"). The default suits a quantizer that
+    calibrates a little.
 
     ``toolchain`` is the toolchain that ``quantpress toolchain install`` makes for the format, or None if Python
     packages are enough. If ``is_one_file`` is true, the format's engine loads the variant's first file, and clients

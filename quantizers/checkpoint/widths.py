@@ -31,7 +31,7 @@ _WIDTH_KEYS = {
 def input_widths(config: Parameters) -> dict[str, int]:
     """Returns a dict from a description of linears in a model's layers to the number of inputs of these linears.
 
-    Raises :class:`Refused` if config.json holds no number of inputs.
+    Raises :class:`Refused` if config.json names none of the widths.
     """
     text = config.get("text_config", config)
     widths: dict[str, int] = {}
@@ -66,7 +66,10 @@ def check_group_size(config: Parameters, group_size: int) -> None:
 
 
 def output_widths(config: Parameters) -> dict[str, int]:
-    """Returns a dict like that of :func:`input_widths`, but with the numbers of inputs and of outputs."""
+    """Returns the dict of :func:`input_widths` and an entry for the outputs of the key and value projections.
+
+    All other linears have numbers of outputs that are in the dict already.
+    """
     text = config.get("text_config", config)
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     shared = text.get("num_key_value_heads")

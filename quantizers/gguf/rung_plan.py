@@ -22,7 +22,7 @@ _UNQUANTIZED = {"F32", "F16", "BF16"}
 #: files.
 _LOW_BITS = ("IQ1", "IQ2", "IQ3", "Q2_K")
 #: If the imatrix weights of one of these tensors have a wrong size, llama-quantize ignores them. For these tensors and
-#: for ``output.weight``, llama-quantize also accepts an imatrix without weights.
+#: for ``output.weight``, llama-quantize also accepts an imatrix that has no weights for the tensor.
 _EMBEDDINGS = {"token_embd.weight", "per_layer_token_embd.weight"}
 
 
@@ -59,14 +59,16 @@ def plan_rungs(
     """Returns one plan per rung, in the order of ``rungs``. The plans come from dry runs of llama-quantize over the
     unquantized GGUF ``model``.
 
-    The ``standing`` rungs have their files already. If several rungs would have the same bytes, a standing rung keeps
-    its file.
+    The ``standing`` rungs have their files already. If several rungs would have the same tensor types, a standing rung
+    keeps its file.
 
     Raises :class:`BadInput` when ``imatrix`` is not an imatrix or lies in another folder than ``model``, and
     ``QuantpressError`` when a dry run is not understood.
     """
     if imatrix is not None and imatrix.parent.resolve() != model.parent.resolve():
-        raise BadInput(f"{imatrix} must lie beside {model}: its name alone is stored in the files")
+        raise BadInput(
+            f"{imatrix} must lie in the folder of {model}: llama-quantize stores the imatrix's path as it is given"
+        )
     importance = read_importance(imatrix) if imatrix else None
     known = file_types(tools)
     ggml, obstacle = load(tools)
@@ -120,8 +122,9 @@ def _beyond(ggml: Ggml | None, plan: RungPlan, importance: Importance | None) ->
     """Returns why the one-pass engine cannot make the file that llama-quantize would make, or None if the engine
     can."""
     for tensor in plan.tensors:
-        if ggml is not None and not {tensor.source, tensor.target} <= ggml.types.keys():
-            return f"the gguf package does not know type {tensor.target}"
+        unknown = [] if ggml is None else [name for name in (tensor.source, tensor.target) if name not in ggml.types]
+        if unknown:
+            return f"ggml's library and the gguf package do not both know type {unknown[0]}"
         if tensor.target == tensor.source:
             continue
         if tensor.shape[3] != 1:
@@ -164,10 +167,10 @@ def _with_sizes(ggml: Ggml | None, model: Path, note: ImatrixNote | None, plans:
 
 
 def _with_same_bytes(plans: list[RungPlan], standing: Sequence[str]) -> list[RungPlan]:
-    """Finds plans that have the same tensor types, and makes all but one of them refer to that one in
+    """Groups plans that have the same tensor types. One plan of each group keeps its file. The other plans name it in
     ``same_bytes_as``.
 
-    Only that one plan keeps its file. These rules choose the plan, in this order. A standing rung, whose file is there
+    These rules choose the plan, in this order. A standing rung, whose file is there
     already, comes first. Then comes the rung that clients load by default. A plain type of llama-quantize comes before
     a type with options. If several plans are still equal, the plan whose name promises the number of bits closest to
     the real number comes first.

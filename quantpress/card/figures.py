@@ -29,8 +29,8 @@ _EVERYDAY_STEP = 1
 _FALLBACK_TYPES = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
 #: Matches variants of K- and IQ-types, which have blocks of 256 weights. Leaves out IQ4_NL, which has blocks of 32.
 _BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
-#: The card does not mention fallback types that hold less than this share of the weights, because some mixes of types
-#: put single tensors into Q8_0.
+#: The card mentions fallback types only if they hold at least this share of the weights together. A smaller share is
+#: often no fallback, because some rungs store single tensors as Q8_0 on purpose.
 _FALLBACKS_FROM = 0.05
 
 
@@ -217,8 +217,9 @@ def _share(share: float) -> str:
 def advice(comparison: Comparison) -> list[Advice]:
     """Returns the variants worth taking, each with its reasons, largest first. All are on the efficient frontier.
 
-    The frontier holds the variants that no other variant dominates. A variant that dominates is no larger and no
-    farther from the unquantized model, and better in one of the two. Returns an empty list for fewer than two variants.
+    The frontier holds the variants that no other variant dominates. A variant dominates another if it is no
+    larger and no farther from the unquantized model, and is better in at least one of these. Returns an empty list for
+    fewer than two variants.
     """
     worth = frontier(comparison.entries, comparison.distance)
     if len(comparison.entries) < 2:
@@ -236,9 +237,13 @@ def advice(comparison: Comparison) -> list[Advice]:
 def everyday(comparison: Comparison) -> Entry | None:
     """Returns the variant that the card's commands use.
 
-    If every variant has its own branch, this is the variant on ``main``, which clients take by default, unless another
-    variant dominates that variant. Else this is the smallest variant within the middle limit, else within the last
-    limit, else the variant closest to the unquantized model. Returns None if nothing is published.
+    Returns the first of these that exists:
+
+    - the variant on ``main``, if it is the only one there and is on the frontier: clients take it by default
+    - the smallest variant within the middle limit, or else within the last limit
+    - the variant closest to the unquantized model
+    - the first variant whose figures cannot be compared
+    - None, if nothing is published
     """
     worth = frontier(comparison.entries, comparison.distance)
     on_main = [entry for entry in worth if entry.branch == "main"]

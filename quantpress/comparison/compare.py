@@ -26,8 +26,9 @@ class ComparedVariant(Record):
     """One published variant. Sizes and memory are in bytes, divergence in nats per token, speed in tokens/s.
 
     ``seconds_to_make`` is the quantizer's time. If one run of the quantizer made several variants together, this is the
-    run's time until the variant was done, divided by the number of variants. ``memory_bytes`` is the peak while the
-    variant was measured on ``runner``: GPU memory if the runner is a GPU, else the memory of the process.
+    time from the run's start until this variant was done, divided by the number of all variants of the run.
+    ``memory_bytes`` is the peak while the variant was measured on ``runner``: GPU memory if the runner is a GPU, else
+    the memory of the process.
 
     A variant that dominates another is no larger and no farther from the unquantized model, and better in one of the
     two. ``best_for_size`` says that no variant dominates this one. ``best_for_memory`` says the same, with memory
@@ -148,8 +149,9 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     first = next(iter(manifests.values()))
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
     of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
-    # If the source has a new commit, the formats are made again one after the other. Meanwhile, most variants can be
-    # made from an older commit that is no manifest's current source. Earlier states in the manifests can still name it.
+    # If the source has a new commit, the formats are made again one after the other. Meanwhile it is possible
+    # that most variants come from an older commit, which is no manifest's current source. Then ``Manifest.earlier`` can
+    # still name this commit.
     known = [manifest.source for manifest in of_sha]
     known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
     source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))

@@ -12,7 +12,7 @@ done once:
   as success.
 - LFS objects are named by their hash, so a second upload of an object changes nothing.
 - A commit names its parent. If the Hub's answer to a commit was lost, the Hub refuses the repetition with 412, because
-  the branch has moved on. Then :func:`quantpress.publish.commit.publish` finds the first commit.
+  the branch has moved on. Then :func:`quantpress.publish.commit.publish` finds that its commit was made.
 
 huggingface_hub 1.x uses the HTTP library httpx, and 2.x uses httpx2. Both libraries have the same API.
 """
@@ -47,9 +47,10 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 #: takes 250 s.
 _SILENCE = 300.0
 _CONNECTING = 15.0
-#: huggingface_hub sends this request to huggingface.co to learn which programs to name in its headers
-#: (utils/_detect_agent.py of 1.33). If nothing answers, huggingface_hub goes on, so we do not repeat this request. On a
-#: machine without a network, repeating this request delayed the first request to a local Hub by five minutes.
+#: huggingface_hub sends this request to huggingface.co to learn the names of AI agents, because it names in its headers
+#: the agent that runs it (utils/_detect_agent.py of 1.33). If nothing answers, huggingface_hub goes on, so we do not
+#: repeat this request. On a machine without a network, repeating this request delayed the first request to a local Hub
+#: by five minutes.
 _ASIDE = "/api/agent-harnesses"
 #: A key of a request's ``extensions``. The value is the file that the request sends as its body, and the position in
 #: this file from which a repetition sends it again.
@@ -59,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 class HubFailed(QuantpressError):
-    """Raised if a Hub does not answer a request, or refuses the request for now, for longer than our patience."""
+    """Raised if our patience ends before a Hub answers a request, or while the Hub still asks us to try later."""
 
 
 @dataclass(frozen=True)

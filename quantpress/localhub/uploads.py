@@ -162,7 +162,7 @@ class Uploads:
         try:
             self._store.adopt(file.path, sha256)
         except FileNotFoundError:
-            # The client repeated its request while the first request was still running.
+            # The client repeated its request, and meanwhile the first request has moved the file into the store.
             if self._store.size(sha256) != size:
                 raise
         self._forget(upload)

@@ -77,7 +77,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
             env=child_environment(),
             cwd=folder,  # some libraries write logs to the working folder
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - safe: makes one system call, and its library is loaded
         )
         try:
             code = process.wait(timeout)
@@ -147,7 +147,8 @@ def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:
 
 
 def begun(job: BaseModel, folder: Path) -> bool:
-    """Whether an equal job was started in ``folder`` before. That job can have left work to continue.
+    """Whether an equal job was started in ``folder`` before. That job can have left unfinished work, which ``job`` can
+    continue.
 
     Jobs that differ only in their threads are equal, because their results are the same.
     """
@@ -168,8 +169,8 @@ def _without_threads(text: str | bytes) -> Any:
 def begin(job: BaseModel, folder: Path) -> None:
     """Records in ``folder`` that ``job`` has begun, so that :func:`begun` finds the job.
 
-    Call this function if the child runs in another folder, as the one child does that makes all variants of a wave
-    (variants that one run of the quantizer makes together).
+    Call this function if the child runs in another folder. One case is a wave, which is a group of variants that are
+    made together: one child makes all of them, in a folder of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)

@@ -22,7 +22,8 @@ from quantpress.record.shelf import Shelf
 #: What to do. ``press``: make the variant. ``refresh``: give the published weights new metadata. ``evaluate``: measure
 #: the published files again. ``verify``: download and load a published variant that was not verified or was faulty.
 #: ``card``: commit only cards and manifest. ``compare``: make the comparison of all formats again. ``keep``: leave the
-#: variant as it is. ``skip``: leave the model out as the catalog says, or a variant that the model cannot have.
+#: variant as it is. ``skip``: leave out a model because the catalog says so, or leave out a variant that the model
+#: cannot have.
 #: ``defer``: leave the variant to a later run. ``block``: do nothing, because of an obstacle that the reason names.
 #: ``orphaned``: leave a published repo as it is, although the catalog no longer asks for it.
 Action = Literal[
@@ -73,7 +74,9 @@ def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, shelf: 
         and before
         and not _weights(changed_files(before, source.files))
     ):
-        return Decision("card", f"same as {alias.same_as}; {_moved(alias.recipe, source)}, its weights did not")
+        return Decision(
+            "card", f"same as {alias.same_as}; {_moved(alias.recipe, source)}, but the weights did not change"
+        )
     return None
 
 
@@ -92,9 +95,12 @@ def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]
     if entry.status != "published":
         return Decision("keep", _why_absent(entry))
     if not changed:
-        return Decision("card", f"{moved}; no file that is read changed")
+        return Decision("card", f"{moved}; none of the files that quantpress reads has changed")
     if len(entry.artifact.files) > 1 and not traits_of(quantizer(entry.recipe.format)).renews_parts:
-        return Decision("press", f"{moved}; changed: {', '.join(changed)}; a file in parts is made again")
+        return Decision(
+            "press",
+            f"{moved}; changed: {', '.join(changed)}; several files cannot get new metadata, so they are made again",
+        )
     return Decision("refresh", f"{moved}; weights did not change, metadata did: {', '.join(changed)}")
 
 
@@ -151,8 +157,8 @@ def _why_absent(entry: Entry) -> str:
 
 
 def _gate_says_otherwise(entry: Entry, limit: Limit | None) -> bool:
-    """Whether the current limit changes the gate's verdict on an entry's divergence. A withheld entry counts only if
-    it exceeded its former limit."""
+    """Whether the current limit changes the gate's verdict on an entry's divergence. For a withheld entry, this
+    is so only if the entry exceeded its former limit and does not exceed the current limit."""
     before, now = entry.verdict.max_divergence, limit.max_divergence if limit else None
     exceeded = now is not None and exceeds(entry.evaluation, now)
     if entry.status == "published":
@@ -178,7 +184,7 @@ def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
     if manifest is None:
         return None
     if misled := _misled(shelf):
-        return f"main does not list {', '.join(misled)} as its branch does"
+        return f"main and the variant's own branch differ in the entry of {', '.join(misled)}"
     if manifest.source.gated != source.gated:  # gating is an upstream setting that no commit records
         return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None

@@ -51,10 +51,10 @@ def _remove_published(plan: ModelPlan, workspace: Workspace) -> None:
 
 
 def leave_idle(plan: ModelPlan, settings: Settings, formats: Sequence[str] | None) -> None:
-    """Removes the files that killed runs left of a model that has no work now, if no later run can use them.
+    """Removes the files that killed runs left on the disk. The model has no work now.
 
-    A later run can use these files if a step is blocked or deferred. If ``formats`` is given, a later run of another
-    format can use them too.
+    Keeps the files if a later run can use them. This is so if a step is blocked or deferred, or if ``formats`` leaves
+    other formats to a later run.
     """
     if plan.source is not None and formats is None and not plan.blocked and not plan.deferred:
         remove_idle_work(settings.home, plan.line.repo)
@@ -82,8 +82,8 @@ def _press_files(plan: ModelPlan, settings: Settings, stages: ModelStages) -> It
     bench = Bench.of(plan, settings)
     if bench.protocol.windows < settings.windows:
         yield Noted(
-            f"{repo}: {bench.protocol.windows} windows are measured, not {settings.windows}: log-probabilities of more "
-            f"would not fit the logits budget of {settings.logits_budget / 1e9:.1f} GB"
+            f"{repo}: {bench.protocol.windows} windows are measured, not {settings.windows}: the log-probabilities "
+            f"of more windows would not fit the logits budget of {settings.logits_budget / 1e9:.1f} GB"
         )
     bench = replace(bench, settings=plan.within_disk(settings, bench.workspace.room()))
     stages.fetch(bench, plan.disk_needed(bench.settings))

@@ -63,7 +63,9 @@ def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
             return attempt()
         except Outrun as error:
             _log.info("%s", error)
-    raise QuantpressError(f"{repo_id}: other commits came first {ATTEMPTS} times; run again when they have ended")
+    raise QuantpressError(
+        f"{repo_id}: other commits came first {ATTEMPTS} times; run again when the other runs on this repo have ended"
+    )
 
 
 def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
@@ -111,8 +113,9 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
         if commit.tag:
             _tag(api, repo_id, commit.tag, parent)
         there = set(api.list_repo_files(repo_id, revision=parent))
-        # A new branch starts with the files of the repo's first commit. This commit removes these files. If somebody
-        # has squashed main into one commit, these files are all files of main.
+        # A new branch starts with the files of the repo's first commit. The commit that is made below removes
+        # these files, except HUB_FILES and the paths that it uploads. If somebody has squashed main into one commit,
+        # these files are all files of main.
         begins = branch != "main" and branch not in heads
         gone = there - set(commit.uploads) - HUB_FILES if begins else there & commit.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -126,9 +129,7 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
                 raise
             own = _made_already(api, repo_id, commit, parent)
             if own is None:
-                raise Outrun(
-                    f"{repo_id}@{branch}: another commit came first; nothing was published, run again"
-                ) from None
+                raise Outrun(f"{repo_id}@{branch}: another commit came first; this commit was not made") from None
             return own
     return made.oid
 
@@ -172,11 +173,11 @@ def _made_already(api: HfApi, repo_id: str, commit: BranchCommit, parent: str) -
 
 
 def _begin(api: HfApi, repo_id: str, branch: str) -> str:
-    """Starts a branch at the repo's first commit, so that the branch holds no files of ``main``. Returns the sha of the
-    first commit.
+    """Returns the sha of the repo's first commit. Starts the branch there, unless the branch is ``main``.
 
-    The first commit must be the parent of a commit that was composed before the branch existed. If two presses start
-    the same branch, or ``main`` of a new repo, both commits have this parent, and the Hub refuses the later one.
+    A branch that starts at the first commit does not begin with the current files of ``main``. If two presses start the
+    same branch, or ``main`` of a new repo, both of their commits have the first commit as parent. So the Hub refuses
+    the later commit.
     """
     first = api.list_repo_commits(repo_id)[-1].commit_id
     if branch != "main":

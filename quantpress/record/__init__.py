@@ -1,1 +1,3 @@
-"""What is written down: manifest, recipe, measurement, verification, and the names of files and repositories."""
+"""What quantpress writes down: manifests, recipes, measurements, verifications, and the names of files and
+repositories.
+"""

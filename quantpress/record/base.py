@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """A frozen model. An unknown key is an error."""
+    """A frozen pydantic model. An unknown key in the input is an error."""
 
-    # JSON has no NaN. The text "NaN" can be read back; the null that pydantic writes by default cannot.
+    # JSON has no NaN. "strings" writes NaN as the text "NaN", which can be read back. By default pydantic writes null,
+    # which cannot be read back.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")

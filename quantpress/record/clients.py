@@ -1,7 +1,7 @@
-"""Which file of a GGUF repo a client takes for a tag, as in ``press/Model-GGUF:Q4_K_M``.
+"""Finds out which file of a GGUF repo a client loads for a tag, such as ``Q4_K_M`` in ``press/Model-GGUF:Q4_K_M``.
 
-llama.cpp lists ``main`` and decides by itself. Ollama asks the Hub for the tag's manifest, and the Hub decides. The
-functions here expect paths in the order in which the Hub lists them, sorted by name.
+llama.cpp lists the files of ``main`` and chooses one itself. Ollama asks the Hub for the tag's manifest, so the Hub
+chooses. The functions here expect paths sorted by name, which is the order in which the Hub lists them.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: Without a tag, llama.cpp takes the first of these that is there (``find_best_model`` of common/download.cpp).
+#: Without a tag, llama.cpp takes the first of these tags that the repo has (``find_best_model`` of
+#: common/download.cpp).
 _PREFERRED = ("Q4_K_M", "Q8_0")
-#: A file with one of these in its name is no model but goes with one (``gguf_filename_is_model``, same file).
+#: A file with one of these words in its name is not a model. It belongs to a model (``gguf_filename_is_model``, same
+#: file).
 _BESIDE_MODELS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
-#: llama.cpp takes only the first part of a split file (``get_gguf_split_info``, same file).
+#: Matches the end of a split file's name. llama.cpp takes only the first part of a split file (``get_gguf_split_info``,
+#: same file).
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 #: If a repo has this file at its root, llama.cpp fetches nothing else (``common_download_get_hf_plan``).
 _PRESET = "preset.ini"
 
-#: The tag that Ollama asks for if none is given.
+#: The tag that Ollama asks for if the user gives none.
 LATEST = "latest"
-#: The answers of a Hub that first wants to know who asks. Ollama proves to the Hub who it is with its own key.
+#: A Hub answers with one of these status codes if it first wants to know who asks. Ollama then proves its identity with
+#: its own key.
 _WHO_ASKS = (401, 403)
 _OK = 200
 _REGISTRY = "the Hub for Ollama"
@@ -35,9 +39,10 @@ _REGISTRY = "the Hub for Ollama"
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a client takes for a tag. ``path`` is a file's name or its digest.
+    """The file that a client loads for a tag. ``path`` is the file's name or its digest.
 
-    ``problem`` is empty if this is the intended file. ``note`` is for what is not the repo's fault.
+    ``problem`` says why this is not the intended file; it is empty if the file is right. ``note`` is a remark about
+    something that is not the repo's fault.
     """
 
     client: str
@@ -48,13 +53,13 @@ class Resolved:
 
 
 def is_part(path: str) -> bool:
-    """Whether this file is a part of a model that was split into several files."""
+    """Whether this file is one of several parts of a split model."""
     part = _PART.search(path)
     return part is not None and int(part[2]) > 1
 
 
 def is_model(path: str) -> bool:
-    """Whether llama.cpp takes this path for a model file or for the first part of one."""
+    """Whether llama.cpp treats this path as a model: as a whole model file, or as the first part of a split one."""
     name = path.rpartition("/")[2]
     part = _PART.search(name)
     first = part is None or int(part[2]) < 2 or int(part[1]) == 1
@@ -62,9 +67,10 @@ def is_model(path: str) -> bool:
 
 
 def llama_cpp_takes(paths: Sequence[str], tag: str | None) -> str | None:
-    """Returns the file that ``llama-cli -hf REPO[:TAG]`` loads; None if it finds none.
+    """Returns the file that ``llama-cli -hf REPO[:TAG]`` loads, or None if llama.cpp finds none.
 
-    llama.cpp searches for the tag as a regular expression anywhere in the path: ``F16`` finds ``Model-BF16.gguf`` too.
+    llama.cpp uses the tag as a regular expression and searches for it anywhere in the path. So ``F16`` finds
+    ``Model-BF16.gguf`` too. Upper and lower case do not matter.
     """
     if _PRESET in paths:
         return None
@@ -78,11 +84,12 @@ def llama_cpp_takes(paths: Sequence[str], tag: str | None) -> str | None:
 
 
 def ollama_takes(paths: Iterable[str], tag: str) -> str | None:
-    """Returns the file that the Hub gives Ollama for a tag; None if it finds none.
+    """Returns the file that the Hub gives Ollama for a tag, or None if the Hub finds none.
 
     A tag is a quantization's whole name, in upper or lower case, or a file's name
-    (https://huggingface.co/docs/hub/ollama). ``latest`` is Q4_K_M. If there is no Q4_K_M, the Hub makes a "reasonable
-    choice" that it does not document. This function then makes llama.cpp's choice.
+    (https://huggingface.co/docs/hub/ollama). ``latest`` stands for Q4_K_M. If there is no Q4_K_M, the Hub makes a
+    "reasonable choice" that it does not document. In this case, this function returns the file that llama.cpp would
+    choose.
     """
     models = [path for path in paths if is_model(path)]
     if tag.lower() == LATEST:
@@ -95,8 +102,11 @@ def ollama_takes(paths: Iterable[str], tag: str) -> str | None:
 
 
 def resolve_by_rules(variants: Mapping[str, str], paths: Sequence[str]) -> list[Resolved]:
-    """Returns what both clients take for each variant, and without a tag. ``variants`` maps a variant to its file (the
-    first of several). ``paths`` are all files of ``main``."""
+    """Returns the files that llama.cpp and Ollama load, by their rules: for each variant's tag, and without a tag.
+
+    ``variants`` maps a variant to its file; if the file is split, to its first part. ``paths`` are all files of
+    ``main``.
+    """
     found = []
     for tag, path in variants.items():
         taken = llama_cpp_takes(paths, tag)
@@ -120,14 +130,15 @@ def _judged(client: str, tag: str, taken: str | None, meant: set[str]) -> Resolv
 
 
 def resolve_by_registry(api: HfApi, repo_id: str, variants: Mapping[str, str]) -> list[Resolved]:
-    """Returns what the Hub itself answers Ollama for each variant. ``variants`` maps a variant to its file's SHA-256.
+    """Asks the Hub which file Ollama gets for each variant. ``variants`` maps a variant to the SHA-256 of its file.
 
-    If the Hub first wants to know who asks, this function stops asking, and a note says so.
+    If the Hub first wants to know who asks, this function stops asking and returns only a note that says so.
     """
     from huggingface_hub import get_session, get_token
 
     found = []
-    # False: no token, even if one is stored; None: the stored token.
+    # ``api.token`` is False if no token may be sent, even if one is stored. It is None if the stored token is to be
+    # sent.
     token = api.token if isinstance(api.token, str) else None if api.token is False else get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     for tag, sha256 in variants.items():
@@ -145,7 +156,8 @@ def resolve_by_registry(api: HfApi, repo_id: str, variants: Mapping[str, str]) -
 
 
 def _model_digest(manifest: bytes) -> str | None:
-    """Returns the digest of the layer that is the model; None if this is not a manifest or has no such layer."""
+    """Returns the digest of the layer that holds the model, or None if ``manifest`` is not a manifest or has no such
+    layer."""
     try:
         layers = {layer["mediaType"]: layer["digest"] for layer in json.loads(manifest)["layers"]}
     except (ValueError, TypeError, KeyError):

@@ -1,8 +1,8 @@
 """The manifest, ``quantpress.json``: what a published revision says about itself.
 
-A press writes the manifest in the same commit as the files that it describes, and reads it back at each run: the Hub
-is the memory. ``main`` carries an entry for every variant of the repo. Another branch carries the entry of its own
-variant.
+A press (a run of quantpress that makes variants) commits the manifest together with the files that the manifest
+describes. Each later run reads the manifest back, so the Hub is the memory of quantpress. The manifest on ``main`` has
+an entry for every variant of the repo. The manifest on another branch has only the entry of this branch's variant.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MANIFEST_FILE = "quantpress.json"
 
 
 class File(Record):
-    """A published file: path in the repo, size in bytes, hex SHA-256."""
+    """A published file. ``path`` is its path in the repo, ``size`` is in bytes, ``sha256`` is in hex."""
 
     path: str
     size: int
@@ -28,7 +28,7 @@ class File(Record):
 
 
 class Artifact(Record):
-    """The files of one variant and what is really in them (see :class:`quantizers.protocol.Output`)."""
+    """The files of one variant, and what these files really contain (see :class:`quantizers.protocol.Output`)."""
 
     files: list[File]
     bits_per_weight: float
@@ -37,15 +37,15 @@ class Artifact(Record):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files together, in bytes."""
         return sum(file.size for file in self.files)
 
 
 class Verdict(Record):
-    """What the gate said: ``passed``, and for each failed check the reason in words.
+    """The verdict of the quality gate on a variant. ``reasons`` has a reason in words for each failed check.
 
-    ``max_divergence`` is the limit that was applied to the mean KL divergence, if any. ``notes`` say why this limit is
-    not the default.
+    ``max_divergence`` is the limit that the gate applied to the mean KL divergence, or None if there was no limit.
+    ``notes`` say why this limit differs from the default.
     """
 
     passed: bool
@@ -55,12 +55,15 @@ class Verdict(Record):
 
 
 class Entry(Record):
-    """One variant in the manifest. ``status`` ``withheld`` means measured, not published; see ``verdict``.
+    """One variant in the manifest.
 
-    ``retracted`` means that the variant was published and withdrawn: its files have left the branch, and ``retraction``
-    says why. ``retraction`` stays if the variant is made again and withheld. ``verified`` is the commit that was
-    verified: a fresh download had these files, and the variant loaded and wrote text. It is None until then.
-    ``problems`` are what was wrong at the last verification.
+    If ``status`` is ``withheld``, the variant was measured but not published, and ``verdict`` says why. If it is
+    ``retracted``, the variant was published and then withdrawn: its files have left the branch, and ``retraction`` says
+    why. ``retraction`` stays if the variant is made again and then withheld.
+
+    ``verified`` is the commit at which the variant was verified: a fresh download had its files, and the variant loaded
+    and wrote text. It is None before the first verification and after a verification that found faults. ``problems``
+    lists the faults that the last verification found.
     """
 
     recipe: Recipe
@@ -83,7 +86,8 @@ class Entry(Record):
 
 
 class Alias(Record):
-    """A variant that was not made because it would hold the same weights in the same types as ``same_as``."""
+    """A variant that was not made, because it would hold the same weights in the same types as the variant
+    ``same_as``."""
 
     recipe: Recipe
     fingerprint: str
@@ -95,12 +99,13 @@ class Alias(Record):
 
 
 class SourceRecord(Record):
-    """The upstream repo at one commit, with what the card inherits from it.
+    """The upstream repo at one commit, with the metadata that the model card inherits from it.
 
-    ``files`` maps each file that the press reads to a hash of its content (SHA-256 for LFS files, git's SHA-1 for
-    others). It shows the next plan what a new commit changed. It is empty in manifests that are older than this field.
-    ``gated`` says how the repo is gated. ``gate_fields`` are the ``extra_gated_…`` fields of its card.
-    ``licence_override`` is the catalog's reason to publish although the licence seems to forbid it.
+    ``files`` maps each file that a press reads to a hash of its content (SHA-256 for LFS files, git's SHA-1 for
+    others). From these hashes, the next plan sees what a new commit changed. ``files`` is empty in manifests that are
+    older than this field. ``gated`` says how access to the repo is gated, or is None if it is not. ``gate_fields`` are
+    the ``extra_gated_…`` fields of the repo's card. ``licence_override`` is the catalog's reason to publish although
+    the licence seems to forbid it.
     """
 
     repo: str
@@ -118,8 +123,11 @@ class SourceRecord(Record):
 
 
 class Earlier(Record):
-    """What a branch held before the source moved: the tag that keeps it (``v1`` on ``main``, ``v1-BRANCH`` on another
-    branch), its source, and the files that the source's next commit changed."""
+    """An earlier state of a branch, from before the source changed.
+
+    ``tag`` is the tag that keeps this state (``v1`` on ``main``, ``v1-BRANCH`` on another branch). ``source`` is the
+    source of this state. ``changed`` lists the files that the source's next commit changed.
+    """
 
     tag: str
     source: SourceRecord
@@ -127,10 +135,10 @@ class Earlier(Record):
 
 
 class VerificationRecord(Record):
-    """What was checked after publishing, on a fresh download of ``commit``.
+    """What a verification checked after publishing, on a fresh download of ``commit``.
 
     ``loaded`` are the variants that the verification tried to load. ``resolved`` says which file each client takes for
-    each tag. ``notes`` are what users of a client should know. ``versions`` are the versions of the clients.
+    each tag. ``notes`` are what users of a client should know. ``versions`` maps the name of a client to its version.
     """
 
     at: str
@@ -145,13 +153,13 @@ class VerificationRecord(Record):
 
 
 class Manifest(Record):
-    """``quantpress.json``. ``baselines`` are the unquantized model's figures, one per engine.
+    """The content of ``quantpress.json``. ``baselines`` are the unquantized model's figures, one evaluation per engine.
 
-    ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot).
-    ``toolchain`` maps a tool's name to its version. ``flags`` maps a variant to what a reader should know: that it is
-    worse than a variant with fewer bits, or that it was made from an earlier commit of the source. ``earlier`` are the
-    branch's states that tags keep. ``card`` is the fingerprint of the templates that made the cards. ``verification``
-    is what the last download after publishing showed.
+    ``shared`` are files of the repo that belong to no single variant (an imatrix, a plot). ``toolchain`` maps a tool's
+    name to its version. ``flags`` maps a variant to what a reader should know about it: that it is worse than a variant
+    with fewer bits, or that it was made from an earlier commit of the source. ``earlier`` are the earlier states of the
+    branch, which tags keep. ``card`` is the fingerprint of the templates that made the cards. ``verification`` is the
+    record of the last verification.
     """
 
     schema_version: Literal[1] = 1
@@ -169,20 +177,23 @@ class Manifest(Record):
     verification: VerificationRecord | None = None
 
     def entry(self, variant: str) -> Entry | None:
-        """Returns the entry of a variant, if there is one."""
+        """Returns the entry of a variant, or None if there is none."""
         return next((entry for entry in self.entries if entry.variant == variant), None)
 
     def published(self, branch: str | None = None) -> list[Entry]:
-        """Returns the published entries of one branch or of all."""
+        """Returns the published entries of ``branch``, or of all branches if ``branch`` is None."""
         return [entry for entry in self.entries if entry.status == "published" and branch in (None, entry.branch)]
 
     def files(self, branch: str) -> list[File]:
-        """Returns a branch's files except card, manifest and sums: the shared files and those of published variants."""
+        """Returns a branch's files: the shared files and the files of its published variants. Omits card, manifest and
+        sums."""
         return [*self.shared, *(file for entry in self.published(branch) for file in entry.artifact.files)]
 
     def gone(self, before: Manifest | None, branch: str) -> frozenset[str]:
-        """Returns the paths on a branch that ``before`` lists and this manifest does not. This manifest replaces
-        ``before``."""
+        """Returns the paths on ``branch`` that ``before`` lists and this manifest does not.
+
+        ``before`` is the manifest that this one replaces.
+        """
         old = before.files(branch) if before else []
         return frozenset(file.path for file in old) - {file.path for file in self.files(branch)}
 
@@ -191,7 +202,10 @@ class Manifest(Record):
 
 
 def parse_manifest(text: str | bytes, where: str) -> Manifest:
-    """Reads a manifest. ``where`` names the repo in the error. Raises :class:`Unreadable` if it is not one."""
+    """Reads a manifest. ``where`` names the repo in the error.
+
+    Raises :class:`Unreadable` if ``text`` is not a manifest of this version.
+    """
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

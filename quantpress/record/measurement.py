@@ -1,4 +1,4 @@
-"""What a measurement is: the protocol it followed and the figures it gave."""
+"""A measurement of a model: the protocol that it followed and the figures that it gave."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pydantic import AfterValidator
 
 from quantpress.record.base import Record
 
-#: What loads a model, to measure it or to let it write text.
+#: The program that loads a model, to measure it or to let it write text.
 Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
 
-#: Goes up when anything that decides a figure changes. Variants with figures of another version are measured again.
-#: Version 2 measures every engine's divergence from one base: the unquantized model by transformers in float32.
-#: Version 1 measured each engine's divergence from that engine's own base.
+#: This number goes up when anything changes that decides a figure. Variants with figures of another version are
+#: measured again. In version 2, the divergence of every engine is measured from one base: the log-probabilities of the
+#: unquantized model, by transformers in float32. In version 1, each engine's divergence was measured from that engine's
+#: own base.
 PROTOCOL_VERSION = 2
 
 
@@ -22,15 +23,17 @@ def _same_nan(value: float) -> float:
     return math.nan if math.isnan(value) else value
 
 
-#: NaN if no position gave a number. It is always the same object, so that a record that is read back equals itself.
+#: A figure is NaN if no position gave a number. The NaN is always the same object, so that a record equals itself after
+#: it was written and read back.
 Figure = Annotated[float, AfterValidator(_same_nan)]
 
 
 class Protocol(Record):
-    """llama-perplexity's procedure: non-overlapping windows, the second half of each scored.
+    """The procedure of llama-perplexity: the text is cut into windows that do not overlap, and the second half of each
+    window is scored.
 
-    ``text`` names the evaluation text (``wikitext-2-raw-test`` or ``pydoc-topics``), ``text_sha256`` is the
-    hash of its bytes. ``windows`` is the number of windows of ``n_ctx`` tokens, from the text's start.
+    ``text`` names the evaluation text (``wikitext-2-raw-test`` or ``pydoc-topics``). ``text_sha256`` is the hash of the
+    text's bytes. ``windows`` is the number of windows, counted from the text's start. Each window has ``n_ctx`` tokens.
     Figures are compared only if all five fields are equal.
     """
 
@@ -42,9 +45,9 @@ class Protocol(Record):
 
 
 class Divergence(Record):
-    """Kullback-Leibler divergence from the unquantized model, in nats per token, and related figures.
+    """The Kullback-Leibler divergence from the unquantized model, in nats per token, and related figures.
 
-    ``same_top`` is the share (0 to 1) of scored positions whose most likely token is the same.
+    ``same_top`` is the share (0 to 1) of scored positions at which both models find the same token most likely.
     """
 
     mean: Figure
@@ -60,17 +63,19 @@ class Divergence(Record):
 class Evaluation(Record):
     """One model's figures under one protocol.
 
-    ``scored_tokens`` is ``windows * (n_ctx - 1 - n_ctx // 2)``; ``non_finite`` counts the scored positions
-    whose loss was not a finite number (0 for a sound model; never dropped silently). ``token_sha256`` is
-    the hash of the token ids of all windows as little-endian int32, before BOS replacement: equal ids give an equal
-    hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it. ``peak_memory_bytes`` is
-    the peak RSS of the process that held the model; ``tokens_per_second`` is prompt speed while evaluating. ``sample``
-    is what the model wrote in the smoke test of :mod:`quantpress.evaluation.sample`, at
-    ``generation_tokens_per_second``.
+    ``scored_tokens`` is ``windows * (n_ctx - 1 - n_ctx // 2)``. ``non_finite`` counts the scored positions whose loss
+    was not a finite number. It is 0 for a sound model, and such positions are never dropped silently. ``token_sha256``
+    is the hash of the token ids of all windows as little-endian int32, before BOS replaces the first token of a window.
+    Equal ids give an equal hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it.
 
-    ``weights_bytes`` is the size of the weights as the engine holds them. ``dtype`` is their type if they are not
-    quantized. ``peak_device_memory_bytes`` is the most memory that was allocated on a GPU; it is None on a processor.
-    ``runner`` names the processor and its threads, or the GPU. Fields that older records lack are None.
+    ``peak_memory_bytes`` is the peak RSS of the process that held the model. ``tokens_per_second`` is the prompt speed
+    during the evaluation. ``sample`` is the text that the model wrote in the smoke test of
+    :mod:`quantpress.evaluation.sample`, at ``generation_tokens_per_second``.
+
+    ``weights_bytes`` is the size of the weights as the engine holds them. ``dtype`` is the type of the weights if they
+    are not quantized. ``peak_device_memory_bytes`` is the most memory that was allocated on a GPU, or None if a
+    processor ran the model. ``runner`` names the processor and its threads, or the GPU. If an older record lacks a
+    field, the field is None.
     """
 
     protocol: Protocol
@@ -94,5 +99,6 @@ class Evaluation(Record):
 
     @property
     def memory_bytes(self) -> int:
-        """Peak memory of what held the weights: the GPU, or the process that measured."""
+        """The peak memory of the GPU that held the weights. Without a GPU, the peak memory of the process that
+        measured."""
         return self.peak_device_memory_bytes or self.peak_memory_bytes

@@ -1,8 +1,8 @@
-"""Names of what is published: a model, and the repository that compares its formats."""
+"""The names of published repositories: a model's, and the one for the comparison of its formats."""
 
 from __future__ import annotations
 
-#: The suffix of the repository that holds the comparison: ``{namespace}/{Model}-quantized``.
+#: The suffix of the comparison's repository: ``{namespace}/{Model}-quantized``.
 COMPARISON_SUFFIX = "quantized"
 
 

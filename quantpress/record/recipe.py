@@ -1,4 +1,4 @@
-"""The recipe: every input that decides a variant's bytes, and its fingerprint."""
+"""The recipe of a variant: every input that decides the variant's bytes. The fingerprint is a hash of the recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from quantpress.record.base import Record
 
 
 class Calibration(Record):
-    """The calibration text by name and SHA-256, and how much of it: ``samples`` windows of ``length`` tokens."""
+    """A calibration text, and how much of it is used.
+
+    ``text`` is its name, and ``sha256`` is the hash of its bytes. The quantizer uses ``samples`` windows of ``length``
+    tokens.
+    """
 
     text: str
     sha256: str
@@ -19,7 +23,7 @@ class Calibration(Record):
 
 
 class Recipe(Record):
-    """What a variant is made from. Two variants with equal recipes are the same variant."""
+    """The inputs of a variant. Two variants with equal recipes are the same variant."""
 
     format: str
     variant: str
@@ -31,17 +35,21 @@ class Recipe(Record):
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over the recipe's canonical JSON."""
+        """The hex SHA-256 of the recipe's canonical JSON."""
         return fingerprint_of(self.model_dump(mode="json"))
 
     @property
     def preparation_fingerprint(self) -> str:
-        """Hex SHA-256 of what all variants of a format share: the recipe without variant and parameters."""
+        """The hex SHA-256 of the recipe without ``variant`` and ``parameters``. All variants of a format share this
+        part."""
         return fingerprint_of(self.model_dump(mode="json", exclude={"variant", "parameters"}))
 
 
 def canonical_json(value: Any) -> str:
-    """Returns JSON with sorted keys, no white space, no escapes of non-ASCII, no NaN: equal values give equal text."""
+    """Returns JSON with sorted keys and no white space, so that equal values give equal text.
+
+    Characters outside ASCII are not escaped. Raises ValueError for NaN and infinity.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

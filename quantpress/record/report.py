@@ -1,4 +1,4 @@
-"""What a run did: repositories published, variants with their figures, and failures."""
+"""The report of a run: what was published, the figures of each variant, and the failures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from quantpress.record.manifest import Entry
 
 
 class VariantReport(Record):
-    """A variant that was made: size in bytes, figures, and whether it was published."""
+    """A variant that a run made. ``size`` is in bytes. ``status`` says whether the variant was published."""
 
     model: str
     repo_id: str
@@ -23,8 +23,11 @@ class VariantReport(Record):
 
 
 class ModelReport(Record):
-    """What became of one model. ``committed`` names what was committed in addition to the variants that were made.
-    ``failures`` are errors of stages; an empty list means that all went well."""
+    """The result of a run for one model.
+
+    ``committed`` names what the run committed in addition to the variants that it made. ``failures`` are the errors of
+    stages. If ``failures`` is empty, all went well.
+    """
 
     model: str
     variants: list[VariantReport] = []
@@ -33,7 +36,7 @@ class ModelReport(Record):
 
 
 def report_entry(model: str, repo_id: str, entry: Entry) -> VariantReport:
-    """Returns the row of one manifest entry."""
+    """Returns the report of one manifest entry."""
     divergence = entry.evaluation.divergence
     return VariantReport(
         model=model,

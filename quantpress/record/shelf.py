@@ -1,4 +1,4 @@
-"""The shelf: what is published already, read back from the manifests on the target Hub."""
+"""The shelf: what a target repo already holds, as read back from the manifests on its branches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-#: The endings of files that hold a model's weights, whatever program made them.
+#: The file name endings of model weights, no matter which program wrote them.
 _WEIGHTS = (".gguf", ".ggml", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack", ".tflite")
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """One target repo. ``heads`` maps branch to commit sha. ``manifests`` maps branch to its manifest. ``foreign`` are
-    the branches that hold weights and no manifest."""
+    """The content of one target repo.
+
+    ``heads`` maps a branch to its commit sha. ``manifests`` maps a branch to its manifest. ``foreign`` are the branches
+    that hold weights but no manifest.
+    """
 
     repo_id: str
     heads: dict[str, str]
@@ -29,7 +32,8 @@ class Shelf:
     foreign: frozenset[str] = frozenset()
 
     def require_ours(self, branch: str) -> None:
-        """Raises :class:`Refused` for a branch with weights that quantpress did not make: it must not replace them."""
+        """Raises :class:`Refused` if ``branch`` holds weights that quantpress did not make, because quantpress must not
+        replace them."""
         if branch in self.foreign:
             where, remedy = self.repo_id, "rename it or set another namespace"
             if branch != "main":
@@ -37,12 +41,15 @@ class Shelf:
             raise Refused(f"{where} was not made by quantpress (it holds weights and no {MANIFEST_FILE}): {remedy}")
 
     def entry(self, variant: str, branch: str) -> Entry | None:
-        """Returns a variant's entry from the branch that holds its files.
+        """Returns a variant's entry from ``branch``, the branch that holds the variant's files, or None if there is
+        none.
 
-        If another branch holds the files, the entry of ``main`` is not trusted: only that branch's own manifest was
-        written in the same commit as the files. A withheld variant has no files and stands on ``main`` only, unless it
-        was published before. Then its branch exists, and the branch's manifest also says that the variant is withheld.
-        The same goes for a retracted variant.
+        If ``branch`` is not ``main``, the manifest of ``main`` is not trusted about a published variant. Only the
+        branch's own manifest was written in the same commit as the files.
+
+        If ``branch`` does not list the variant, the entry of ``main`` counts unless it says ``published``. The reason
+        is that a withheld variant has no files, and therefore no branch. If the variant was published before it was
+        withheld or retracted, its branch exists, and the branch's own manifest has the new status.
         """
         own = self.manifests.get(branch)
         found = own.entry(variant) if own else None
@@ -52,8 +59,10 @@ class Shelf:
         return found
 
     def entries(self) -> list[Entry]:
-        """Returns every variant's entry from the branch that holds its files. ``main`` says which branch that is, if it
-        lists the variant."""
+        """Returns the entry of every variant, read from the branch that holds the variant's files.
+
+        If ``main`` lists the variant, ``main`` says which branch this is. Otherwise another branch's manifest says it.
+        """
         branches: dict[str, str] = {}
         for name in sorted(self.manifests, key=lambda name: name != "main"):
             for entry in self.manifests[name].entries:
@@ -63,13 +72,14 @@ class Shelf:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest of ``main``, or of another branch if a press died before ``main`` had one."""
+        """The manifest of ``main``. If a run died before ``main`` had a manifest, the manifest of another branch."""
         return self.manifests.get("main") or next(iter(self.manifests.values()), None)
 
     def holds(self, entry: Entry) -> bool:
-        """Whether the repo already has an entry like this one: with the same recipe, protocol and status.
+        """Whether the repo already has an equal entry: the same recipe, protocol and status.
 
-        A retraction is final for its recipe: a press that was at work when the retraction came does not undo it.
+        A retracted entry with the same recipe also counts as equal, because a retraction is final for a recipe. A run
+        that was at work when the variant was retracted must not undo the retraction.
         """
         own = self.entry(entry.variant, entry.branch)
         if own is None or own.fingerprint != entry.fingerprint:
@@ -80,21 +90,22 @@ class Shelf:
         )
 
     def source_files(self, sha: str) -> dict[str, str]:
-        """Returns the hashes of the source's files at an earlier commit; empty if no branch records them."""
+        """Returns a dict from file to hash for the source's commit ``sha``. The dict is empty if no manifest records
+        this commit."""
         manifests = self.manifests.values()
         records = [record for each in manifests for record in (each.source, *(state.source for state in each.earlier))]
         return next((record.files for record in records if record.sha == sha), {})
 
     def alias(self, variant: str) -> Alias | None:
-        """Returns the alias that ``main`` lists for a variant, if there is one."""
+        """Returns the alias that ``main`` lists for a variant, or None if there is none."""
         main = self.manifests.get("main")
         return next((alias for alias in main.aliases if alias.variant == variant), None) if main else None
 
 
 def read_shelf(api: HfApi, repo_id: str) -> Shelf:
-    """Reads a repo's branches and their manifests. A repo that does not exist has none.
+    """Reads a repo's branches and their manifests. If the repo does not exist, the shelf is empty.
 
-    Raises :class:`Unreadable` for a manifest that is invalid or closed to the token, and
+    Raises :class:`Unreadable` if a manifest is invalid or the token has no access to it. Raises
     :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -117,8 +128,10 @@ def _holds_weights(api: HfApi, repo_id: str, revision: str) -> bool:
 
 
 def read_manifest(api: HfApi, repo_id: str, revision: str, where: str) -> Manifest | None:
-    """Returns the manifest at one revision of a repo, if there is one. ``where`` names the revision in errors. Raises
-    the same errors as :func:`read_shelf`."""
+    """Returns the manifest at one revision of a repo, or None if there is none.
+
+    ``where`` names the revision in errors. Raises the same errors as :func:`read_shelf`.
+    """
     from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError
 
     with explained(api.endpoint, f"reading {where}"):

@@ -1,4 +1,4 @@
-"""The file ``SHA256SUMS``, with which ``sha256sum -c`` checks a download."""
+"""The file ``SHA256SUMS``. With this file, ``sha256sum -c`` checks a download."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def sha256sums(files: list[File]) -> str:
-    """Returns the text that ``sha256sum -c`` reads, sorted by path."""
+    """Returns the text that ``sha256sum -c`` reads: one line per file, sorted by path."""
     return "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
 
 
 def difference(text: str, known: Mapping[str, str], there: Collection[str]) -> str:
-    """Returns what is wrong with the sums in ``text``, in words; empty if nothing.
+    """Returns in words what is wrong with ``text``, the content of ``SHA256SUMS``. The result is empty if nothing is
+    wrong.
 
-    ``known`` maps the path of each file that must be named to its SHA-256. ``there`` are all paths of the revision.
+    ``known`` maps the path of each file that ``text`` must list to the file's SHA-256. ``there`` are all paths of the
+    revision.
     """
     found = [_LINE.fullmatch(line) for line in text.splitlines()]
     sums = {line[2]: line[1] for line in found if line}

@@ -1,4 +1,4 @@
-"""What a verification found, and which part of it goes on record."""
+"""The results of a verification (the check of a fresh download), and the part of them that the manifest keeps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from quantpress.record.manifest import VerificationRecord
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """One file of a published revision. ``problem`` is empty if the file is what the manifest and the Hub say.
-    ``variant`` is the variant that the file belongs to, empty if there is none."""
+    """One file of a published revision.
+
+    ``problem`` is empty if the file is as the manifest and the Hub say. ``variant`` is the variant that the file
+    belongs to, or empty if the file belongs to none.
+    """
 
     path: str
     size: int
@@ -23,8 +26,11 @@ class VerifiedFile:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a variant wrote when it was loaded from the download. ``problem`` is empty if it wrote text. ``detail`` is
-    the message of the program that could not load it."""
+    """The text that a variant wrote after it was loaded from the download.
+
+    ``problem`` is empty if the variant wrote text. If a program could not load the variant, ``detail`` is the program's
+    message.
+    """
 
     variant: str
     text: str
@@ -33,16 +39,17 @@ class Spoken:
 
     @property
     def failure(self) -> str:
-        """The problem with its detail; empty if there is no problem."""
+        """The problem and its detail. Empty if there is no problem."""
         return f"{self.problem}: {self.detail}" if self.detail else self.problem
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The results for a revision's files, for the variants that were loaded, and for the tags that clients ask for.
+    """The results of verifying one revision: its files, the variants that were loaded, and the tags that clients ask
+    for.
 
-    ``commit`` is the commit that was read. ``reference`` is what the files were compared with. ``problem`` is what is
-    wrong with the revision as a whole, empty if nothing.
+    ``commit`` is the commit that was read. ``reference`` names what the files were compared with. ``problem`` says what
+    is wrong with the revision as a whole. It is empty if nothing is wrong.
     """
 
     files: list[VerifiedFile] = field(default_factory=list)
@@ -54,7 +61,7 @@ class Verification:
 
     @property
     def problems(self) -> list[str]:
-        """Everything that is wrong, for the person who ran the verification."""
+        """All problems in words, for the person who ran the verification."""
         whole = [self.problem] if self.problem else []
         files = [f"{file.path} {file.problem}" for file in self.files if file.problem]
         spoken = [f"{spoken.variant} {spoken.failure}" for spoken in self.variants if spoken.problem]
@@ -62,11 +69,11 @@ class Verification:
 
     @property
     def faults(self) -> dict[str, list[str]]:
-        """What is wrong with each variant, for the manifest and the card. The empty name has the faults that concern no
-        single variant.
+        """A dict from a variant to its faults in words, for the manifest and the card. Faults that concern no single
+        variant are listed under the empty name.
 
-        The words stay the same as long as the fault does. They leave out ``detail``, so that they tell nothing about
-        this machine.
+        The same fault always has the same words. The words leave out ``detail``, because it could reveal something
+        about this machine.
         """
         names = {file.variant for file in self.files}
         found = [
@@ -82,7 +89,7 @@ class Verification:
         return {name: [fault for own, fault in found if own == name] for name in dict.fromkeys(own for own, _ in found)}
 
     def record(self, llama_cpp: str) -> VerificationRecord:
-        """Returns what the manifest keeps. ``llama_cpp`` is the version that loaded GGUF files."""
+        """Returns the record for the manifest. ``llama_cpp`` is the version of the llama.cpp that loaded GGUF files."""
         return VerificationRecord(
             at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             commit=self.commit,

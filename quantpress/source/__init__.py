@@ -1,1 +1,3 @@
-"""The source: a model's upstream repository, looked up, checked and fetched. Nothing in it is trusted."""
+"""The source is a model's upstream repository. This package looks it up, checks it and downloads it, and trusts nothing
+in it.
+"""

@@ -1,4 +1,8 @@
-"""Reads a model's config.json. A key lies at its top level, or in the part of a larger model."""
+"""Reads values from a model's config.json.
+
+A key is at the top level of the file, or in an inner mapping that describes a part of the model (such as the language
+model of a larger model).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 
 def values_of(config: Mapping[str, Any], key: str) -> Iterator[Any]:
-    """Yields the values of ``key`` in ``config`` and in all mappings inside it, the outermost first."""
+    """Yields the values of ``key`` in ``config`` and in all mappings inside ``config``, outermost first."""
     inner = [config]
     while inner:
         part = inner.pop(0)

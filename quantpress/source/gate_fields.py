@@ -1,4 +1,7 @@
-"""The terms of a gated source, from its card's metadata. What is made from the source is gated with the same words."""
+"""Reads the terms of a gated source from its card's metadata. A gated repo opens only to users who accept its terms.
+
+The repos that quantpress makes from the source are gated with the same words.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ from typing import Any
 from quantpress.text import one_line, plain_lines
 
 _KEY = re.compile(r"extra_gated_[a-z_]{1,40}")
-#: Some prompts hold a whole licence: Llama's have some 35,000 characters.
+#: Characters of a text. Some prompts contain a whole licence: Llama's have some 35,000 characters.
 _LONGEST_TEXT = 100_000
 _LONGEST_LIST = 100
-#: A field maps its label to a type and options: https://huggingface.co/docs/hub/models-gated.
+#: How deep a value can be nested. A field maps its label to a type and options:
+#: https://huggingface.co/docs/hub/models-gated.
 _DEEPEST = 3
 
 
 def gate_fields(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the ``extra_gated_…`` fields of a card's metadata, in plain types and without control characters.
+    """Returns a dict from name to value of the ``extra_gated_…`` fields in a card's metadata. The values have plain
+    types and no control characters.
 
     A value that no such field can have (too deep, too long, another type) is left out.
     """

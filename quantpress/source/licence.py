@@ -1,7 +1,7 @@
-"""Decides whether a quantized copy of a model may be published: whether its licence allows changed copies and passing
-them on.
+"""Decides whether a quantized copy of a model may be published.
 
-A quantized model is a changed copy of its source. This module reads what the source's card says. It is no legal advice.
+A quantized model is a changed copy of its source. So the licence must allow changed copies, and must allow passing them
+on. This module reads only what the source's card says. It is no legal advice.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from quantpress.errors import Refused
 from quantpress.record.manifest import SourceRecord
 from quantpress.text import one_line
 
-#: The Hub's identifiers of licences without derivatives (https://huggingface.co/docs/hub/repositories-licenses):
-#: cc-by-nd-4.0, cc-by-nc-nd-3.0, cc-by-nc-nd-4.0.
+#: Matches the Hub's identifiers of licences that forbid changed copies
+#: (https://huggingface.co/docs/hub/repositories-licenses): cc-by-nd-4.0, cc-by-nc-nd-3.0, cc-by-nc-nd-4.0.
 _NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd(-[0-9.]+)?", re.IGNORECASE)
-#: Names of licences that state what they forbid. The Hub lets ``license_name`` be any text.
+#: Patterns for licence names that themselves say what the licence forbids. On the Hub, ``license_name`` can be any
+#: text.
 _NAMED = {
     re.compile(r"\bno-?deriv|(^|-)nd($|-)", re.IGNORECASE): "forbids changed copies",
     re.compile(
@@ -26,25 +27,26 @@ _NAMED = {
 _ADVICE = "if you may publish it, say why in the catalog: licence_override"
 
 
-#: A file of the source that holds its licence's text, as the Hub's clients name it.
+#: Matches the file with the licence's text, by the names that the Hub's clients use.
 _FILES = re.compile(r"LICENSE(\.txt|\.md)?")
 
 
 def is_licence(path: str) -> bool:
-    """Whether this file of a repo holds its licence's text."""
+    """Whether this file of a repo contains the text of the repo's licence."""
     return _FILES.fullmatch(path) is not None
 
 
 def most_restrictive(licences: Sequence[str]) -> str | None:
-    """Returns a licence that forbids changed copies, or else the first licence; None if there are no licences."""
+    """Returns a licence that forbids changed copies. If there is none, returns the first licence, or None without
+    licences."""
     return next((each for each in licences if _NO_DERIVATIVES.fullmatch(each.strip())), next(iter(licences), None))
 
 
 def require_permission(source: SourceRecord, override: str | None) -> SourceRecord:
-    """Returns the record, with ``override`` in it if the licence seems to forbid publishing.
+    """Returns ``source``. If its licence seems to forbid publishing, the returned record contains ``override``.
 
     ``override`` is the catalog's reason to publish anyway. Raises :class:`Refused` if the licence seems to forbid
-    publishing and there is no such reason.
+    publishing and ``override`` is None.
     """
     objection = _objection(source)
     if objection is None:
@@ -55,10 +57,10 @@ def require_permission(source: SourceRecord, override: str | None) -> SourceReco
 
 
 def _objection(source: SourceRecord) -> str | None:
-    """Returns why the licence forbids a quantized copy; None if the card does not say so."""
+    """Returns why the licence forbids a quantized copy, or None if the card does not say that it does."""
     if source.license and _NO_DERIVATIVES.fullmatch(source.license.strip()):
         return f"its licence {one_line(source.license)} forbids changed copies, which a quantized model is"
-    # People write spaces and underscores instead of hyphens in names.
+    # In licence names, people write spaces and underscores instead of hyphens.
     name = re.sub(r"[\s_]+", "-", (source.license_name or "").strip())
     for pattern, what in _NAMED.items():
         if pattern.search(name):

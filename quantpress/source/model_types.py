@@ -1,8 +1,8 @@
-"""The model types that the installed transformers knows. They are read from its source code, because importing it takes
-seconds and a plan must be faster.
+"""Finds the model types that the installed transformers knows.
 
-The table is ``CONFIG_MAPPING_NAMES`` of ``transformers/models/auto``: pairs of a model type and its class, and dicts
-that are added to them.
+They are read from transformers' source code, because importing transformers takes seconds and a plan must be faster.
+The table of model types is ``CONFIG_MAPPING_NAMES`` in ``transformers/models/auto``. The code fills the table with
+pairs of a model type and its class, and later adds dicts from model type to class.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ _FILES = ("transformers/models/auto/auto_mappings.py", "transformers/models/auto
 
 
 def require_known_type(config: Mapping[str, Any]) -> None:
-    """Raises :class:`Refused` if transformers does not know the ``model_type`` of a config.json. The unquantized model,
-    to which every format is compared, could then not be measured."""
+    """Raises :class:`Refused` if transformers does not know the ``model_type`` of a config.json.
+
+    Every format is compared to the unquantized model. Without transformers, the unquantized model cannot be measured.
+    """
     model_type, known = config.get("model_type"), known_types()
     if isinstance(model_type, str) and known and model_type not in known:
         raise Refused(
@@ -33,7 +35,7 @@ def require_known_type(config: Mapping[str, Any]) -> None:
 
 @cache
 def known_types() -> frozenset[str]:
-    """Returns every known ``model_type``; empty if transformers is not installed or has no such table."""
+    """Returns every known ``model_type``. The result is empty if transformers is not installed or has no such table."""
     try:
         paths = [Path(str(distribution("transformers").locate_file(name))) for name in _FILES]
     except PackageNotFoundError:
@@ -42,7 +44,7 @@ def known_types() -> frozenset[str]:
 
 
 def types_in(source: str) -> Iterator[str]:
-    """Yields the model types that the Python code ``source`` puts into the table."""
+    """Yields the model types that Python code puts into the table. ``source`` is the code."""
     for node in ast.walk(ast.parse(source)):
         assigned = isinstance(node, ast.Assign) and any(_is_table(target) for target in node.targets)
         updated = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_table(node.func.value)

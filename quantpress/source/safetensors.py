@@ -1,4 +1,7 @@
-"""What is in a checkpoint folder: read from the headers of its safetensors files, without loading a tensor."""
+"""Counts the weights in a checkpoint folder.
+
+Only the headers of the safetensors files are read. No tensor is loaded.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from quantpress.errors import QuantpressError
 from quantpress.source.safetensors_header import SafetensorsHeader, SafetensorsTensor, read_safetensors_header
 
-#: The format's names of data types to ours.
+#: Maps the safetensors format's names of data types to our names.
 _TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "BOOL": "bool",
@@ -22,11 +25,13 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Storage:
-    """How a format stores its quantized linears, told by how the names of their tensors end.
+    """How a format stores the weights of quantized linear layers. The endings of tensor names tell which tensor is
+    which.
 
-    ``weights`` are the endings of the tensors that hold quantized weights, ``type`` is what these are called, and
-    ``bits`` how many bits each takes there. ``beside`` are the endings of scales and the like, which count as size, not
-    as weights. All other tensors are as they were.
+    ``weights`` are the name endings of tensors with quantized weights. ``type`` is our name for the type of these
+    weights, and ``bits`` is the number of bits that each weight takes in the tensor. ``beside`` are the name endings of
+    scales and the like. These count towards the size, but not as weights. All other tensors are stored as in the
+    unquantized model.
     """
 
     weights: tuple[str, ...]
@@ -37,7 +42,10 @@ class Storage:
 
 @dataclass(frozen=True)
 class Contents:
-    """``weights`` counts elements per storage type; ``bits`` is the size of all tensors together."""
+    """The contents of a checkpoint.
+
+    ``weights`` maps a storage type to its number of weights. ``bits`` is the size of all tensors together.
+    """
 
     weights: dict[str, int]
     bits: int
@@ -48,12 +56,14 @@ class Contents:
 
 
 def contents(folder: Path, storage: Storage | None = None, source: Path | None = None) -> Contents:
-    """Counts the weights of all safetensors files of ``folder``; ``storage`` is None for an unquantized model.
+    """Counts the weights of all safetensors files of ``folder``. ``storage`` is None for an unquantized model.
 
-    A linear is a quantized one if a tensor of its name ends as one of ``storage.beside``: a format that leaves a linear
-    as it was writes its ``weight`` and nothing beside it. Where ``source``, the folder of the unquantized model, has
-    its ``weight``, that says how many weights it holds: packed ones can be padded. Raises :class:`QuantpressError`
-    where there is no such file or a header cannot be read.
+    A linear layer is quantized if it has a tensor whose name ends with one of ``storage.beside``. The reason is that a
+    format writes only ``weight`` for a linear layer that it leaves unquantized.
+
+    ``source`` is the folder of the unquantized model. If ``source`` has the ``weight`` of a quantized linear layer, the
+    number of its elements is counted, because packed weights can be padded. Otherwise, the number is computed from the
+    packed tensor. Raises :class:`QuantpressError` if there is no safetensors file or a header cannot be read.
     """
     tensors, unquantized = _tensors(folder), _tensors(source) if source else {}
     quantized = {stem for name in tensors if storage and (stem := _stem(name, storage.beside))}
@@ -72,7 +82,7 @@ def contents(folder: Path, storage: Storage | None = None, source: Path | None =
 
 
 def sound_header(file: Path) -> SafetensorsHeader:
-    """The header of a file in a checkpoint. Raises :class:`QuantpressError` where it cannot be read."""
+    """Returns the header of a checkpoint's file. Raises :class:`QuantpressError` if the header cannot be read."""
     try:
         return read_safetensors_header(file)
     except (OSError, ValueError) as error:
@@ -87,5 +97,5 @@ def _tensors(folder: Path) -> dict[str, SafetensorsTensor]:
 
 
 def _stem(name: str, endings: tuple[str, ...]) -> str | None:
-    """The name of the linear that a tensor belongs to, if the tensor's name ends as one of ``endings``."""
+    """Returns the name of the linear layer that a tensor belongs to, or None if ``name`` has none of ``endings``."""
     return next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), None)

@@ -1,8 +1,8 @@
-"""The header of a safetensors file: its tensors and metadata, read without loading a tensor.
+"""Reads the header of a safetensors file (its tensors and metadata) without loading a tensor.
 
-The format is https://github.com/huggingface/safetensors#format. Nothing that the file says is trusted, and a header is
-read as the format describes it. The library is laxer: it takes a tensor that is named twice, white space before the
-header, and fields that the format does not have.
+The format is described at https://github.com/huggingface/safetensors#format. This module trusts nothing that the file
+says, and requires a header to be exactly as described. The safetensors library is laxer. It accepts a tensor that is
+named twice, white space before the header, and fields that the format does not have.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, TypeGuard
 
 from quantpress.text import one_line
 
-#: Bytes of the number that says how long the header is.
+#: The size of the number at the start of the file, in bytes. The number is the length of the header.
 _LENGTH_BYTES = 8
-#: The format's own limit of a header, in bytes.
+#: The limit that the format sets on the length of a header, in bytes.
 _HEADER_LIMIT = 100_000_000
 _METADATA = "__metadata__"
 _FIELDS = {"dtype", "shape", "data_offsets"}
-#: Bits of an element, of all types that the library knows (0.8.0, ``Dtype`` of tensor.rs).
+#: Bits per element, for all types that the library knows (0.8.0, ``Dtype`` of tensor.rs).
 _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -33,16 +33,20 @@ _BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
-#: The library counts in 64 bits, and refuses what is more.
+#: The library counts in 64 bits, so it refuses this number and larger numbers.
 _COUNTS = 1 << 64
 _COUNT_DIGITS = 20
-#: Half of a character: JSON's escapes can write it, UTF-8 cannot.
+#: Matches half of a character (a surrogate). JSON's escapes can write a half, but UTF-8 cannot.
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class SafetensorsTensor:
-    """``dtype`` is the format's name (``BF16``). ``begin`` and ``end`` are in bytes from the file's start."""
+    """A tensor of a safetensors file.
+
+    ``dtype`` is the format's name of the type (``BF16``). ``begin`` and ``end`` are in bytes, from the start of the
+    file.
+    """
 
     file: Path
     name: str
@@ -66,8 +70,11 @@ class SafetensorsTensor:
 
 @dataclass(frozen=True)
 class SafetensorsHeader:
-    """What the header of a file says. ``text`` is the header as it lies in the file, with the spaces that pad it;
-    ``tensors`` are in its order. The data of the tensors begins at byte ``data_begin``."""
+    """The content of a header.
+
+    ``text`` is the header's text as it is in the file, with the spaces that pad it. ``tensors`` are in the same order
+    as in the header. The data of the tensors begins at byte ``data_begin``.
+    """
 
     text: str
     metadata: dict[str, str]
@@ -78,8 +85,8 @@ class SafetensorsHeader:
 def read_safetensors_header(file: Path) -> SafetensorsHeader:
     """Reads the header of ``file``.
 
-    Raises ``ValueError``, which says in one line what is wrong, where the header is not as the format wants it, or its
-    tensors do not fill the file to its last byte, one after the other.
+    Raises ``ValueError``, with the reason in one line, if the header is not as the format requires. Also raises it if
+    the tensors, one after another, do not fill the file exactly to its last byte.
     """
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -108,7 +115,11 @@ def read_safetensors_header(file: Path) -> SafetensorsHeader:
 
 
 def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
-    """The header as text and as what it says. What JSON calls a number and the format does not is None."""
+    """Returns the header as text and as parsed JSON.
+
+    Some numbers of JSON are not numbers of the format (fractions, negative or too large ones). Each of these becomes
+    None.
+    """
     try:
         text = raw.decode()
         entries = json.loads(
@@ -134,7 +145,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _count(digits: str) -> int | None:
-    # "-0" is an integer for JSON and no count for the library.
+    # JSON accepts "-0" as an integer. The library does not accept it as a count.
     if len(digits) > _COUNT_DIGITS or digits.startswith("-") or int(digits) >= _COUNTS:
         return None
     return int(digits)
@@ -145,7 +156,7 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def _are_counts(values: object) -> TypeGuard[list[int]]:
-    # A bool is an int for Python.
+    # In Python, a bool is an int, so ``isinstance`` would accept True.
     return isinstance(values, list) and all(type(value) is int for value in values)
 
 
@@ -166,7 +177,7 @@ def _tensor(file: Path, name: str, entry: object, data_begin: int, size: int) ->
 
 
 def _fields(entry: object) -> tuple[str, list[int], int, int] | None:
-    """Type, shape, and where the data begins and ends."""
+    """Returns the type, the shape, and where the data begins and ends. None if ``entry`` has the wrong fields."""
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         return None
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -176,7 +187,11 @@ def _fields(entry: object) -> tuple[str, list[int], int, int] | None:
 
 
 def _size_in_bits(tensor: SafetensorsTensor) -> int | None:
-    """The size that type and shape give; None if the library cannot count it, even where a later 0 makes it 0."""
+    """Returns the size that follows from type and shape.
+
+    Returns None if the product of the lengths so far ever reaches 2**64, even if a later length is 0. The library
+    cannot count it either.
+    """
     elements = 1
     for length in tensor.shape:
         elements *= length

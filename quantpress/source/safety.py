@@ -1,7 +1,8 @@
-"""Checks a source's small files before anything large is fetched, because a stranger wrote them.
+"""Checks the small files of a source before anything large is downloaded. The files are not trusted, because a stranger
+wrote them.
 
-Code from model repositories is never run. A chat template must be short enough for a person to read. A file that should
-be JSON must be JSON.
+Code from model repositories is never run. A chat template must not be too long. A file that should be JSON must be
+JSON.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 CONFIG_FILE = "config.json"
-#: Files whose ``auto_map`` may name classes in the repo's own Python files. transformers would import and run these.
+#: In these files, ``auto_map`` can name classes in the repo's own Python files. transformers would import the files and
+#: run their code.
 _MAY_NAME_CODE = (CONFIG_FILE, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _CODE_KEY = "auto_map"
-#: Bytes. The largest published file of this kind, Gemma 3's tokenizer_config.json, has 1.2 MB.
+#: The largest size of a JSON file, in bytes. The largest published one, Gemma 3's tokenizer_config.json, has 1.2 MB.
 _LARGEST = 10_000_000
-#: Characters, or bytes of a file with only a template. The longest published templates, with tools, have some 30,000.
+#: The largest length of a chat template, in characters. For a file that holds only a template, the limit is in bytes.
+#: The longest published templates, with tools, have some 30,000 characters.
 LONGEST_TEMPLATE = 1_000_000
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Checks the source's small files and returns its config.json. ``sizes`` maps each path to its bytes.
+    """Checks the source's small files and returns its config.json. ``sizes`` maps a file's path to its size in bytes.
 
-    Raises :class:`Refused` for a file that fails a check.
+    Raises :class:`Refused` if a file fails a check.
     """
     for name in _TEMPLATE_FILES:
         if sizes.get(name, 0) > LONGEST_TEMPLATE:
@@ -41,7 +44,8 @@ def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int])
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
-    """Like :func:`check_small_files`, for a model in a folder on this machine. The folder has a config.json."""
+    """Checks a model in a folder on this machine, as :func:`check_small_files` does for a repo. The folder must have a
+    config.json."""
     for name in _TEMPLATE_FILES:
         if (folder / name).is_file() and (size := (folder / name).stat().st_size) > LONGEST_TEMPLATE:
             raise Refused(_too_long(size))
@@ -85,7 +89,8 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _names_code(content: object) -> bool:
-    """Whether there is an ``auto_map`` at any depth: a model's configuration contains those of its parts."""
+    """Whether ``content`` has an ``auto_map`` at any depth. A model's configuration contains the configurations of its
+    parts."""
     match content:
         case dict():
             return _CODE_KEY in content or any(_names_code(value) for value in content.values())
@@ -95,7 +100,8 @@ def _names_code(content: object) -> bool:
 
 
 def _template_length(template: object) -> int:
-    """Returns the characters of a chat template, or of all templates if there are several by name."""
+    """Returns the length of a chat template in characters. If there are several named templates, returns their total
+    length."""
     match template:
         case str():
             return len(template)

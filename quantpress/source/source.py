@@ -1,4 +1,4 @@
-"""The source: an upstream model repo at one commit sha, looked up and fetched."""
+"""Looks up and downloads the source: an upstream model repo at one commit sha."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from quantpress.source.safety import CONFIG_FILE, check_folder, check_small_file
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
-#: Files with the terms go with every copy: many licences require this, and Ollama shows the terms.
+#: Matches the files with the licence's terms. They are put into every repo that is published, because many licences
+#: require this. Ollama shows the terms.
 _LICENCE_NAMES = r"(LICENSE|NOTICE|USE_POLICY)(\.txt|\.md)?"
-#: A name begins with a letter or a digit and has no separator and no control character in it.
+#: Matches a name that begins with a letter or digit. It has no path separator and no control character.
 _NAME = r"[A-Za-z0-9][^/\\\x00-\x1f\x7f]*"
-#: The files of a source that a quantizer, the converter or an engine reads, and the terms. No others are downloaded.
+#: Matches the files of a source that quantizers, the converter or engines read, and the files with the terms. No other
+#: files are downloaded.
 _WANTED = re.compile(
     r"(config|generation_config|preprocessor_config|processor_config|tokenizer|tokenizer_config|special_tokens_map"
     rf"|added_tokens|vocab|{_NAME}\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)"
@@ -34,8 +36,12 @@ _WANTED = re.compile(
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the source: path in the repo, size in bytes, SHA-256 if the Hub knows it (LFS), and git's SHA-1 (for an
-    LFS file, that of its pointer). Files with equal content have an equal SHA-1."""
+    """A file of the source. ``path`` is its path in the repo, and ``size`` is in bytes.
+
+    ``sha256`` is None if the Hub does not know it. The Hub knows it for LFS files only. ``git_sha1`` is git's SHA-1 of
+    the file; for an LFS file, it is that of the pointer. Files with equal content have an equal SHA-1. For a folder on
+    this machine, ``git_sha1`` is empty.
+    """
 
     path: str
     size: int
@@ -45,7 +51,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """An upstream model at one commit. ``config`` is its config.json; ``files`` are the files to fetch."""
+    """An upstream model at one commit. ``config`` is its config.json. ``files`` are the files to download."""
 
     record: SourceRecord
     config: dict[str, Any]
@@ -53,15 +59,15 @@ class Source:
 
     @property
     def weight_bytes(self) -> int:
-        """Size of the safetensors files, in bytes."""
+        """The size of the safetensors files, in bytes."""
         return sum(file.size for file in self.files if file.path.endswith(".safetensors"))
 
 
 def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
-    """Reads what is upstream, without downloading weights.
+    """Looks up the upstream model at ``revision``, without downloading weights.
 
-    Raises :class:`Refused` for a model that cannot be pressed. The error's text is the reason in the plan (``gated``,
-    ``not found``, …). Raises :class:`QuantpressError` when the Hub cannot be reached.
+    Raises :class:`Refused` if quantpress cannot use the model. The plan shows the error's text as the reason. The text
+    begins with ``gated``, ``not found`` and so on. Raises :class:`QuantpressError` if the Hub cannot be reached.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -85,10 +91,10 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
 
 
 def local_source(folder: Path) -> Source:
-    """Returns the model in a folder on this machine. The folder gives the name, and the hash of its files stands for
-    the commit.
+    """Returns the model in a folder on this machine as a source. Copies nothing.
 
-    Raises :class:`Refused` as :func:`look_up_source` does. Copies nothing.
+    The repo is called ``local/`` and the folder's name. A hash over the files takes the place of the commit's sha.
+    Raises :class:`Refused` if quantpress cannot use the model.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise Refused(f"{folder}: no {CONFIG_FILE}: not a transformers model")
@@ -104,7 +110,11 @@ def local_source(folder: Path) -> Source:
 
 
 def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
-    """Asks the Hub for the model. The client turns the card's metadata into objects, and fails on unexpected values."""
+    """Asks the Hub for the model.
+
+    Raises :class:`Refused` if the card's metadata has unexpected values. The Hub client fails on these, because it
+    turns the metadata into objects.
+    """
     try:
         return api.model_info(repo, revision=revision, files_metadata=True)
     except (TypeError, ValueError, AttributeError, KeyError):
@@ -112,7 +122,7 @@ def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
 
 
 def _wanted_files(info: ModelInfo) -> list[SourceFile]:
-    """Returns the files at the repo's root that the press reads. A name with a folder in it never matches."""
+    """Returns the files that quantpress reads. All of them are at the repo's root."""
     return [
         SourceFile(
             sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id or ""
@@ -149,16 +159,17 @@ def _record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> Source
 
 
 def _licence_file(licences: list[str], files: tuple[SourceFile, ...]) -> str | None:
-    """Returns the file with the licence's text, if the Hub has no identifier for the licence (``other``)."""
+    """Returns the file with the licence's text if the licence is ``other`` (the Hub has no identifier for it), else
+    None."""
     return next((file.path for file in files if is_licence(file.path)), None) if "other" in licences else None
 
 
 def fetch(api: HfApi, source: Source, folder: Path) -> Path:
-    """Downloads the source's files into ``folder`` and checks the size and hash of each file.
+    """Downloads the source's files into ``folder`` and checks the size and the hash of each file. Returns ``folder``.
 
-    Files that are there already are not downloaded again (the client compares their hashes). A link in place of a file
-    is removed first, so that nothing outside ``folder`` is read or written through it. Raises
-    :class:`QuantpressError` for a failed download or a file that is not what the Hub says it is.
+    Files that are already in ``folder`` are not downloaded again. The Hub client recognizes them by their hashes. If a
+    link is in the place of a file, the link is removed first, because a download could otherwise read or write outside
+    ``folder`` through the link. Raises :class:`QuantpressError` if a download fails or a file is not what the Hub says.
     """
     repo = source.record.repo
     for file in source.files:
@@ -176,8 +187,10 @@ def fetch(api: HfApi, source: Source, folder: Path) -> Path:
 
 
 def link(source: Source, folder: Path, place: Path) -> None:
-    """Makes ``place`` a folder of links to the source's files in ``folder``. Other files there, such as pickles or
-    code, get no link."""
+    """Makes ``place`` a folder of links to the source's files in ``folder``.
+
+    Other files in ``folder``, such as pickles or code, get no link.
+    """
     if place.is_symlink():
         place.unlink()
     place.mkdir(parents=True, exist_ok=True)
@@ -187,15 +200,18 @@ def link(source: Source, folder: Path, place: Path) -> None:
 
 
 def _is_same(local: Path, file: SourceFile) -> bool:
-    """Whether a downloaded file has the hash that the Hub gives: the SHA-256, or else git's SHA-1."""
+    """Whether a downloaded file has the hash that the Hub gives: the SHA-256, or else git's SHA-1 if there is one."""
     if file.sha256:
         return sha256_of(local) == file.sha256
     return not file.git_sha1 or git_sha1_of(local) == file.git_sha1
 
 
 def chat_template(folder: Path) -> str | None:
-    """Returns the chat template of a fetched source: ``chat_template.jinja``, or the template in the configuration of
-    its tokenizer or processor."""
+    """Returns the chat template of a downloaded source, or None if there is none.
+
+    The template is ``chat_template.jinja``, or else the template in ``tokenizer_config.json`` or
+    ``chat_template.json``.
+    """
     own = folder / "chat_template.jinja"
     if own.exists():
         return own.read_text(encoding="utf-8", errors="replace")
@@ -207,5 +223,5 @@ def chat_template(folder: Path) -> str | None:
 
 
 def licence_files(folder: Path) -> list[Path]:
-    """Returns the licence, notices and policies of a fetched source. They go with every copy."""
+    """Returns a downloaded source's licence, notices and policies. They are put into every repo that is published."""
     return sorted(path for path in folder.iterdir() if re.fullmatch(_LICENCE_NAMES, path.name))

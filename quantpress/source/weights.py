@@ -1,6 +1,7 @@
-"""Are the weights of a source whole and finite? Read as they lie in its safetensors files, a piece at a time.
+"""Checks that the weights of a source are complete and finite.
 
-``python -m quantpress.source.weights JOB.json RESULT.json`` does it in a child process.
+The weights are read as they are stored in the safetensors files, one piece at a time. The check runs in a child
+process: ``python -m quantpress.source.weights JOB.json RESULT.json``.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ from quantpress.record.base import Record
 from quantpress.source.safetensors_header import SafetensorsTensor, read_safetensors_header
 from quantpress.text import one_line
 
-#: The number of an expert in a tensor's name: the converter stacks a layer's experts into one tensor.
+#: Matches the number of an expert in a tensor's name. The converter stacks a layer's experts into one tensor, so the
+#: number does not count.
 _EXPERT = re.compile(r"\.experts\.\d+\.")
-#: Bytes of a tensor that are held at a time.
+#: The number of bytes of a tensor that are in memory at a time.
 _PIECE = 1 << 24
 
 
 @dataclass(frozen=True)
 class _Float:
-    """How a float type is stored, seen as an unsigned number without its sign.
+    """How a float type is stored. The check reads a value as an unsigned integer and drops its sign bit.
 
-    Numbers of one sign are ordered as their bits are, so the largest says all: ``infinite`` is the first that is not
-    finite (IEEE 754; E4M3 has NaN alone), ``beyond_float16`` the first that rounds to an infinite float16 (65520).
+    Without the sign, the values have the same order as their bits. So the largest value alone shows whether all are
+    finite. ``unsigned`` is numpy's name of the unsigned type. ``magnitude`` masks the bits without the sign.
+    ``infinite`` is the smallest value that is not finite (IEEE 754; E4M3 has no infinity, only NaN). ``beyond_float16``
+    is the smallest value that float16 rounds to infinity (65520, or the next value that the type has). It is None if
+    there is no such value.
     """
 
     unsigned: str
@@ -52,15 +57,18 @@ _FLOATS = {
 
 
 class WeightsJob(Record):
-    """``source`` is the folder of a model with its safetensors files."""
+    """The job for the child process. ``source`` is the folder of a model with its safetensors files."""
 
     source: Path
 
 
 class WeightsReport(Record):
-    """What was looked at. ``beyond_float16`` names matrices, each with its file, that hold finite values which
-    float16 does not. ``largest_tensor`` is in elements; the experts of a layer, which the converter stacks, are one
-    tensor."""
+    """What the check found.
+
+    ``beyond_float16`` names the matrices, each with its file, whose values are finite but too large for float16.
+    ``largest_tensor`` is in elements. It counts the experts of a layer as one tensor, because the converter stacks
+    them.
+    """
 
     tensors: int
     weights: int
@@ -69,10 +77,11 @@ class WeightsReport(Record):
 
 
 def check_weights(source: Path) -> WeightsReport:
-    """Reads every safetensors file of ``source`` whole; memory holds 16 MiB of a tensor at a time.
+    """Reads every safetensors file of ``source`` completely. Reads 16 MiB of a tensor at a time, to save memory.
 
-    Raises :class:`Refused`, naming file and tensor, for a file that is cut off or damaged, files without any tensor, a
-    file that the index names and that is missing, and a weight that is NaN or infinite.
+    Raises :class:`Refused`, which names the file or the tensor, if a weight is NaN or infinite, or a file is cut off or
+    damaged. Also raises it if there is no safetensors file, if the files hold no tensor, or if an index is unreadable
+    or names a file or tensor that is missing.
     """
     files = sorted(source.glob("*.safetensors"))
     if not files:
@@ -104,9 +113,9 @@ def check_weights(source: Path) -> WeightsReport:
 
 
 def matrix_weights(source: Path) -> Counter[str]:
-    """Elements of all matrices of ``source`` by the safetensors format's name of their type; reads headers only.
+    """Returns a counter from the type to the number of elements in matrices of this type. Reads only headers.
 
-    Raises :class:`Refused` for a file that is cut off or damaged.
+    The types have the safetensors format's names. Raises :class:`Refused` if a file is cut off or damaged.
     """
     found: Counter[str] = Counter()
     for file in sorted(source.glob("*.safetensors")):
@@ -128,7 +137,7 @@ def _damaged(file: Path, why: str) -> str:
 
 
 def _check_index(source: Path, tensors: list[SafetensorsTensor]) -> None:
-    """Every tensor that an index names must be in the file that it names."""
+    """Raises :class:`Refused` if a file lacks a tensor that an index says it holds, or the file itself is missing."""
     there = {(tensor.file.name, tensor.name) for tensor in tensors}
     files = {tensor.file.name for tensor in tensors}
     for index in sorted(source.glob("*.safetensors.index.json")):
@@ -144,7 +153,7 @@ def _check_index(source: Path, tensors: list[SafetensorsTensor]) -> None:
 
 
 def _largest(tensor: SafetensorsTensor, kind: _Float) -> int:
-    """The largest magnitude of a tensor's values, as its bits."""
+    """Returns the largest magnitude of a tensor's values, as its bits."""
     import numpy as np
 
     largest = 0

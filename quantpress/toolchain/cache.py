@@ -1,4 +1,7 @@
-"""The user's cache: things are built or downloaded once, outside any checkout, by one process at a time."""
+"""The user's cache. It holds what is built or downloaded once for all checkouts.
+
+If several processes need the same thing, only one of them makes it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from quantpress.toolchain.progress import Progress, silent
 
 
 def cache_folder() -> Path:
-    """Returns where quantpress keeps tools and demo models: ``QUANTPRESS_CACHE``, or the platform's cache folder."""
+    """Returns the folder for tools and demo models: ``QUANTPRESS_CACHE``, or else the platform's cache folder."""
     chosen = os.environ.get("QUANTPRESS_CACHE")
     if chosen:
         return Path(chosen).expanduser().resolve()
@@ -23,10 +26,12 @@ def cache_folder() -> Path:
 
 
 def make_once(folder: Path, make: Callable[[Path], None], progress: Progress = silent) -> Path:
-    """Returns ``folder``. If it is missing, calls ``make`` on an empty folder and then renames that to ``folder``.
+    """Returns ``folder``. If it is missing, calls ``make`` with an empty temporary folder and renames this one to
+    ``folder``.
 
-    Processes that ask at the same time wait for the first and make nothing. What a killed process left behind is
-    removed. The kernel holds the lock, so the lock dies with its process. When ``make`` raises, nothing remains.
+    If several processes ask at the same time, the first one makes the folder, and the others wait for it and then use
+    it. The kernel holds the lock, so it releases the lock when the process dies. Folders that killed processes left
+    unfinished are removed. If ``make`` raises an error, nothing remains.
     """
     if folder.exists():
         return folder
@@ -47,7 +52,7 @@ def make_once(folder: Path, make: Callable[[Path], None], progress: Progress = s
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
         try:
             make(part)
-            # mkdtemp makes a folder that only its owner can read.
+            # Only the owner can read a folder that mkdtemp makes, so open it for others.
             part.chmod(0o755)
             os.sync()
             part.rename(folder)

@@ -1,9 +1,10 @@
-"""Python environments in the user's cache, keyed by what they are made of.
+"""Builds Python environments in the user's cache. Each has a key: a hash of everything that decides what is in it.
 
-Installing the press's own requirements takes minutes, and a second checkout with the same pins must not do it again.
-So the environment is built once under the cache folder. A checkout's ``.venv`` is a thin environment whose path file
-points there. This module uses only the standard library, because ``make setup`` runs it before anything is installed,
-as ``python3 -m quantpress.toolchain.environment``.
+Installing the requirements of quantpress takes minutes. A second checkout with the same pinned versions must not
+install them again. So this module builds the environment once, in the cache folder. The ``.venv`` of a checkout is only
+a thin environment: its path file (``.pth``) refers to the cached environment. ``make setup`` runs this module as
+``python3 -m quantpress.toolchain.environment`` before anything is installed. So this module uses only the standard
+library.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SELF = re.compile(r"^quantpress\[(?P<extras>[^\]]+)\]$")
-#: This file is written last. An environment without it is unfinished and is built again.
+#: This file is written last. If an environment lacks it, the environment is unfinished and is built again.
 _COMPLETE = "complete"
 
 
 def requirements_of(pyproject: Path, extra: str) -> list[str]:
-    """Returns the project's requirements and those of ``extra``. References to its own extras are resolved."""
+    """Returns the project's requirements and those of the extra ``extra``.
+
+    If a requirement names an extra of quantpress itself, it is replaced by the requirements of that extra.
+    """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
 
@@ -52,13 +56,13 @@ def environment_key(requirements: list[str], constraints: str) -> str:
 def environment_folder(
     name: str, requirements: list[str], constraints: Path, cache: Path, alone: Sequence[str] = ()
 ) -> Path:
-    """Returns where the environment of these requirements is, or will be; see :func:`build_environment`."""
+    """Returns the folder that :func:`build_environment` uses for these requirements. The folder need not exist yet."""
     key = environment_key([*requirements, *alone], constraints.read_text(encoding="utf-8"))
     return cache / "environments" / f"{name}-{key}"
 
 
 def is_built(folder: Path) -> bool:
-    """Whether an environment was built to its end."""
+    """Whether the environment in ``folder`` is complete."""
     return (folder / _COMPLETE).exists()
 
 
@@ -70,11 +74,12 @@ def build_environment(
     alone: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Path:
-    """Builds (once, under a lock) an environment that holds ``requirements``, and returns its folder.
+    """Returns the folder of an environment that holds ``requirements``. Builds the environment first if it is missing.
 
-    The packages in ``alone`` (names, with versions from ``constraints``) are installed afterwards, from source and
-    without their dependencies. pip runs with the environment ``variables`` (None: this process's). Raises
-    :class:`subprocess.CalledProcessError` when pip fails; pip's output is on the terminal.
+    ``constraints`` is a file with the exact versions. The packages named in ``alone`` are installed after
+    ``requirements``, from source and without their dependencies. pip runs with the environment variables ``variables``
+    (None: those of this process). A lock ensures that only one process builds the environment. Raises
+    :class:`subprocess.CalledProcessError` if pip fails. The output of pip goes to the terminal.
     """
     folder = environment_folder(name, requirements, constraints, cache, alone)
     with _locked(folder.with_suffix(".lock")):
@@ -92,12 +97,13 @@ def build_environment(
 
 
 def site_packages(environment: Path) -> Path:
-    """Returns the folder in which an environment of this Python version keeps its packages."""
+    """Returns the folder with the packages of ``environment``, which must have this Python's version."""
     return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
 def link_checkout(checkout: Path, environment: Path) -> None:
-    """Makes ``checkout/.venv``: a thin environment on top of a cached one. The checkout can be imported there."""
+    """Makes ``checkout/.venv``, a thin environment on top of ``environment``. Code that runs in it can import the
+    checkout."""
     thin = checkout / ".venv"
     if not (thin / "bin" / "python").exists():
         venv.create(thin, with_pip=False, clear=True)
@@ -121,7 +127,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    """Does ``make setup``: builds the environment with everything, and the checkout's ``.venv`` on top of it."""
+    """Runs ``make setup``: builds the environment for development, and the checkout's ``.venv`` on top of it."""
     checkout = Path(__file__).resolve().parents[2]
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantpress"
     cache = Path(os.environ.get("QUANTPRESS_CACHE") or default)

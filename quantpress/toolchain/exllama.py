@@ -1,8 +1,9 @@
-"""ExLlamaV3 and ExLlamaV2: Python packages that carry the source of a CUDA extension.
+"""Installs ExLlamaV3 and ExLlamaV2, two Python packages that contain the source of a CUDA extension.
 
-Both compile their extension when first imported, which takes minutes. A job that did so would spend these minutes on
-each new machine, and two jobs would compile at once. Here the extension is compiled once, for the GPUs of this machine,
-into the user's cache. It lies beside its package, which then finds it ready: both are in the subfolder ``site``.
+Each package compiles its extension when it is first imported, which takes minutes. Without this module, a job would
+spend these minutes on each new machine, and two jobs would compile at the same time. This module compiles the extension
+once, for the GPUs of this machine, in the user's cache. The package finds the compiled extension, because both are in
+the subfolder ``site``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from quantpress.toolchain.machine import Cuda, cuda
 from quantpress.toolchain.progress import Progress, silent
 from quantpress.toolchain.wheel import PinnedWheel, download, install_pinned, unpack
 
-#: Seconds between two looks at how many files are compiled.
+#: The number of seconds between two counts of the compiled files.
 _INTERVAL = 2.0
 
 
@@ -33,10 +34,10 @@ _INTERVAL = 2.0
 class ExLlama:
     """One of the two packages.
 
-    ``other_platforms`` is the folder of sources that no CUDA build compiles. ``requirements`` are lines for pip, with
-    hashes: the distributions that only this package imports. ``switches`` are environment variables that the package
-    reads when it is imported. ``edition`` goes up when the switches, or the code in quantizers/ that replaces parts of
-    the package, change what the package makes.
+    ``other_platforms`` is a folder of sources that a CUDA build does not compile. ``requirements`` are lines for pip,
+    with hashes, for the distributions that only this package imports. ``switches`` are environment variables that the
+    package reads when it is imported. Some code in quantizers/ replaces parts of the package. ``edition`` goes up when
+    the switches or this code change what the package makes.
     """
 
     wheel: PinnedWheel
@@ -51,7 +52,7 @@ class ExLlama:
 
     @property
     def version(self) -> str:
-        """The version that goes into recipes. It is the same on every machine."""
+        """The version for recipes. It is the same on every machine."""
         return f"{self.wheel.name} {self.wheel.version}" + (f", quantpress mend {self.edition}" if self.edition else "")
 
     @property
@@ -71,17 +72,18 @@ EXLLAMAV3 = ExLlama(
 )
 EXLLAMAV2 = ExLlama(
     PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e"),
-    # Without flash-attn, the package's attention by PyTorch's SDPA forgets the causal mask (exllamav2/attn.py,
-    # _attn_torch: ``or causal`` takes the mask of block_diag_layers, which is none). Every token then sees the tokens
-    # after it, in quantizing and in measuring: a 4.0bpw had mean KLD 1.36, and EXL3's had 0.05 (docs/benchmarks.md).
-    # The package's attention by matrix products has the mask.
+    # Without flash-attn, the package uses PyTorch's SDPA for attention, and then forgets the causal mask. The error is
+    # in exllamav2/attn.py, _attn_torch: ``or causal`` takes the mask of block_diag_layers, and there is no such mask.
+    # So every token sees the tokens after it, both in quantizing and in measuring. A 4.0bpw had a mean KLD of 1.36,
+    # where EXL3's had 0.05 (docs/benchmarks.md). The switch selects the package's attention by matrix products, which
+    # has the mask.
     switches=(("EXLLAMA_NO_SDPA", "1"),),
     edition=2,  # 2: quantizers.exl.exl2_backend.token_accuracy
 )
 
 
 def find(package: ExLlama) -> Path | None:
-    """Returns the folder of a package that was built for this machine and this torch; None if it was not built."""
+    """Returns the folder of a package that was built for this machine and this torch, or None if it was not built."""
     try:
         folder = _folder(package, cuda())
     except Refused:
@@ -90,7 +92,10 @@ def find(package: ExLlama) -> Path | None:
 
 
 def require(package: ExLlama) -> Path:
-    """Returns the folder that :func:`find` finds. Raises :class:`Refused`, with how to build it, if it is missing."""
+    """Returns the folder that :func:`find` finds.
+
+    If there is none, raises :class:`Refused`, with the command that builds the package.
+    """
     found = find(package)
     if found is None:
         raise Refused(f"{package.name} is not built on this machine: run `quantpress toolchain install {package.name}`")
@@ -98,9 +103,9 @@ def require(package: ExLlama) -> Path:
 
 
 def activate(package: ExLlama) -> None:
-    """Makes ``import exllamav3`` (or v2) find the built package, and sets its switches. It is for child processes.
+    """Makes ``import exllamav3`` (or ``exllamav2``) find the built package, and sets the package's switches.
 
-    Raises the same errors as :func:`require`.
+    Only child processes call this function. Raises the same errors as :func:`require`.
     """
     site = str(require(package) / "site")
     os.environ.update(package.switches)
@@ -109,10 +114,11 @@ def activate(package: ExLlama) -> None:
 
 
 def install(package: ExLlama, progress: Progress = silent, jobs: int | None = None) -> Path:
-    """Returns the folder that :func:`find` finds, or builds it with ``jobs`` compilers at once (default: all cores).
+    """Returns the folder that :func:`find` finds. If there is none, builds it, with ``jobs`` compilers at once
+    (default: one per core).
 
-    Processes that install at the same time build once. Raises :class:`Refused` if torch, a GPU or nvcc is missing, and
-    :class:`QuantpressError` when the build fails.
+    If several processes call this function at the same time, only one of them builds. Raises :class:`Refused` if torch,
+    a GPU or nvcc is missing. Raises :class:`QuantpressError` if the build fails.
     """
     compiler = cuda()
     folder = _folder(package, compiler)
@@ -123,8 +129,10 @@ def install(package: ExLlama, progress: Progress = silent, jobs: int | None = No
 
 
 def _folder(package: ExLlama, compiler: Cuda | None) -> Path:
-    """Returns the cache folder of a build. Its name has a hash of everything that decides whether the extension loads
-    and runs."""
+    """Returns the cache folder of a build. Raises :class:`Refused` if torch is not installed.
+
+    The folder's name contains a hash of everything that decides whether the extension loads and runs.
+    """
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -147,7 +155,7 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
     unpack(download(package.wheel, work / "wheel"), site)
     install_pinned(package.requirements, site)
     log = folder.parent / f"{package.name}-build.log"
-    # The import compiles the extension, with the package's own choice of sources and flags.
+    # Importing the package compiles the extension. The package chooses the sources and the flags.
     environment = child_environment() | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -167,7 +175,7 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
 
 @dataclass(frozen=True)
 class _Count:
-    """Counts how many of an extension's files are compiled, and how many there are."""
+    """Counts the files of an extension: how many there are, and how many are already compiled."""
 
     package: ExLlama
     folder: Path

@@ -1,8 +1,8 @@
-"""The llama.cpp tools: found by a setting, on PATH or in the user's cache, or else built there once.
+"""Finds the llama.cpp tools, or builds them once in the user's cache.
 
-The setting is the environment variable ``QUANTPRESS_LLAMA_CPP``. It names a folder with the tools (in it, in ``bin`` or
-in ``build/bin``) and the tree of ``convert_hf_to_gguf.py`` (the folder itself, ``source``, or one or two folders above
-the tools).
+The tools are taken from a folder that the environment variable ``QUANTPRESS_LLAMA_CPP`` names, or else from PATH, or
+else from the cache. The named folder must contain the tools (in itself, in ``bin`` or in ``build/bin``). The script
+``convert_hf_to_gguf.py`` must be in the named folder, in ``source``, or one or two folders above the tools.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _RECORD = "toolchain.json"
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """The tools, each an executable file. ``source`` is the folder of ``convert_hf_to_gguf.py``.
+    """The llama.cpp tools. Each is an executable file. ``source`` is the folder of ``convert_hf_to_gguf.py``.
 
-    ``version`` goes into recipes. It is the same for the same source, on any machine.
+    ``version`` is the version for recipes. It does not depend on the machine. The tools that are built here have the
+    pinned wheel's name and version. Other tools have what their ``--version`` prints.
     """
 
     quantize: Path
@@ -47,10 +48,11 @@ class LlamaCpp:
 
 
 def find(setting: str | None = None) -> LlamaCpp | None:
-    """Returns the tools in ``setting`` (default: the environment's), on PATH, or in the user's cache; None if there are
-    none.
+    """Returns the tools in the folder ``setting``. If there is no setting, returns those on PATH or in the user's
+    cache.
 
-    Raises :class:`BadInput` when a setting is given and something is missing there.
+    If ``setting`` is None, the environment variable ``QUANTPRESS_LLAMA_CPP`` is used. Returns None if there are no
+    tools. Raises :class:`BadInput` if there is a setting and something is missing in its folder.
     """
     setting = setting or os.environ.get(SETTING)
     if setting:
@@ -59,10 +61,11 @@ def find(setting: str | None = None) -> LlamaCpp | None:
 
 
 def install(progress: Progress = silent, jobs: int | None = None) -> LlamaCpp:
-    """Returns the tools that :func:`find` finds, or builds them in the user's cache with ``jobs`` compilers at once.
+    """Returns the tools that :func:`find` finds. If there are none, builds them in the user's cache, with ``jobs``
+    compilers at once (default: one per core).
 
-    Processes that install at the same time build once. Raises :class:`QuantpressError` when the build is
-    impossible or fails.
+    If several processes call this function at the same time, only one of them builds. Raises :class:`QuantpressError`
+    if the build is impossible or fails.
     """
     found = find()
     if found is not None:
@@ -81,7 +84,7 @@ def install(progress: Progress = silent, jobs: int | None = None) -> LlamaCpp:
 
 
 def require() -> LlamaCpp:
-    """Returns the tools that :func:`find` finds. Raises :class:`QuantpressError` when it finds none."""
+    """Returns the tools that :func:`find` finds. Raises :class:`QuantpressError` if there are none."""
     found = find()
     if found is None:
         raise QuantpressError("the llama.cpp tools are missing: run `quantpress toolchain install llama.cpp`")
@@ -94,7 +97,8 @@ def pinned_version() -> str:
 
 
 def planned_version() -> str:
-    """Returns the version of the tools that :func:`find` finds, or of the build to come. Builds nothing."""
+    """Returns the version of the tools that :func:`find` finds. If there are none, the one that would be built. Builds
+    nothing."""
     found = find()
     return found.version if found is not None else pinned_version()
 

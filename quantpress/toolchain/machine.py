@@ -1,4 +1,4 @@
-"""The properties of this machine that decide a build: processor, instruction sets, CUDA."""
+"""The properties of this machine on which a build depends: the processor, its instruction sets, and CUDA."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 
 from quantpress.machine.gpu import ask_nvidia_smi
 
-#: Maps each CMake option of ggml to the flags of /proc/cpuinfo that it needs. AMX is left out on purpose: a virtual
-#: machine may announce AMX and then trap on the first tile instruction (seen on a Firecracker guest, kernel
-#: 6.18: SIGILL at tilezero in every quantized matrix product). ``GGML_NATIVE`` would use AMX.
+#: Maps each CMake option of ggml to the flags in /proc/cpuinfo that the option needs. AMX is left out on purpose,
+#: because a virtual machine can announce AMX and then trap on the first tile instruction. This was seen on a
+#: Firecracker guest with kernel 6.18: SIGILL at tilezero in every quantized matrix product. ``GGML_NATIVE`` would use
+#: AMX.
 _X86_OPTIONS = {
     "GGML_SSE42": ("sse4_2",),
     "GGML_AVX": ("avx",),
@@ -47,7 +48,7 @@ class Cuda:
 
 
 def processor() -> Processor:
-    """Returns this machine's processor, from /proc/cpuinfo if it exists."""
+    """Returns this machine's processor, as described by /proc/cpuinfo if that file exists."""
     source = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     if source.exists():
@@ -60,7 +61,10 @@ def processor() -> Processor:
 
 
 def instruction_options(of: Processor) -> list[str]:
-    """Returns CMake options for the instruction sets of an x86 processor; elsewhere the compiler decides."""
+    """Returns the CMake options for the instruction sets of a processor.
+
+    For an x86 processor, the options name each instruction set. For other processors, the compiler chooses.
+    """
     if of.architecture not in {"x86_64", "AMD64"}:
         return ["-DGGML_NATIVE=ON"]
     chosen = [f"-D{option}={'ON' if of.flags.issuperset(needed) else 'OFF'}" for option, needed in _X86_OPTIONS.items()]
@@ -69,7 +73,10 @@ def instruction_options(of: Processor) -> list[str]:
 
 @cache
 def cuda() -> Cuda | None:
-    """Returns the CUDA compiler if nvcc and a GPU are both there. Looks once per process, because it takes a second."""
+    """Returns the CUDA compiler and the GPUs' capabilities, or None if nvcc or a GPU is missing.
+
+    The search takes a second, so its result is cached for the process.
+    """
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
@@ -82,7 +89,7 @@ def cuda() -> Cuda | None:
 
 
 def cuda_options(found: Cuda | None) -> list[str]:
-    """Returns CMake options for CUDA. The build has code only for the GPUs of this machine."""
+    """Returns the CMake options for CUDA. The build contains code only for the GPUs of this machine."""
     if found is None:
         return []
     architectures = ";".join(capability.replace(".", "") for capability in found.capabilities)

@@ -1,4 +1,4 @@
-"""Progress reports of long work: a bar in a terminal, plain lines elsewhere."""
+"""Reports the progress of long work: with a bar in a terminal, with plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Called with what is being done, the steps done and the total of steps. ``total`` is 0 if it is not known.
+#: A function that is called with a description of the work, the steps done and the total of steps. If the total is not
+#: known, it is 0.
 Progress = Callable[[str, int, int], None]
 
-#: Seconds between two plain lines of the same work.
+#: The least number of seconds between two plain lines about the same work.
 _PLAIN_INTERVAL = 20.0
 
 
@@ -19,12 +20,15 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def remaining_seconds(elapsed: float, done: int, total: int) -> float | None:
-    """Estimates the seconds left, as if all steps took equally long; None before the first step is done."""
+    """Estimates the seconds left from the average time of a step. Returns None before the first step is done."""
     return elapsed / done * (total - done) if done > 0 else None
 
 
 def plain_lines(write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Reports by whole lines: at the start and the end of each piece of work, and every 20 seconds in between."""
+    """Returns a :data:`Progress` that writes whole lines.
+
+    It writes a line at the start and at the end of each piece of work, and at most one every 20 seconds in between.
+    """
     started: dict[str, float] = {}
     last: dict[str, float] = {}
 
@@ -46,7 +50,7 @@ def plain_lines(write: Callable[[str], None], clock: Callable[[], float] = time.
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """Yields a :data:`Progress` for the standard error: a Rich bar in a terminal, else plain lines."""
+    """Yields a :data:`Progress` for standard error: a Rich bar if standard error is a terminal, else plain lines."""
     if not sys.stderr.isatty():
         yield plain_lines(lambda line: print(line, file=sys.stderr, flush=True))
         return

@@ -1,4 +1,6 @@
-"""The toolchains by name: ``quantpress toolchain list`` shows them and ``install`` makes them."""
+"""The toolchains and their names. ``quantpress toolchain list`` shows them, and ``quantpress toolchain install`` makes
+one.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,10 @@ class Installed:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A toolchain that can be installed. ``find`` looks for it and makes nothing. ``install`` makes it once, in the
-    user's cache. A press itself installs a toolchain that is ``on_demand``. The others wait for an operator.
+    """A toolchain that can be installed.
+
+    ``find`` looks for the installed toolchain and makes nothing. ``install`` makes the toolchain once, in the user's
+    cache. If ``on_demand`` is true, a run that needs the toolchain installs it. Otherwise, an operator must install it.
     """
 
     name: str
@@ -34,7 +38,7 @@ class Toolchain:
 
 
 def toolchain(name: str) -> Toolchain:
-    """Returns the toolchain of a name. Raises :class:`BadInput` for a name that no toolchain has."""
+    """Returns the toolchain named ``name``. Raises :class:`BadInput` if there is none."""
     found = {each.name: each for each in TOOLCHAINS}
     if name not in found:
         raise BadInput(f"unknown toolchain {name!r}: {hint(name, found)}")
@@ -42,7 +46,10 @@ def toolchain(name: str) -> Toolchain:
 
 
 def install_on_demand(name: str | None, progress: Progress) -> str | None:
-    """Installs a format's toolchain if it is ``on_demand``. Returns its version; None if it installs nothing."""
+    """Installs the toolchain named ``name`` if it is ``on_demand``, and returns its version.
+
+    Returns None if ``name`` is None or the toolchain is not ``on_demand``.
+    """
     if name is None or not (found := toolchain(name)).on_demand:
         return None
     return found.install(progress).version

@@ -1,5 +1,7 @@
-"""Runs one tool. Its output goes line by line into the log. The tool does not see the credentials and defaults of the
-user's shell."""
+"""Runs one tool and writes each line of its output to the log.
+
+The tool does not see the credentials in the user's shell, nor defaults for llama.cpp that are set there.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ from pathlib import Path
 from quantpress.errors import ChildFailed
 from quantpress.machine.child import child_environment, die_with_parent
 
-#: llama.cpp reads option defaults from variables with these prefixes. A recipe must not depend on them.
+#: llama.cpp reads defaults of its options from environment variables with these prefixes. The tool must not see them,
+#: because a recipe must not depend on them.
 _TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")
 _QUOTED_LINES = 8
-#: A line ends with a newline, or with the carriage return of a progress bar.
+#: The end of a line is a newline, or the carriage return of a progress bar.
 _LINE_END = re.compile(rb"[\r\n]")
 
 
@@ -29,11 +32,12 @@ def run_tool(
     environment: Mapping[str, str] | None = None,
     errors: Path | None = None,
 ) -> str:
-    """Runs ``command`` in ``folder`` and returns all that it wrote to both its outputs.
+    """Runs ``command`` in ``folder`` and returns what the command wrote to its standard output and its error output.
 
-    Each line is printed (into this process's log) and given to ``on_line``. An exception of ``on_line`` ends the tool.
-    If ``errors`` is given, the tool's error output goes to that file instead. The tool dies with this process.
-    Raises :class:`ChildFailed`, with the last lines, when the tool exits non-zero or is killed.
+    If ``errors`` is given, the error output goes to that file instead, and is not returned. Each line is printed (into
+    the log of this process) and then given to ``on_line``. If ``on_line`` raises an exception, the command is killed.
+    The command also dies when this process dies. Raises :class:`ChildFailed`, with the last lines, if the command exits
+    non-zero or is killed.
     """
     name = Path(command[0]).name
     kept = {key: value for key, value in child_environment().items() if not key.startswith(_TOOL_DEFAULTS)}

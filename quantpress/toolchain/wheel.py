@@ -1,4 +1,8 @@
-"""Wheels pinned by hash: fetched with pip, checked again here, and unpacked only into the given folder."""
+"""Handles wheels that are pinned by hash.
+
+pip downloads a wheel and checks its hash. This module checks the hash again, and unpacks the wheel only into the given
+folder.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from quantpress.machine.child import child_environment
 
 @dataclass(frozen=True)
 class PinnedWheel:
-    """A wheel of the package index: distribution, exact version, hex SHA-256 of the file."""
+    """A wheel in the package index: its distribution, its exact version, and the hex SHA-256 of its file."""
 
     name: str
     version: str
@@ -30,10 +34,10 @@ class PinnedWheel:
 
 
 def download(wheel: PinnedWheel, folder: Path) -> Path:
-    """Fetches a wheel without its dependencies into ``folder`` and returns the file.
+    """Downloads a wheel, without its dependencies, into ``folder``. Returns the wheel's file.
 
-    The index is the one that pip is configured for. Raises :class:`QuantpressError` when pip fails or the
-    file's SHA-256 is not the pinned one.
+    pip uses the index that it is configured for. Raises :class:`QuantpressError` if pip fails, or if the file's SHA-256
+    is not the pinned one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pinned = f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}"
@@ -46,10 +50,10 @@ def download(wheel: PinnedWheel, folder: Path) -> Path:
 
 
 def install_pinned(requirements: Sequence[str], folder: Path) -> None:
-    """Installs wheels without their dependencies into ``folder``, from which they can be imported.
+    """Installs wheels, without their dependencies, into ``folder``. Python can import them from there.
 
-    ``requirements`` are lines as pip reads them, each with the hashes of the wheels that are allowed. Raises
-    :class:`QuantpressError` when pip fails.
+    ``requirements`` are lines in the format of pip. Each line contains the hashes of the wheels that are allowed.
+    Raises :class:`QuantpressError` if pip fails.
     """
     if requirements:
         names = ", ".join(line.split()[0] for line in requirements)
@@ -57,7 +61,7 @@ def install_pinned(requirements: Sequence[str], folder: Path) -> None:
 
 
 def _pip(command: list[str], requirements: Sequence[str], what: str) -> None:
-    """Runs a pip command on exactly these wheels and no others."""
+    """Runs a pip command on these wheels and no others."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in requirements))
@@ -77,7 +81,7 @@ def _pip(command: list[str], requirements: Sequence[str], what: str) -> None:
 
 
 def check_hash(file: Path, wheel: PinnedWheel) -> None:
-    """Raises :class:`QuantpressError` unless ``file`` has the pinned SHA-256."""
+    """Raises :class:`QuantpressError` if the SHA-256 of ``file`` is not the pinned one."""
     found = sha256_of(file)
     if found != wheel.sha256:
         raise QuantpressError(
@@ -87,9 +91,10 @@ def check_hash(file: Path, wheel: PinnedWheel) -> None:
 
 
 def unpack(file: Path, folder: Path, prefix: str = "") -> None:
-    """Unpacks the entries below ``prefix`` (a folder's name ending in ``/``) into ``folder``.
+    """Unpacks the entries of the wheel ``file`` below ``prefix`` into ``folder``. ``prefix`` is the name of a folder,
+    ending in ``/``.
 
-    Raises :class:`QuantpressError` for an entry that would leave ``folder`` or is a link.
+    Raises :class:`QuantpressError` if an entry would be written outside ``folder`` or is a link.
     """
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():

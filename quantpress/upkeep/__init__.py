@@ -1,1 +1,1 @@
-"""Upkeep of published repositories: withdraws a variant, or makes one again from its manifest."""
+"""Upkeep of published repositories: withdraws a variant, or makes a variant again from its manifest."""

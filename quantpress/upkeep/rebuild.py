@@ -4,9 +4,9 @@ The recipe names the source's commit, the quantizer's version, its parameters an
 Nothing else should decide the bytes. A rebuild finds out whether that is true. Every step runs again, in an empty
 folder.
 
-If the source moved and its weights did not change, a press keeps a variant's weights and renews its metadata. The
-weights are then from an earlier commit than the metadata. Such a variant is quantized from the earlier commit. Then it
-is given the metadata of the recipe's commit, as the press did.
+If the source has a new commit with the same weights, a press keeps a variant's weights and renews the variant's
+metadata. The weights are then from an earlier commit than the metadata. A rebuild quantizes such a variant from the
+earlier commit. Then it writes the metadata of the recipe's commit into the variant, as the press did.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A file of the variant: its SHA-256 in the manifest and in the rebuild. A hash is empty if the manifest does not
-    list the file, or the rebuild did not make it."""
+    """A file of the variant, with its SHA-256 in the manifest and in the rebuild.
+
+    ``published`` is empty if the manifest does not list the file. ``rebuilt`` is empty if the rebuild did not make it.
+    """
 
     path: str
     published: str
@@ -59,7 +61,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The result of a rebuild. ``other_tools`` describes the differences of the toolchain that were accepted."""
+    """The result of a rebuild. ``other_tools`` describes the accepted differences between the tools then and now."""
 
     repo_id: str
     variant: str
@@ -73,10 +75,10 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class RebuildOrder:
-    """The rebuild that is asked for: a variant of a repo, by the manifest at ``revision``.
+    """A request for a rebuild of one variant of a repo. The manifest is read at ``revision``.
 
-    ``texts`` are calibration texts to try besides our own. ``any_toolchain`` accepts other versions of the tools.
-    ``out`` is the folder to leave the files in; with None they are not kept.
+    ``texts`` are calibration texts to try in addition to our own. If ``any_toolchain`` is true, other versions of the
+    tools are accepted. ``out`` is the folder for the rebuilt files. If ``out`` is None, the files are not kept.
     """
 
     repo_id: str
@@ -90,10 +92,11 @@ class RebuildOrder:
 def rebuild(
     hubs: Hubs, order: RebuildOrder, settings: Settings, report: Callable[[str], None] = lambda what: None
 ) -> Rebuilt:
-    """Makes the variant of the revision's manifest again. ``report`` is told of each step.
+    """Makes a published variant again, as the manifest at ``order.revision`` describes it. Calls ``report`` at each
+    step.
 
-    Raises :class:`BadInput`, before any model is downloaded, if the variant is not there, the toolchain is another, or
-    the calibration text cannot be found; :class:`QuantpressError` if a step fails.
+    Raises :class:`BadInput`, before any model is downloaded, if the variant does not exist, the tools have other
+    versions, or the calibration text cannot be found. Raises :class:`QuantpressError` if a step fails.
     """
     check_repo_id(order.repo_id)
     if order.out is not None and order.out.exists() and any(order.out.iterdir()):
@@ -105,7 +108,8 @@ def rebuild(
     other_tools = differing_tools(chosen, manifest, recipe)
     if other_tools and not order.any_toolchain:
         raise BadInput(
-            f"{'; '.join(other_tools)}: install what made it, or say --any-toolchain to try with what is here"
+            f"{'; '.join(other_tools)}: install the tools that made the variant, or give --any-toolchain to try the "
+            "installed ones"
         )
     text = provide_text(recipe.calibration, order.texts, settings, hubs.source)
     sources = _sources(hubs.source, entry)
@@ -114,7 +118,7 @@ def rebuild(
     require_disk(settings.home, disk)
     install_on_demand(traits_of(chosen).toolchain, plain_lines(report))
     with (
-        # A press deletes its model's downloads at other commits, so no press on it may run meanwhile.
+        # A press deletes downloads of other commits of its model, so no press of this model may run during a rebuild.
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
         scratch(settings.home, "rebuild") as place_of_work,
     ):
@@ -131,8 +135,10 @@ def rebuild(
 
 
 def _sources(hub: HfApi, entry: Entry) -> list[Source]:
-    """Returns the source at the commit that the weights were quantized from, then at the recipe's commit if it is
-    another."""
+    """Returns the source at the commit that the weights were quantized from.
+
+    If the recipe names another commit, the source at that commit follows.
+    """
     recipe = entry.recipe
     quantized_from = str(entry.artifact.details.get(WEIGHTS_FROM, recipe.source_sha))
     return [look_up_source(hub, recipe.source, sha) for sha in dict.fromkeys([quantized_from, recipe.source_sha])]
@@ -174,7 +180,7 @@ def _entry(manifest: Manifest, repo_id: str, variant: str) -> Entry:
 
 
 def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> list[str]:
-    """Describes how the toolchain differs from the one that made the variant, the recipe's quantizer first."""
+    """Describes how the tools here differ from those that made the variant. The quantizer comes first."""
     version, here = chosen.version(), chosen.tools()
     found = (
         [f"the variant was made by {recipe.quantizer}, and {version} is installed here"]
@@ -189,9 +195,9 @@ def differing_tools(chosen: Quantizer, manifest: Manifest, recipe: Recipe) -> li
 
 
 def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings, source_hub: HfApi) -> EvaluationText:
-    """Returns the calibration text: a local one, or else WikiText-2 from the source Hub.
+    """Returns the calibration text: one that is already here, or else WikiText-2 from the source Hub.
 
-    Raises as :func:`find_text` and :func:`fetch_wikitext` do.
+    Raises the same errors as :func:`find_text` and :func:`fetch_wikitext`.
     """
     folder = settings.home / "texts"
     try:
@@ -203,8 +209,11 @@ def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings,
 
 
 def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive: Path | None = None) -> EvaluationText:
-    """Returns the calibration text with the recipe's hash: one of our own, which is written into ``folder``, or one of
-    ``texts``. Raises :class:`BadInput`, which names the calibration text that is needed."""
+    """Returns the calibration text whose hash is in the recipe.
+
+    This is one of our own texts, which is then written into ``folder``, or one of ``texts``. Raises :class:`BadInput`,
+    with the name of the calibration text, if none has the hash.
+    """
     for setting in (None, Path(PYDOC), *texts):
         text = calibration_text(setting, folder, archive)
         if text.sha256 == wanted.sha256:
@@ -217,7 +226,7 @@ def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive:
 
 
 def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings) -> Variant:
-    """Returns the variant with the recipe's parameters, even if the format's defaults are others today."""
+    """Returns the variant with the parameters of the recipe, even if the format's defaults have changed."""
     now = chosen.variant(entry.variant, source.config)
     if now.needs_cuda and settings.compute_device() != "cuda":
         raise Refused(f"{entry.variant} needs a CUDA runner")
@@ -226,7 +235,7 @@ def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings
 
 @dataclass(frozen=True)
 class _Original:
-    """The variant to make again: its manifest, its entry there, and the variant with the recipe's parameters."""
+    """The variant to make again, with its manifest and its entry there. ``variant`` has the recipe's parameters."""
 
     manifest: Manifest
     entry: Entry
@@ -251,29 +260,29 @@ def _job(original: _Original, source: Path, text: EvaluationText, place_of_work:
         ),
         threads=settings.thread_count(),
         device=settings.compute_device(),
-        # If the variant is one file, it was below the limit for splitting when it was made.
+        # A variant of one file was smaller than the limit for splitting, so it must not be split now.
         split_above=settings.split_above if len(original.entry.artifact.files) > 1 else None,
     )
 
 
 def _make(job: Job, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
-    """Quantizes the variant again. Returns the folder of the files, and their names."""
+    """Quantizes the variant again. Returns the folder of the made files, and the names of these files."""
     for step, what in (("check", "looking at the source"), ("prepare", "calibrating")):
         report(what)
         run_child("quantizers.job", job.model_copy(update={"step": step}), Result, folder / step)
     report(f"quantizing {job.variant.name}")
     result = run_child("quantizers.job", job.model_copy(update={"step": "quantize"}), Result, folder / "quantize")
     if result.output is None:
-        raise QuantpressError(f"the quantizer of {job.variant.name} says nothing of its files")
+        raise QuantpressError(f"the quantizer of {job.variant.name} did not report which files it made")
     return job.out, result.output.files
 
 
 def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None]) -> tuple[Path, list[str]]:
-    """Writes the metadata of ``source`` into the files of the job ``made``. Returns their new folder, and their
-    names."""
+    """Copies the files of the job ``made`` into a new folder, with the metadata of ``source``. Returns the new folder
+    and the names of the files."""
     report(f"giving {made.variant.name} the metadata of the recipe's commit")
     job = made.model_copy(update={"source": source.resolve(), "prepared": folder / "refresh-prepared"})
-    job = job.model_copy(update={"published": made.prepared})  # calibrating again would decide nothing
+    job = job.model_copy(update={"published": made.prepared})  # nothing is quantized, so nothing is calibrated
     run_child("quantizers.job", job, Result, folder / "refresh-prepare")
     job = job.model_copy(update={"step": "refresh", "published": made.out, "out": folder / "refreshed"})
     result = run_child("quantizers.job", job, Result, folder / "refresh")
@@ -283,7 +292,7 @@ def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None
 
 
 def compare(entry: Entry, folder: Path, made: Iterable[str]) -> list[Compared]:
-    """Compares every file that the manifest lists or that was made now, in the order of their names."""
+    """Compares every file that the manifest lists or that the rebuild made. The result is sorted by name."""
     published = {file.path: file.sha256 for file in entry.artifact.files}
     rebuilt = {name: sha256_of(folder / name) for name in made}
     return [Compared(path, published.get(path, ""), rebuilt.get(path, "")) for path in sorted({*published, *rebuilt})]

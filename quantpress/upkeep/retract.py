@@ -1,8 +1,9 @@
-"""Withdraws a published variant: its files leave their branch, and its record stays, with the reason.
+"""Withdraws a published variant. The files leave the branch. The manifest keeps the variant's entry and gets the
+reason.
 
-Nothing is erased: the branch's history still holds the files. A variant on a branch of its own is withdrawn there
-first, because the next plan trusts that branch's manifest. ``main`` follows. If a call was interrupted in between,
-repeating it finishes the work.
+Nothing is erased, because the branch's history still has the files. If the variant has its own branch, it is withdrawn
+there first, because the next plan trusts that branch's manifest. ``main`` comes last. If a call is interrupted after
+the first commit, a second call finishes the work.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _PLOTS = (PERPLEXITY_PLOT, DIVERGENCE_PLOT)
 
 @dataclass(frozen=True)
 class Retraction:
-    """A variant that was withdrawn: the commits by branch, and warnings of what could not be done."""
+    """The result of withdrawing a variant.
+
+    ``commits`` maps a branch to its new commit. ``warnings`` say what could not be done.
+    """
 
     repo_id: str
     variant: str
@@ -47,10 +51,10 @@ class Retraction:
 
 
 def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Settings) -> Retraction:
-    """Withdraws one variant of a repo, with a commit on each branch that lists it, and publishes the comparison of the
-    remaining variants.
+    """Withdraws one variant of a repo, then publishes the comparison of the model's remaining variants.
 
-    Raises :class:`BadInput` for an empty reason, a repo that is not ours, or a variant that is not published there.
+    Makes a commit on each branch that lists the variant as published. Raises :class:`BadInput` if the reason is empty,
+    if the repo is not ours, or if the variant is not published there.
     """
     check_repo_id(repo_id)
     reason = one_line(reason).strip()
@@ -75,9 +79,9 @@ def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Setti
 
 
 def _pending(endpoint: str, shelf: Shelf, variant: str) -> list[str]:
-    """Returns the branches whose manifests list the variant as published, ``main`` last.
+    """Returns the branches whose manifests list the variant as published. ``main`` comes last.
 
-    Raises :class:`BadInput` if there are none.
+    Raises :class:`BadInput` if there is no such branch.
     """
     repo_id = shelf.repo_id
     if not shelf.heads:
@@ -113,7 +117,7 @@ def _commit(api: HfApi, shelf: Shelf, branch: str, variant: str, reason: str, co
 
 
 def withdrawn(manifest: Manifest, variant: str, reason: str) -> Manifest:
-    """Returns the manifest with one entry retracted. The entry's artifact, figures and recipe do not change."""
+    """Returns ``manifest`` with the variant's entry retracted. The entry keeps its artifact, figures and recipe."""
 
     def after(entry: Entry) -> Entry:
         if entry.variant != variant:

@@ -64,7 +64,7 @@ def test_a_changed_readme_is_cards_alone(operator: Operator, source: Path) -> No
             repo_id=MODEL, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: mit\n---\nHello\n"
         ).oid,
     )
-    reason = f"source moved: {old[:8]} to {new[:8]}; no file that is read changed"
+    reason = f"source moved: {old[:8]} to {new[:8]}; none of the files that quantpress reads has changed"
     assert steps(operator) == dict.fromkeys(("Q8_0", "Q4_K_M", "int8wo"), ("card", reason))
 
     code, out, err = operator.call("run")
@@ -192,7 +192,8 @@ def test_factors_of_the_rope_are_quantized_files_again(operator: Operator, sourc
 
     said = " ".join(err.split())
     for rung in ("Q8_0", "Q4_K_M"):
-        assert f"{rung} of {GGUF} is quantized, new metadata is not enough: rope_freqs.weight is new" in said
+        why = "because new metadata is not enough: rope_freqs.weight is new"
+        assert f"{rung} of {GGUF} is quantized again, {why}" in said
         file = GGUFReader(download(operator, GGUF, f"Tiny-Instruct-{rung}.gguf"))
         assert "rope_freqs.weight" in [tensor.name for tensor in file.tensors]
     after = manifest_of(operator, GGUF)

@@ -177,5 +177,7 @@ def test_a_source_commit_is_noticed(pressed: Operator) -> None:
     ).oid
     steps = [step for step in pressed.plan() if step["model"] == MODEL]
     assert len(steps) >= 4
-    assert {step["reason"] for step in steps} == {f"source moved: {old[:8]} to {new[:8]}; no file that is read changed"}
+    assert {step["reason"] for step in steps} == {
+        f"source moved: {old[:8]} to {new[:8]}; none of the files that quantpress reads has changed"
+    }
     assert {step["action"] for step in steps} == {"card"}

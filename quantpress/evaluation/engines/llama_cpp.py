@@ -3,14 +3,15 @@
 To measure perplexity, llama-perplexity runs once. The tool writes its log-probabilities to a file or a named pipe,
 because only this output holds the token ids and shows which positions are not finite.
 
-To measure divergence, the tool reads the base, the file of the unquantized model's log-probabilities. An earlier,
-short run writes the token ids of the model's own tokenizer, which are compared with the base. If the figures of the
-divergence run are not finite, the tool runs again without the base, to count the positions that are not finite.
+To measure divergence, the tool reads the base, the file of the unquantized model's log-probabilities. An earlier, short
+run writes the token ids that the tokenizer in the GGUF file gives. They must equal the token ids in the base. If the
+figures of the divergence run are not finite, the tool runs again without the base, to count the positions that are not
+finite.
 
 An exit code of 0 proves nothing, because the tool also exits 0 on most failures. Its output is parsed, and a missing
 figure is an error. On a busy machine the end of a tool's output can be lost, because llama.cpp's tools do not wait for
-the thread that prints (common/log.cpp: ``common_log_main`` never ends its log). If the output ends early, the run is
-repeated.
+the thread that prints (common/log.cpp: nobody destroys the log that ``common_log_main`` returns, so nobody waits for
+the log's thread). If the output ends early, the run is repeated.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ _UBATCH = 512
 _TOO_FEW = re.compile(r"the data file you provided tokenizes to only (\d+) tokens")
 _STARTED = re.compile(r"(?:calculating perplexity|computing) over (\d+) chunks, n_ctx=(\d+)")
 _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|failed reading|unable to load model")
-#: Words at the end of a whole output. The output is that of a run against a base (the unquantized model's
-#: log-probabilities), of a run without a base, and llama-completion's log.
+#: The words with which an output ends if it is whole. There is one text for each output: a run against a base (the
+#: unquantized model's log-probabilities), a run without a base, and llama-completion's log.
 _LAST_STATISTIC, _LAST_ESTIMATE, _LAST_OF_COMPLETION = "Same top p:", "Final estimate:", "total time ="
 #: The most times that a tool runs until its output is whole. At load 5 on 2 cores, one output in about 100 is cut.
 _TRIES = 5
@@ -77,7 +78,7 @@ def evaluate(job: EvaluationJob) -> Evaluation:
     tools = install()
     measured = _measured(tools, job)
     sample = generate(tools, job.model, PROMPT, TOKENS, job.threads, job.device)
-    # Tools that were built only for the CPU run on the CPU, even if the job asks for a GPU.
+    # If the tools were built without GPU support, they use the CPU even if the job asks for a GPU.
     device = job.device if sample.run.device_bytes else "cpu"
     return measured.model_copy(
         update={
@@ -174,7 +175,7 @@ def _divergence(tools: LlamaCpp, job: EvaluationJob, base: Path) -> Evaluation:
 
 
 class _Run:
-    """One run of llama-perplexity. As soon as the tool prints that it cannot do what was asked, the run ends it."""
+    """One run of llama-perplexity. When the tool prints that it cannot do its job, this class stops the tool."""
 
     def __init__(self, tools: LlamaCpp, job: EvaluationJob) -> None:
         self.tools = tools

@@ -215,7 +215,7 @@ def test_a_library_that_is_none(llama_cpp: LlamaCpp, tmp_path: Path) -> None:
 
 
 def test_an_imatrix_elsewhere_or_of_another_kind(llama_cpp: LlamaCpp, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"must lie beside .*wide\.gguf"):
+    with pytest.raises(BadInput, match=r"must lie in the folder of .*wide\.gguf"):
         plan_rungs(llama_cpp, folder / "wide.gguf", tmp_path / "im.gguf", ["Q8_0"])
     with pytest.raises(BadInput, match=r"narrow\.gguf is no imatrix in GGUF form"):
         plan_rungs(llama_cpp, folder / "wide.gguf", folder / "narrow.gguf", ["Q8_0"])
