@@ -1,10 +1,11 @@
 """Compares two ways to make a ladder (all GGUF variants, or rungs, of one model): our engine, which needs one pass over
 the model, and a loop that runs llama-quantize once per rung.
 
-Run it as ``python -m benchmarks.ladder``. Both make the same rungs on the same machine with the same threads, in turns.
-Every pair of files is compared byte for byte. The figures go to docs/benchmarks.md. The kernel (``wait4``) gives CPU
-seconds and peak memory, for each process and all processes that it started. The planning counts as part of the one
-pass. Both ways write to the same disk. The one pass also syncs its files. llama-quantize does not.
+Run it as ``python -m benchmarks.ladder``. Both ways make the same rungs on the same machine with the same threads, one
+after the other. Every pair of files is compared byte for byte. The figures go to docs/benchmarks.md. CPU seconds and
+peak memory come from the kernel (``wait4``). They include the processes that a command starts. The one pass includes
+the time to plan the tensors' types. Both ways write to the same disk. The one pass also syncs its files. llama-quantize
+does not.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from quantpress.toolchain.progress import plain_lines
 
 _MODELS = {"wide": wide_model, "tiny-wide": tiny_wide_model}
 _SAMPLES, _LENGTH = 8, 256
-#: The limits for the one pass (issue 3): its share of the loop's CPU and wall time, and the bytes of peak memory that
-#: it can use beyond the loop's peak.
+#: The limits for the one pass: its CPU time and its wall time, each divided by the loop's, and the bytes by which its
+#: peak memory can exceed the loop's.
 _MOST_TIME, _MOST_MEMORY = 0.6, 300_000_000
 
 
@@ -49,9 +50,9 @@ _MOST_TIME, _MOST_MEMORY = 0.6, 300_000_000
 class Measured:
     """The cost of a run.
 
-    ``cpu`` and ``wall`` are in seconds. ``peak`` is in bytes of resident memory. ``read`` is in bytes of the source:
-    the source's size times the number of passes over it. ``read`` is computed, because the kernel does not count reads
-    of mapped files.
+    ``cpu`` and ``wall`` are in seconds. ``peak`` is in bytes of resident memory. ``read`` is the size of the
+    unquantized GGUF file times the number of passes over it, in bytes. It is computed, because the kernel does not
+    count reads of mapped files.
     """
 
     cpu: float
@@ -139,14 +140,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--press", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--model", choices=_MODELS, default="wide")
-    parser.add_argument("--rounds", type=int, default=1, help="turns of loop and one pass (default 1)")
+    parser.add_argument("--rounds", type=int, default=1, help="how many times to run both ways (default 1)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
         "--also",
         type=int,
         nargs="*",
         default=[1, 2, 8],
-        help="more runs with these numbers of threads, which compare bytes and measure no time",
+        help="run the one pass again with each of these numbers of threads, only to compare the files",
     )
     asked = parser.parse_args()
     if asked.press:
@@ -185,7 +186,8 @@ def main() -> int:
 
 
 def beyond(loops: Sequence[Measured], passes: Sequence[Measured]) -> list[str]:
-    """Describes the limits that the one pass exceeded in all turns together."""
+    """Describes each limit that the one pass exceeded. Times are summed over all turns. Peaks are the highest of
+    all."""
     found = []
     for name in ("cpu", "wall"):
         ratio = sum(getattr(run, name) for run in passes) / sum(getattr(run, name) for run in loops)

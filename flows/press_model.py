@@ -31,7 +31,7 @@ _STAGES = ModelStages(
     baseline=stage("baseline: transformers")(stages.measure_base),
     toolchain=toolchain,
     check_format=check,
-    make_gated=stage("gate the comparison of {source.record.repo}")(model_stages.make_gated),
+    make_gated=stage("make the comparison of {source.record.repo} gated")(model_stages.make_gated),
     collect=stage("collection of {source.record.repo}")(model_stages.collect),
     compare=stage("comparison of {source.record.repo}")(model_stages.compare),
     format=TASKS,
@@ -48,7 +48,11 @@ def press_model(
     if upload_budget is not None:
         settings = settings.model_copy(update={"upload_budget": upload_budget})
     log = get_run_logger()
-    with alone(settings.home, repo, lambda: log.warning("another press works on %s here; waiting for it", repo)):
+    with alone(
+        settings.home,
+        repo,
+        lambda: log.warning("another press on this machine works on %s; waiting until it ends", repo),
+    ):
         report = _pressed(repo, catalog, formats, settings)
     if report.failures:
         return Failed(message="\n".join(report.failures), data=report)
@@ -78,7 +82,7 @@ def _pressed(repo: str, catalog: str, formats: list[str] | None, settings: Setti
                     log.warning("%s", line)
                 case events.Outdated(planned, repo_id, reason):
                     log.warning(
-                        "%s of %s is quantized again, because new metadata is not enough: %s",
+                        "%s of %s must be quantized again, because new metadata is not enough: %s",
                         *(planned.variant.name, repo_id, reason),
                     )
                 case events.CommittedBeside(what):

@@ -17,7 +17,7 @@ from quantpress.cli.demo_model import tiny_model as make_tiny_model
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.progress import plain_lines
 
-# Writers to the embedded Hub need it, and huggingface_hub reads it when it is first imported.
+# Writers to the embedded Hub need this variable, and huggingface_hub reads it when it is first imported.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 # A property test draws the same examples in every `make test`; `make draws` draws new ones.
@@ -26,7 +26,7 @@ settings.register_profile("new", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
-#: What a test module names that starts a Hub, a tool, a process or a model: `make test-fast` leaves it out.
+#: Words in a test module that starts a Hub, a tool, a process or a model. `make test-fast` leaves such modules out.
 _STARTS = re.compile(
     r"\b(torch|transformers|gguf import|safetensors|llama_cpp|tiny_model|demo_model|subprocess|run_child|running_hub"
     r"|running_press|passed_checks|prefect_server|bad_line|dataset_hub|bare_hub"
@@ -39,21 +39,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With ``--fast``, what would start something is not even imported."""
+    """With ``--fast``, modules that would start something are not even imported."""
     if config.getoption("--fast") and collection_path.name.startswith("test_"):
         return bool(_STARTS.search(collection_path.read_text())) or None
     return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with long tests come first: what begins last must not be what takes longest."""
+    """Puts modules with long tests first, because the longest test must not begin last."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)
 def patience_of_its_own() -> Iterator[None]:
-    """Takes away the patience that a test gave huggingface_hub's client, which this whole process shares.
+    """Takes away the patience that a test gave huggingface_hub's client. All tests of this process share the client.
 
     Otherwise a later test waits 300 s for each Hub that does not answer.
     """
@@ -65,9 +65,9 @@ def patience_of_its_own() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def warm_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """From here on, the press's children are forked from a process that has their libraries imported.
+    """From here on, the press's children are forked from a process that has imported their libraries.
 
-    Coverage measures processes that start by themselves. For it, everything runs as without this.
+    Coverage measures only processes that start by themselves, so this fixture does nothing when coverage runs.
     """
     from tests.support.warm_children import warm
 

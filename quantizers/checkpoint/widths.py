@@ -1,7 +1,8 @@
 """Checks group sizes against a model's widths. The widths are read from config.json before any work starts.
 
-A width is the number of inputs of a linear. A group is a run of neighbouring weights in a row of a linear that share a
-scale. So the group size must divide the width of every quantized linear.
+A width is the number of inputs of a linear. (:func:`output_widths` counts outputs too.) A group is a run of
+neighbouring weights in a row of a linear that share a scale. So the group size must divide the width of every quantized
+linear.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from quantizers.protocol import Parameters
 from quantpress.errors import Refused
 
-#: The group sizes that the kernels for GPTQ and AWQ support (vLLM, ExLlama, Marlin), the best-known size first.
+#: The group sizes that the kernels for GPTQ and AWQ support (vLLM, ExLlama, Marlin), the largest first.
 GROUP_SIZES = (128, 64, 32)
 #: The group size that means a whole row: one scale per row. It fits every width.
 WHOLE_ROW = -1
@@ -68,7 +69,7 @@ def check_group_size(config: Parameters, group_size: int) -> None:
 def output_widths(config: Parameters) -> dict[str, int]:
     """Returns the dict of :func:`input_widths` and an entry for the outputs of the key and value projections.
 
-    All other linears have numbers of outputs that are in the dict already.
+    The number of outputs of every other linear equals one of the input widths, so the dict has it.
     """
     text = config.get("text_config", config)
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
@@ -83,7 +84,7 @@ def output_widths(config: Parameters) -> dict[str, int]:
 def check_divisible(config: Parameters, divisor: int, why: str) -> None:
     """Raises :class:`Refused` if ``divisor`` does not divide all numbers of inputs and outputs of the layers' linears.
 
-    The message names a number that ``divisor`` does not divide. It ends with "weights are" and ``why``.
+    The message names a number that ``divisor`` does not divide. ``why`` is the end of the message, after "weights are".
     """
     for kind, width in output_widths(config).items():
         if width % divisor:
@@ -96,13 +97,13 @@ def largest_group_size(config: Parameters) -> int:
     sizes = dividing(config)
     if not sizes:
         kind, _ = min(input_widths(config).items(), key=lambda item: item[1] & -item[1])
-        raise Refused(f"no group size of {', '.join(map(str, GROUP_SIZES))} divides {kind}: use a whole row (-1g)")
+        raise Refused(f"no group size of {', '.join(map(str, GROUP_SIZES))} divides {kind}: use -1 (a whole row)")
     return sizes[0]
 
 
 def packed_bits(bits: int, group_size: int) -> float:
     """Returns the bits per weight of a quantized linear: the bits of the weight itself, and the weight's share of its
-    group's float16 scale and zero point.
+    group's scale (float16) and zero point (as many bits as a weight).
 
     If the group is a whole row, the share is negligible and is not counted.
     """

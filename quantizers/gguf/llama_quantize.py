@@ -47,7 +47,8 @@ def file_types(tools: LlamaCpp) -> dict[str, int]:
 
     Raises :class:`QuantpressError` when the usage text names no file types.
     """
-    # llama-quantize prints its usage text for any wrong option, and exits with code 1. So the exit code is not checked.
+    # llama-quantize prints its usage text for --help as for an unknown option, and exits with code 1. So the exit code
+    # is not checked.
     done = subprocess.run(
         [str(tools.quantize), "--help"],
         stdin=subprocess.DEVNULL,

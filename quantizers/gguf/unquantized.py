@@ -33,14 +33,13 @@ def made_from(config: Parameters) -> str:
 
 
 def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
-    """Returns the type for the matrices of the unquantized GGUF. In this type, the conversion loses nothing that
-    matters for quantizing.
+    """Returns the type for the matrices of the unquantized GGUF. It is the type in which the conversion loses
+    least.
 
     If ``recipe_from`` is ``F16``, the type is F16. Otherwise it is the type that most of the matrices' weights have,
     where float64 counts as F32. If no weight is a 16-, 32- or 64-bit float, the type is F16. (The converter's own
-    ``--outtype auto`` chooses in the same way, but looks only at the first matrix.) The converter would round float32
-    to float16. Here float32 stays float32, because otherwise every rung would lose range and digits, and because such
-    sources are few.
+    ``--outtype auto`` looks only at the first matrix in 16 bits, and rounds float32 to float16 if there is none.) Here
+    float32 stays float32, because otherwise every rung would lose range and digits, and because such sources are few.
     """
     if recipe_from != AS_STORED:
         return "F16"
@@ -66,7 +65,9 @@ def unquantized_file(prepared: Path, model_name: str) -> Path:
     for file in files:
         if file.exists():
             return file
-    raise QuantpressError(f"{prepared} holds no unquantized GGUF of {model_name}: prepare it again")
+    raise QuantpressError(
+        f"{prepared} holds no unquantized GGUF of {model_name}: remove this folder and press the model again"
+    )
 
 
 def checked(model_name: str) -> str:

@@ -16,8 +16,8 @@ from quantizers.checkpoint.files import describe, make_plain, source_config, sto
 from quantizers.protocol import Job, Output
 from quantpress.source.safetensors import Storage
 
-#: How the names of a quantized linear's tensors end, except its weights. GPTQ's and AWQ's checkpoints use the same
-#: endings.
+#: A quantized linear has one tensor of weights and others. These are the endings of the others' names. GPTQ's and AWQ's
+#: checkpoints use the same endings.
 _BESIDE = (".qzeros", ".scales", ".g_idx")
 
 
@@ -58,7 +58,8 @@ def quantize_awq(job: Job) -> Output:
 
 @contextmanager
 def _scale_search(steps: int) -> Iterator[None]:
-    """Makes GPTQModel try ``steps`` scales inside a ``with`` block, from a group's full range down to half of it.
+    """Makes GPTQModel try ``steps`` scales for each group, from the group's full range down to half of it, while the
+    block runs.
 
     GPTQModel's own search has 80 steps, down to a fifth of the range. With its own search, GPTQModel takes twice the
     time on a CPU (docs/benchmarks.md).

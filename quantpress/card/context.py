@@ -118,7 +118,7 @@ def with_siblings(
 ) -> CardContext:
     """Returns the context with ``siblings`` filled in: the repos of the model's other formats.
 
-    Takes the repos that exist, and the repos in ``coming``, which the same run of quantpress is making.
+    These are the repos that exist, and the repos of the formats in ``coming``, which this run of quantpress is making.
     """
     namespace = context.repo_id.partition("/")[0]
     others = {

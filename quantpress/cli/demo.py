@@ -1,9 +1,9 @@
 """``make demo``: shows the main job of quantpress without huggingface.co. One line of a catalog becomes three published
 formats.
 
-The demo finds or builds the tools, and makes its source model. Then the demo starts quantpress's own small Hub (the
-embedded Hub) and uploads that model. Finally the demo runs ``quantpress run`` on ``catalog.demo.yaml`` in a separate
-process, as an operator would.
+The demo finds or builds the llama.cpp tools, and makes its source model. Then the demo starts quantpress's own small
+Hub (the embedded Hub) and uploads that model. Finally the demo runs ``quantpress run`` on ``catalog.demo.yaml`` in a
+separate process, as an operator would.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from quantpress.toolchain.progress import shown
 
 CATALOG = Path("catalog.demo.yaml")
 HOME = Path(".quantpress")
-#: The default port of ``quantpress hub``. The demo uses the same port, so that addresses on the cards work afterwards.
+#: The default port of ``quantpress hub``. The demo uses this port if it is free, so that addresses on the cards work
+#: afterwards. Otherwise the demo uses any free port.
 PORT = 7860
 
 

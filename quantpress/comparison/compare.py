@@ -140,7 +140,8 @@ def compare_formats(manifests: Mapping[str, Manifest]) -> ModelComparison:
 def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     """Merges the manifests into one, which names each entry by format and variant.
 
-    Keeps only published entries that were made from one commit of the source: the commit of most published entries.
+    Keeps only published entries that were made from one commit of the source: the commit that most of the published
+    entries were made from.
     Raises :class:`BadInput` if there is no manifest.
     """
     if not manifests:
@@ -149,9 +150,9 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     first = next(iter(manifests.values()))
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
     of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
-    # If the source has a new commit, the formats are made again one after the other. Meanwhile it is possible
-    # that most variants come from an older commit, which is no manifest's current source. Then ``Manifest.earlier`` can
-    # still name this commit.
+    # If the source has a new commit, the formats are made again one after the other. A manifest names the new commit
+    # as soon as one of its variants is made from it. So most variants can still come from the older commit, although no
+    # manifest's ``source`` names that commit. ``Manifest.earlier`` can still name it.
     known = [manifest.source for manifest in of_sha]
     known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
     source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))

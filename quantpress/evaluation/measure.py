@@ -18,6 +18,7 @@ from quantpress.settings import Settings
 
 def measure(target: Target, text: EvaluationText, settings: Settings, base: Target | None = None) -> Evaluation:
     """Measures the perplexity of ``target`` on ``text``, in a child process. The settings give the number of windows.
+    If the log-probabilities would exceed their budget, fewer windows are measured, as in publishing.
 
     ``base`` is the unquantized model as a checkpoint. If ``base`` is given, the divergence of ``target`` from
     ``base`` is measured too. The log-probabilities of ``base`` come from the cache that publishing also uses. If the
@@ -26,14 +27,13 @@ def measure(target: Target, text: EvaluationText, settings: Settings, base: Targ
     Raises :class:`BadInput` if ``base`` is not a checkpoint for transformers.
     """
     if base is not None and base.engine != "transformers":
-        raise BadInput(f"{base.model}: the base must be a checkpoint that transformers loads, unquantized")
-    # Publishing does the same: it takes as many windows as the budget for the log-probabilities allows.
+        raise BadInput(f"{base.model}: the base must be an unquantized checkpoint for transformers")
     windows = windows_of_vocabulary((base or target).vocabulary(), settings.windows, settings.logits_budget)
     protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
     work = settings.home.resolve() / "work"
     work.mkdir(parents=True, exist_ok=True)
-    # The folder is in the home folder, not in the system's folder for temporary files, because the base is linked into
-    # the folder, and hard links work only within one file system.
+    # The folder is in the home folder, not in the system's folder for temporary files, because the base's
+    # log-probabilities are hard-linked from the cache into the folder. Hard links work only within one file system.
     with tempfile.TemporaryDirectory(prefix="evaluate-", dir=work) as scratch:
 
         def run(model: Target, name: str, **logits: Path) -> Evaluation:

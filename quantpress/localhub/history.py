@@ -16,7 +16,7 @@ DEFAULT_BRANCH = "main"
 
 @dataclass(frozen=True)
 class TreeEntry:
-    """A file in a tree, the listing of all files of a commit.
+    """One file of a tree. A tree lists all files of a commit.
 
     ``size`` is in bytes. ``blob_id`` is git's id of the file. For a file in LFS, ``blob_id`` is the id of its LFS
     pointer.

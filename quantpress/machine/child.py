@@ -1,6 +1,7 @@
 """Runs heavy work in a child process: a JSON job in, a JSON result out.
 
-A crash, an OOM kill or a leak ends only one job, and the run goes on. When the child ends, the kernel frees its memory.
+A crash or an OOM kill ends only one job, and the run goes on. When the child ends, the kernel frees its memory, leaked
+memory too.
 A child can read its own peak memory from the kernel. The job's folder holds the job file, the result file and a log of
 the child's output. If the child knows why it fails, it writes the reason as the last lines of the log, and the parent's
 error repeats this reason. Otherwise the parent's error quotes the last lines of the log.
@@ -77,7 +78,7 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
             env=child_environment(),
             cwd=folder,  # some libraries write logs to the working folder
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - safe: makes one system call, and its library is loaded
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, and libc is loaded before the fork
         )
         try:
             code = process.wait(timeout)

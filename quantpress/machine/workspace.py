@@ -46,7 +46,8 @@ class Workspace:
         return self.work / recipe.format / f"{recipe.variant}-{recipe.fingerprint[:12]}"
 
     def wave(self, recipes: list[Recipe]) -> Path:
-        """Returns the folder of the job that makes a wave (variants that one run of the quantizer makes together).
+        """Returns the folder of the job that makes a wave (variants that are made together and lie on the disk
+        together).
 
         The files of each variant go to the variant's own folder.
         """
@@ -64,8 +65,8 @@ class Workspace:
         return shutil.disk_usage(self.home).free + self.bytes_there()
 
     def require_disk(self, needed: int) -> None:
-        """Raises :class:`QuantpressError` if the model cannot take ``needed`` bytes of disk in all. The bytes that the
-        model takes already count towards ``needed``."""
+        """Raises :class:`QuantpressError` if the model cannot take ``needed`` bytes of disk in all. ``needed`` includes
+        the bytes that the model's files take now."""
         require_disk(self.home, needed - self.bytes_there())
 
     def remove_variant(self, recipe: Recipe) -> None:
@@ -125,7 +126,7 @@ def _lock_file(home: Path, repo: str) -> Path:
 
 
 def remove_abandoned_work(home: Path, repo: str, keep: str | None) -> None:
-    """Removes work on a model that killed runs left and that no run will continue.
+    """Removes a model's abandoned work. Killed runs left this work, and no run will continue it.
 
     No run will continue the work if the source has a new commit or if everything was published. ``keep`` is the commit
     sha of the source that the caller works on. If ``keep`` is given, removes the work on other commits and the

@@ -58,8 +58,8 @@ def plan_catalog(
 
     @cache
     def texts_for(calibration: str | None) -> Texts:
-        """Finds the calibration text that a setting names, and the evaluation text. The cache finds each text once per
-        plan, and only if a model needs the text."""
+        """Finds the calibration text that a setting names, and the evaluation text. The cache keeps
+        the texts of each setting for all models of this call."""
         return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
 
     plans = (plan_model(catalog, line, settings, hubs, formats, texts_for) for line in lines)
@@ -165,11 +165,11 @@ def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
 
 
 def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
-    """Raises :class:`Refused` if the offline text would replace WikiText-2, although no setting asks for the offline
-    text.
+    """Raises :class:`Refused` if the offline text would replace WikiText-2, although no setting asks for it.
 
-    This happens if published variants were made or measured with WikiText-2, and neither this machine nor its source
-    Hub has WikiText-2. The shelf is what the repo on the target Hub holds.
+    The offline text is Python's own documentation. It would replace WikiText-2 if variants in the repo's manifests were
+    calibrated or measured on WikiText-2, and neither this machine nor the source Hub has WikiText-2. ``shelf`` is what
+    the repo on the target Hub holds.
     """
     entries = [entry for manifest in shelf.manifests.values() for entry in manifest.entries]
     measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}
@@ -178,8 +178,8 @@ def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, setti
     calibrates_offline = amount.text is None and texts.calibration.name == PYDOC
     if (measures_offline and WIKITEXT in measured) or (calibrates_offline and WIKITEXT_TRAIN in calibrated):
         raise Refused(
-            f"it was made with WikiText-2, which {settings.source_endpoint} does not have: upload {ARCHIVE} to its "
-            f"dataset {DATASET}, or set evaluation_text and the text of calibration"
+            f"its variants were made with WikiText-2, which {settings.source_endpoint} does not have: upload {ARCHIVE} "
+            f"to the dataset {DATASET} there, or set evaluation_text and the calibration's text"
         )
 
 

@@ -1,10 +1,10 @@
-"""Presses one format of a model: calibrates once, and makes the variants wave by wave. A wave is a group of variants
+"""Presses one format of a model: calibrates, and makes the variants wave by wave. A wave is a group of variants
 that lie on the disk together. Each variant of a wave is evaluated, judged by the gate (checks of quality), published
 and verified by itself.
 
-If a variant fails, the press reports the failure and goes on with the other variants. Published files are removed from
-the disk at once, so the disk holds only the variants of one wave. If there are enough cores, the next wave is quantized
-while the current wave is evaluated and published. Then these two waves share the disk budget.
+If a variant fails, the press reports the failure and goes on with the other variants. The files of a
+variant are removed from the disk as soon as it is published, so the disk holds one wave. If there are enough cores, the
+next wave is quantized while the current wave is evaluated and published. Then two waves share the disk budget.
 """
 
 from __future__ import annotations
@@ -91,9 +91,10 @@ def press_format(
     """Presses the planned variants of one format. ``reference`` is what transformers measured of the unquantized model.
     ``coming`` are the repos of other formats that the same press makes.
 
-    Published variants whose weights stay come first. If the files of such a variant do not match the source's tensors,
-    the variant must be quantized too. This can happen although the source's weight files did not change. Raises
-    :class:`QuantpressError` for an error that stops the whole format.
+    First come the published variants that keep their weights. If the source's tensors are no longer those that such a
+    variant was made from, the variant is quantized again with the planned variants. Tensors can change while the
+    source's weight files stay, because config.json decides some of them. Raises :class:`QuantpressError` for an error
+    that stops the whole format.
     """
     bench = prepared(plan, model, reference, coming, stages)
     press = _Press(bench, Publisher(model.source, model.settings, bench.context, stages), [])
@@ -170,9 +171,9 @@ def _bring_out(
 ) -> Generator[Event, None, tuple[Verifications, dict[str, str]]]:
     """Commits and verifies each variant that was judged, and removes the variant's files from the disk.
 
-    ``found`` are the results of earlier verifications that no commit has recorded yet. Returns two things: the results
-    that no commit has recorded at the end, and a dict from a variant to the reason why it must be quantized, although
-    the plan kept its weights.
+    ``found`` are the results of earlier verifications that no commit has recorded yet. Returns the results
+    that are still not recorded at the end. Also returns a dict: it maps each variant whose weights the plan kept, but
+    which must be quantized again, to the reason.
     """
     model = press.bench.model
     stale: dict[str, str] = {}

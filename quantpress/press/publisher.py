@@ -23,7 +23,7 @@ from quantpress.toolchain.llama_cpp import planned_version
 
 @dataclass(frozen=True)
 class Verifications:
-    """Results of a verification that no commit has recorded yet.
+    """Results of a verification that this run has not committed yet.
 
     ``sound`` maps each sound variant to the commit that was downloaded. ``faulty`` maps each faulty variant to what was
     wrong.
@@ -82,7 +82,7 @@ class Publisher:
             composed = self.stages.card(now, self.source, content, self.context, plots)
             heads = self.stages.publish(composed, self.source, self.settings, message)
             if heads is None:
-                raise Outrun(f"{plan.repo_id}: another commit came first; it is read, and this one is composed again")
+                raise Outrun(f"{plan.repo_id}: another commit came first; reading the repo, composing our commit again")
             return composed, heads
 
         return until_first(plan.repo_id, attempt)

@@ -62,8 +62,8 @@ class Entry(Record):
     why. ``retraction`` stays if the variant is made again and then withheld.
 
     ``verified`` is the commit at which the variant was verified: a fresh download had its files, and the variant loaded
-    and wrote text. It is None before the first verification and after a verification that found faults. ``problems``
-    lists the faults that the last verification found.
+    and wrote text (if it did so when it was measured). It is None before the first verification and after a
+    verification that found faults. ``problems`` lists the faults that the last verification found.
     """
 
     recipe: Recipe
@@ -126,7 +126,8 @@ class Earlier(Record):
     """An earlier state of a branch, from before the source changed.
 
     ``tag`` is the tag that keeps this state (``v1`` on ``main``, ``v1-BRANCH`` on another branch). ``source`` is the
-    source of this state. ``changed`` lists the files that the source's next commit changed.
+    source of this state. ``changed`` lists the files that differ in the
+    source of the state that came next.
     """
 
     tag: str
@@ -138,7 +139,8 @@ class VerificationRecord(Record):
     """What a verification checked after publishing, on a fresh download of ``commit``.
 
     ``loaded`` are the variants that the verification tried to load. ``resolved`` says which file each client takes for
-    each tag. ``notes`` are what users of a client should know. ``versions`` maps the name of a client to its version.
+    each name that users give it (Q4_K_M in ``repo:Q4_K_M``). ``notes`` are what users of a client should know.
+    ``versions`` maps the name of a client to its version.
     """
 
     at: str

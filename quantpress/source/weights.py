@@ -22,8 +22,8 @@ from quantpress.record.base import Record
 from quantpress.source.safetensors_header import SafetensorsTensor, read_safetensors_header
 from quantpress.text import one_line
 
-#: Matches the number of an expert in a tensor's name. The converter stacks a layer's experts into one tensor, so the
-#: number does not count.
+#: Matches the number of an expert in a tensor's name. llama.cpp's converter stacks a layer's experts into one
+#: tensor, so names that differ only in this number become one tensor.
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 #: The number of bytes of a tensor that are in memory at a time.
 _PIECE = 1 << 24
@@ -34,10 +34,10 @@ class _Float:
     """How a float type is stored. The check reads a value as an unsigned integer and drops its sign bit.
 
     Without the sign, the values have the same order as their bits. So the largest value alone shows whether all are
-    finite. ``unsigned`` is numpy's name of the unsigned type. ``magnitude`` masks the bits without the sign.
-    ``infinite`` is the smallest value that is not finite (IEEE 754; E4M3 has no infinity, only NaN). ``beyond_float16``
-    is the smallest value that float16 rounds to infinity (65520, or the next value that the type has). It is None if
-    there is no such value.
+    finite. ``unsigned`` is numpy's name of the unsigned type. ``magnitude`` is the mask that keeps all bits but the
+    sign. ``infinite`` is the smallest value that is not finite (IEEE 754; E4M3 has no infinity, only NaN).
+    ``beyond_float16`` is the smallest value that float16 rounds to infinity (65520, or the next value that the type
+    has). It is None if there is no such value.
     """
 
     unsigned: str
@@ -77,7 +77,8 @@ class WeightsReport(Record):
 
 
 def check_weights(source: Path) -> WeightsReport:
-    """Reads every safetensors file of ``source`` completely. Reads 16 MiB of a tensor at a time, to save memory.
+    """Reads the headers of all safetensors files of ``source``, and all tensors of float types. Reads 16 MiB of a
+    tensor at a time, to save memory.
 
     Raises :class:`Refused`, which names the file or the tensor, if a weight is NaN or infinite, or a file is cut off or
     damaged. Also raises it if there is no safetensors file, if the files hold no tensor, or if an index is unreadable
@@ -147,9 +148,11 @@ def _check_index(source: Path, tensors: list[SafetensorsTensor]) -> None:
             raise Refused(f"{index.name} is no index of safetensors files: ask upstream") from None
         for tensor, file in named:
             if file not in files:
-                raise Refused(f"{file} is missing, and {index.name} says that it holds tensor {tensor}: ask upstream")
+                raise Refused(
+                    f"{index.name} says that {file} holds tensor {tensor}, but {file} is missing: ask upstream"
+                )
             if (file, tensor) not in there:
-                raise Refused(f"{file} does not hold tensor {tensor}, and {index.name} says so: ask upstream")
+                raise Refused(f"{index.name} says that {file} holds tensor {tensor}, but it does not: ask upstream")
 
 
 def _largest(tensor: SafetensorsTensor, kind: _Float) -> int:

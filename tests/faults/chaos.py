@@ -21,7 +21,10 @@ from tests.support.operating import Operator
 
 @dataclass(frozen=True)
 class AtRequest:
-    """When a share of the body of the ``number``-th request of a kind has passed; 1.0: all of it, but no answer yet."""
+    """The moment when a share of the body of the ``number``-th request of a kind has passed.
+
+    With a share of 1.0, the whole body has passed, but no answer has come yet.
+    """
 
     kind: Literal["upload", "commit", "download"]
     number: int
@@ -30,7 +33,7 @@ class AtRequest:
 
 @dataclass(frozen=True)
 class AfterSeconds:
-    """So long after the press was started."""
+    """The moment this many seconds after the press was started."""
 
     seconds: float
 
@@ -39,10 +42,13 @@ Instant = AtRequest | AfterSeconds
 
 
 def random_instants(chance: random.Random, longest: float) -> Iterator[Instant]:
-    """Every other one within an upload or a commit, the rest within ``longest`` seconds or before a download."""
+    """Yields instants to kill at. Every other one is at an upload or a commit.
+
+    The rest are within ``longest`` seconds of the press's start, or before a download.
+    """
     while True:
         if chance.random() < 0.5:
-            # A rung is an upload of a few parts.
+            # The upload of a rung (one GGUF variant) has a few parts.
             yield AtRequest("upload", chance.randint(1, 4), chance.random())
         else:
             yield AtRequest("commit", chance.choice([1, 1, 2]), chance.choice([0.0, 1.0, 1.0]))
@@ -53,7 +59,7 @@ def random_instants(chance: random.Random, longest: float) -> Iterator[Instant]:
 
 
 class MortalHub:
-    """The embedded Hub of a folder behind a line: it may be killed, and is then started again on another port."""
+    """The embedded Hub of a folder, behind a line (a proxy). After a kill, the Hub starts again on another port."""
 
     def __init__(self, root: Path, line: Line) -> None:
         self._root, self._line = root, line
@@ -65,7 +71,7 @@ class MortalHub:
         self._line.upstream = self.now.endpoint
 
     def kill(self) -> None:
-        """A power loss."""
+        """Kills the Hub as a power loss would."""
         os.kill(self.now.pid, signal.SIGKILL)
 
     def close(self) -> None:
@@ -73,7 +79,7 @@ class MortalHub:
 
 
 class Trap:
-    """Watches a line's requests and kills once, at an instant."""
+    """Watches a line's requests and kills a process once, at the given instant."""
 
     def __init__(self, instant: AtRequest, kill: Callable[[], None]) -> None:
         self.instant, self._kill = instant, kill
@@ -82,7 +88,7 @@ class Trap:
         self.sprung = threading.Event()
 
     def watch(self, request: Request, passed: int) -> None:
-        """Called as the bytes of a request pass."""
+        """The line calls this as the bytes of a request pass."""
         if request.kind == self.instant.kind and passed == 0:
             self._seen += 1
             if self._seen == self.instant.number:
@@ -94,7 +100,7 @@ class Trap:
 
 @dataclass
 class Chaos:
-    """A press and a Hub, with a line between them, and what was done to both."""
+    """A press and a Hub with a line between them, and the kills of both."""
 
     operator: Operator
     hub: MortalHub
@@ -103,8 +109,10 @@ class Chaos:
     hub_kills: list[AtRequest] = field(default_factory=list)
 
     def live(self, press_ends: Instant | None, hub_ends: AtRequest | None, **environment: str) -> bool:
-        """One life of the press, which ends at an instant if it lasts so long, and so may the Hub's, which begins anew.
-        Whether the press ended by itself; it must then say that it succeeded."""
+        """Runs the press and kills it at ``press_ends``. Kills the Hub at ``hub_ends`` and starts it again.
+
+        Returns whether the press ended by itself. A press that ends by itself must succeed.
+        """
         press = self.operator.start_silent("run", **environment)
         press_trap = Trap(press_ends, press.kill) if isinstance(press_ends, AtRequest) else None
         hub_trap = Trap(hub_ends, self.hub.kill) if hub_ends is not None else None
@@ -142,6 +150,6 @@ class Chaos:
         self.hub_kills.append(killed_at)
 
     def summary(self) -> str:
-        """How often was killed what."""
+        """Says how often the press and the Hub were killed."""
         kinds = Counter(kill.kind if isinstance(kill, AtRequest) else "any time" for kill in self.press_kills)
         return f"{len(self.press_kills)} kills of the press {dict(kinds)}, {len(self.hub_kills)} of the Hub"

@@ -1,4 +1,4 @@
-"""A press over a line on which every kind of request meets every kind of fault: nothing is lost, nothing doubled."""
+"""A press over a line on which every kind of request meets every kind of fault. Nothing is lost or published twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ LADDER = ["Q4_0", "Q5_0", "Q8_0"]
 
 
 class Dose:
-    """Two faults of every three commits and uploads, all six in turn; one of ten of everything else, at random."""
+    """Decides which requests meet a fault.
+
+    Two of every three commits and uploads do, with all six faults in turn. One of ten other requests does, at random.
+    """
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)

@@ -1,6 +1,6 @@
-"""SIGKILL at random instants, of the press and of the Hub: every variant is published once, every revision was whole.
+"""SIGKILL hits the press and the Hub at random instants. Every variant is published once, every revision was whole.
 
-``make chaos`` kills 50 times, which takes long; what runs with the other tests kills six times.
+``make chaos`` kills 50 times, which takes long. The test that runs with the other tests kills six times.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def chaos(tmp_path: Path, tiny_model: Path, prefect_api: str) -> Iterator[Chaos]
 def carry_on(
     chaos: Chaos, kills: int, ladder: list[str], seed: int, longest: float, started: Callable[[int], None]
 ) -> None:
-    """Night after night, each under a namespace of its own, until the press has been killed ``kills`` times; every
-    night ends with a life that nobody ends, and with everything published."""
+    """Runs night after night, each under a namespace of its own, until the press has been killed ``kills`` times.
+
+    Each night ends when the press ends by itself. Everything must be published then.
+    """
     chance = random.Random(seed)
     instants = random_instants(chance, longest)
     night = 0

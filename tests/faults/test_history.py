@@ -1,4 +1,4 @@
-"""What is asked of every revision is found where it does not hold: a card that names a file that is not there."""
+"""The check of every revision finds a card that names a file that is not there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def api(hub: RunningHub) -> HfApi:
 
 
 def say_too_much(press: HandPress, branch: str, sentence: str) -> None:
-    """A commit with another sentence on the card, and the sums that go with it."""
+    """Commits the card with one more sentence, and a SHA256SUMS that fits this card."""
     card = press.text("README.md", branch)
     other = f"{card}\n{sentence}\n"
     before, after = (hashlib.sha256(text.encode()).hexdigest() for text in (card, other))
@@ -47,7 +47,7 @@ def say_too_much(press: HandPress, branch: str, sentence: str) -> None:
 
 
 def test_cards_that_tell_of_what_went_were_whole(hub: RunningHub, api: HfApi, tmp_path: Path) -> None:
-    """What is withheld, retracted, or the source's own is on the card, and no file's name with it."""
+    """The card tells of withheld and retracted variants and of the source's files. It names none of them as its own."""
     press = HandPress(api, tmp_path, GGUF)
     q2, q4, q8 = samples.gguf({"Q2_K": 5.1, "Q4_K_M": 6.17, "Q8_0": 8.51}).entries
     far = q2.model_copy(update={"status": "withheld", "verdict": Verdict(passed=False, reasons=["too far"])})

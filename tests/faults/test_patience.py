@@ -23,7 +23,7 @@ from quantpress.record.manifest import MANIFEST_FILE
 from quantpress.record.sums import SUMS_FILE
 from tests.support.line import Fault, Line, Request
 
-#: Two parts of the embedded Hub's multipart uploads.
+#: The embedded Hub takes these bytes as a multipart upload of two parts.
 LARGE = random.Random(3).randbytes(9_000_000)
 
 
@@ -60,7 +60,7 @@ def of_kind(kind: str) -> Callable[[Request], bool]:
 
 def revision(tmp_path: Path, text: bytes = b"sums") -> BranchCommit:
     large = tmp_path / "large.bin"
-    # The Hub must not have it already.
+    # The file is new each time, because the Hub must not have it already.
     large.write_bytes(uuid.uuid4().bytes + LARGE)
     return BranchCommit("main", {"large.bin": large, MANIFEST_FILE: b"{}", SUMS_FILE: text})
 
@@ -154,7 +154,7 @@ def test_a_failed_upload_is_one_line(repo: str, api: HfApi, hub: RunningHub, lin
 
 
 def test_a_refused_upload_is_told_without_its_signature(repo: str, api: HfApi) -> None:
-    """The file changed after it was hashed. The Hub answers 422, and the client quotes the upload's address."""
+    """The file changed after it was hashed. The Hub answers 422, and the client's error quotes the upload's address."""
     api.create_repo(repo)
     operation = CommitOperationAdd("Model-Q8_0.gguf", LARGE)
     operation.upload_info = UploadInfo.from_bytes(LARGE[::-1])
@@ -186,7 +186,7 @@ def test_an_embedded_hub_takes_any_number_of_commits_at_once(repo: str, api: HfA
 
 
 def test_commits_to_huggingface_co_wait_for_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    # This test must not reach huggingface.co, so it answers in its place.
+    # The test answers in huggingface.co's place, because it must not reach huggingface.co.
     library = http_library()
     monkeypatch.setattr(
         library.HTTPTransport, "handle_request", lambda _, request: library.Response(200, request=request)

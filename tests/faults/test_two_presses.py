@@ -1,4 +1,4 @@
-"""Two presses on the same catalog at once: each variant is made at most twice and published once; both succeed."""
+"""Two presses run on the same catalog at once. Each variant is made at most twice and published once. Both succeed."""
 
 from __future__ import annotations
 

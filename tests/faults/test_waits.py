@@ -1,4 +1,4 @@
-"""The Hub client waits as long as a Hub asks for, within bounds, and repeats a request for as long as its patience."""
+"""The Hub client waits as long as a Hub asks, within bounds. It repeats a request until its patience ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quantpress.hub.told import seconds_told
 
 @contextmanager
 def hub_that_answers(*answers: tuple[int, dict[str, str]]) -> Iterator[str]:
-    """Each request gets the next answer. The last answer repeats. Bodies are ``{}``."""
+    """A Hub that gives each request the next answer. The last answer repeats. All bodies are ``{}``."""
     left = list(answers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -101,7 +101,7 @@ def test_patience_counts_from_the_first_failure(monkeypatch: pytest.MonkeyPatch)
 
 def test_waits_double_and_half_of_each_is_random(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    # The whole module ``time`` as tenacity sees it: other threads of the test process sleep too.
+    # Only tenacity gets another module ``time``, because other threads of the test process sleep too.
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waits.append))
     with hub_that_answers(*[(503, {})] * 7, (503, {"Retry-After": "100"}), (200, {})) as endpoint:
         api = hub_client(endpoint)

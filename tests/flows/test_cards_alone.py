@@ -1,4 +1,4 @@
-"""Nights in which nothing is quantized: what is published is compared, collected, and gated as its source is."""
+"""Nights without quantizing. What is published is compared, put into a collection, and gated as its source is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def line(operator: Operator) -> Iterator[Line]:
 
 @pytest.fixture(scope="module")
 def behind(operator: Operator, line: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """The operator behind the line; a rung is published and verified."""
+    """An operator behind a line (a proxy). One rung (a GGUF variant) is published and verified."""
     press = Press(operator.hub, operator.api, operator.folder / "home")
     press.source("up/M")
     first = night(press, LINE, tmp_path_factory.mktemp("night"))
@@ -81,7 +81,7 @@ def test_repositories_are_gated_before_their_cards_say_so(behind: Operator, line
 
 
 def test_a_hub_without_collections_is_no_work(behind: Operator, line: Line) -> None:
-    """Runs last: the comparison is made anew on a Hub that lost its collections."""
+    """Runs last, because it makes the comparison anew on a Hub that lost its collections."""
     behind.api.delete_repo(COMPARISON)
     line.absent = "/api/collections"
     err = run(behind)

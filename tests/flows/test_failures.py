@@ -1,4 +1,4 @@
-"""What goes wrong is one clear line and an exit code; nothing half-published is left."""
+"""A failure gives one clear line and an exit code, and leaves nothing half-published."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def source(operator: Operator, tiny_model: Path) -> str:
 
 
 def explained(err: str) -> list[str]:
-    """The command line's own words; Prefect logs to the same stream."""
+    """Returns the command line's own lines. Prefect logs to the same stream."""
     return [line for line in err.splitlines() if line.startswith("quantpress: ")]
 
 
@@ -60,7 +60,7 @@ def test_a_gated_model_is_blocked(operator: Operator, tiny_model: Path) -> None:
     operator.upload_source("upstream/Gated", tiny_model)
     set_gated(operator.hub.root, "upstream/Gated", "manual")
     operator.write_catalog(["upstream/Gated"])
-    # A token that was not granted access; its owner's would be let in.
+    # This token was not granted access. The owner's token would be let in.
     code, out, err = operator.call("plan", "--json", HF_TOKEN=operator.hub.create_token("stranger", "read"))
     assert code == 0, err
     assert [step["reason"] for step in json.loads(out)] == [
@@ -88,8 +88,9 @@ def test_a_full_disk_is_found_before_the_download(operator: Operator, small_disk
 
 
 def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
-    """A wave whose child is killed is made one by one; the rung whose own child is killed too fails. A format that is
-    blocked has no repository, and no card links to one."""
+    """If the child of a wave (rungs that are made together) is killed, the rungs are made one by one. Only a rung (a
+    GGUF variant) whose own child is killed too fails. A blocked format has no repository, and no card links to one.
+    """
     variants = {"gguf": ["Q8_0", "Q4_K_M", "Q5_0"], "exl3": ["4.0bpw"]}
     line = {"repo": MODEL, "formats": ["gguf", "exl3"], "variants": variants}
     operator.write_catalog([line], calibration={"samples": 2, "length": 128})
@@ -112,7 +113,7 @@ def test_a_killed_child_fails_its_variant_alone(operator: Operator) -> None:
 
 
 def _kill_child(job_folder: str, run: subprocess.Popen[str], folder: Path) -> bool:
-    """SIGKILLs the child process that works in ``job_folder`` (a pattern), as soon as there is one."""
+    """Kills the child process that works in ``job_folder`` (a pattern) as soon as it exists. Returns whether it did."""
     while run.poll() is None:
         for job in (folder / "home").glob(f"work/*/gguf/{job_folder}/job.json"):
             for process in Path("/proc").glob("[0-9]*"):

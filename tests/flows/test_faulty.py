@@ -1,4 +1,4 @@
-"""A rung that arrives on the Hub as something else: manifest and card say so until it is found sound."""
+"""A rung (a GGUF variant) arrives on the Hub with other bytes. Manifest and card say so until it is found sound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "Tiny-Instruct-Q8_0.gguf"
 
 
 def stored(operator: Operator, sha256: str) -> Path:
-    """An object on the Hub's disk."""
+    """Returns the path of an object on the Hub's disk."""
     return operator.hub.root / "objects" / sha256[:2] / sha256
 
 
@@ -33,8 +33,8 @@ def spoil(operator: Operator, sha256: str) -> None:
 
 @pytest.fixture(scope="module")
 def sha256(operator: Operator, tiny_model: Path) -> str:
-    """The hash of the rung that the press will make. The Hub has its object already, so that nothing is uploaded, and
-    a byte of it is another."""
+    """The hash of the rung that the press will make. The Hub has this object already, so the press uploads nothing, but
+    one byte of the object is changed."""
     operator.upload_source(MODEL, tiny_model)
     line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": ["Q8_0", "Q5_0"]}}
     operator.write_catalog([line], calibration={"samples": 2, "length": 128})
@@ -56,7 +56,7 @@ def entries(operator: Operator) -> dict[str, Entry]:
 
 
 def run(operator: Operator) -> tuple[int, list[str]]:
-    """Exit code, and what the command line says itself."""
+    """Returns the exit code and the command line's own lines."""
     code, _, err = operator.call("run")
     return code, [line for line in err.splitlines() if line.startswith("quantpress: ")]
 

@@ -1,4 +1,4 @@
-"""A source commit that leaves the weights alone: new metadata on the same weights, or cards alone."""
+"""A source commit that leaves the weights alone gives rungs (GGUF variants) new metadata, or only changes cards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|i
 
 @pytest.fixture(scope="module")
 def source(operator: Operator, tiny_model: Path) -> Path:
-    """The first night has passed; the source's folder as it was uploaded."""
+    """The first night has passed. Returns the source's folder as it was uploaded."""
     folder = operator.folder / "source"
     shutil.copytree(tiny_model, folder)
     operator.upload_source(MODEL, folder)
@@ -116,11 +116,14 @@ def test_a_changed_chat_template_is_new_metadata(operator: Operator, source: Pat
 
 
 def chunks(data: bytes) -> dict[bytes, int]:
-    """Chunks cut where the content says so, about 64 KiB each as Xet's: hash to size. A gear hash over 32 bytes."""
+    """Returns a dict from the hash of each chunk to its size.
+
+    A gear hash over 32 bytes of content decides where to cut. Chunks have about 64 KiB each, as Xet's do.
+    """
     bytes_ = np.frombuffer(data, np.uint8)
     rolling = np.random.default_rng(0).integers(0, 1 << 32, 256, np.uint32)[bytes_]
     for width in (1, 2, 4, 8, 16):
-        # The hash over the last 2n bytes is the hash over the last n plus the earlier n bytes' hash, shifted by n.
+        # The hash of the last 2n bytes is the hash of the last n plus the hash of the n before them, shifted by n.
         rolling[width:] += rolling[:-width] << np.uint32(width)
     cuts = [0, *(np.flatnonzero(rolling >> np.uint32(16) == 0) + 1).tolist(), len(data)]
     parts = (data[start:end] for start, end in pairwise(cuts))
@@ -128,7 +131,7 @@ def chunks(data: bytes) -> dict[bytes, int]:
 
 
 def test_a_hub_that_dedups_receives_little(operator: Operator, source: Path) -> None:
-    """Of all that the two repos hold, what a Hub that keeps equal chunks once (as Xet does) would be sent anew."""
+    """A Hub that keeps equal chunks once, as Xet does, needs to be sent little of what the two repos hold."""
     sent = full = 0
     for repo_id in (GGUF, TORCHAO):
         before = operator.api.list_repo_files(repo_id, revision="v2")
@@ -154,7 +157,7 @@ def test_a_changed_protocol_is_measured_again(operator: Operator, source: Path) 
 
 
 def test_a_refreshed_rung_is_what_a_press_would_make(operator: Operator, source: Path) -> None:
-    """The same file, byte for byte, as one that is quantized from the new commit on another machine."""
+    """The refreshed rung equals, byte for byte, a rung that another machine quantizes from the new commit."""
     refreshed = manifest_of(operator, GGUF).entry("Q4_K_M")
     assert refreshed is not None
     out = operator.folder / "pressed"
@@ -176,7 +179,7 @@ def change_config(operator: Operator, source: Path, **values: Any) -> None:
 
 
 def test_factors_of_the_rope_are_quantized_files_again(operator: Operator, source: Path) -> None:
-    """The weights did not change, and yet the file would hold another tensor: no metadata makes it whole."""
+    """The weights did not change, but the file needs one more tensor. New metadata alone does not add that tensor."""
     scaling = {
         "rope_type": "llama3",
         "factor": 8.0,
@@ -193,7 +196,7 @@ def test_factors_of_the_rope_are_quantized_files_again(operator: Operator, sourc
     said = " ".join(err.split())
     for rung in ("Q8_0", "Q4_K_M"):
         why = "because new metadata is not enough: rope_freqs.weight is new"
-        assert f"{rung} of {GGUF} is quantized again, {why}" in said
+        assert f"{rung} of {GGUF} must be quantized again, {why}" in said
         file = GGUFReader(download(operator, GGUF, f"Tiny-Instruct-{rung}.gguf"))
         assert "rope_freqs.weight" in [tensor.name for tensor in file.tensors]
     after = manifest_of(operator, GGUF)
@@ -204,8 +207,8 @@ def test_factors_of_the_rope_are_quantized_files_again(operator: Operator, sourc
 
 
 def test_what_a_changed_tokenizer_left_is_made_again_byte_for_byte(operator: Operator, source: Path) -> None:
-    """Another tokenizer gives another imatrix. Rungs that have new metadata are of the earlier one; one that is pressed
-    in the same run is not."""
+    """Another tokenizer gives another imatrix. Rungs that only get new metadata keep the earlier imatrix. A rung that
+    is pressed in the same run uses the new imatrix."""
     before = manifest_of(operator, GGUF)
     tokenizer: dict[str, Any] = json.loads((source / "tokenizer.json").read_text())
     words = (["\u0120state", "ment"], ["\u0120fun", "ction"], ["\u0120ob", "ject"], ["\u0120val", "ue"])

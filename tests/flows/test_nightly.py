@@ -26,7 +26,7 @@ REPOS = {"gguf": "press/Tiny-Instruct-GGUF", "gptq": "press/Tiny-Instruct-GPTQ",
 
 @pytest.fixture(scope="module")
 def pressed(operator: Operator, tiny_model: Path) -> Operator:
-    """The first night has passed, with the temporary Prefect server that an operator without one gets."""
+    """The first night has passed. It used the temporary Prefect server of an operator who runs no server."""
     operator.upload_source(MODEL, tiny_model)
     operator.write_catalog([MODEL], variants=VARIANTS, calibration={"samples": 4, "length": 128})
     code, _, err = replace(operator, prefect=None).call("run")
@@ -122,7 +122,7 @@ def test_the_second_night_does_nothing(pressed: Operator) -> None:
 
 
 def test_a_new_line_is_the_only_work(pressed: Operator, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its second rung, of some 24 MB, is more than what the first leaves of the upload budget: no failure."""
+    """The first rung leaves too little upload budget for the second, of some 24 MB. That is no failure."""
     monkeypatch.setenv("QUANTPRESS_UPLOAD_BUDGET", "40MB")
     pressed.upload_source("upstream/Second", tiny_model)
     pressed.write_catalog(
@@ -170,7 +170,7 @@ def test_verify_finds_a_flipped_byte(pressed: Operator) -> None:
 
 
 def test_a_source_commit_is_noticed(pressed: Operator) -> None:
-    """Runs last: it moves the source."""
+    """Runs last, because it moves the source."""
     old = pressed.api.model_info(MODEL).sha
     new = pressed.api.upload_file(
         repo_id=MODEL, path_in_repo="README.md", path_or_fileobj=b"---\nlicense: mit\n---\nmoved\n"

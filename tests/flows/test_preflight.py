@@ -1,4 +1,4 @@
-"""A model of which no sound ladder can be made is named, with the reason, before the ladder starts."""
+"""If no sound ladder (set of GGUF variants) can be made of a model, the run says why before it starts the ladder."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def truncated(model: Path) -> None:
 
 
 def without_bos(model: Path) -> None:
-    """It adds a BOS and names none; one token more, for the converter turns BOS off for a vocabulary of 49152."""
+    """The tokenizer adds a BOS token and names none.
+
+    The vocabulary gets one more token, because llama.cpp's converter turns BOS off for a vocabulary of 49152.
+    """
     change_weights(model, "model.embed_tokens.weight", lambda rows: np.concatenate([rows, rows[:1]]))
     for name, changed in (("tokenizer_config.json", {"add_bos_token": True}), ("config.json", {"vocab_size": 49153})):
         content = json.loads((model / name).read_bytes()) | changed
@@ -86,7 +89,7 @@ def test_each_is_named_and_nothing_is_published(operator: Operator, tiny_model: 
         (line,) = [line for line in lines if line.startswith(f"quantpress: upstream/{name}")]
         assert SPOILED[spoil] in line
         assert not operator.api.repo_exists(f"press/{name}-GGUF")
-    assert "\n  | " not in err  # nothing of a log is quoted
+    assert "\n  | " not in err  # no log is quoted
     assert not list((operator.folder / "home" / "work").glob("*/gguf/*/*-F16.gguf"))
 
 

@@ -1,4 +1,4 @@
-"""What is published is made again from its manifest byte for byte, and withdrawn for good."""
+"""A published rung (a GGUF variant) is made again from its manifest byte for byte, and can be withdrawn for good."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def pressed(operator: Operator, tiny_model: Path) -> Operator:
 
 
 def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator, tmp_path: Path) -> None:
-    """Another home, another client's cache, no catalog: the manifest is all there is. Its children start by themselves,
-    so they have another hash seed than those that made the rung."""
+    """The manifest is all there is: the home folder and the client's cache are new, and the catalog is empty. The
+    children start by themselves, so their hash seed differs from that of the children that made the rung."""
     file = entry_of(pressed, "Q4_K_M").artifact.files[0]
     elsewhere = {"QUANTPRESS_HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "cache"), "WARM_CHILDREN": ""}
     empty = tmp_path / "empty.yaml"
@@ -57,7 +57,7 @@ def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator
 
 
 def test_quantize_makes_the_same_file_without_publishing(pressed: Operator, tmp_path: Path) -> None:
-    """With all that the repository has beside it, its licence too."""
+    """Beside the file lies all that the repository has too, with the licence."""
     before, entry = pressed.commits(REPO), entry_of(pressed, "Q4_K_M")
     out = tmp_path / "out"
     code, said, err = pressed.call("quantize", MODEL, "--variants", "Q4_K_M", "--out", str(out), "--json")

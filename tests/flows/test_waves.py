@@ -1,4 +1,4 @@
-"""A ladder larger than the disk budget, and a press that is killed: everything is published, nothing twice."""
+"""A ladder of GGUF variants exceeds the disk budget, and a press is killed. All is published, nothing twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 MODEL = "upstream/Tiny-Instruct"
 REPO = "press/Tiny-Instruct-GGUF"
 LADDER = ["Q4_0", "Q4_K_M", "Q8_0"]
-#: The tiny model's Q8_0 has 39.4 MB; no two rungs fit.
+#: The tiny model's Q8_0 has 39.4 MB, so no two rungs fit.
 BUDGET = "45MB"
 
 
@@ -31,7 +31,7 @@ def manifest_at(operator: Operator, revision: str) -> Manifest | None:
 
 @contextmanager
 def occupied(operator: Operator) -> Iterator[list[int]]:
-    """Yields a list whose one number is, in the end, the most bytes that files of rungs took at a time."""
+    """Yields a list of one number. After the block, it is the most bytes that the rungs' files took at one time."""
     most, over = [0], threading.Event()
 
     def watch() -> None:
@@ -65,7 +65,7 @@ def test_a_budget_below_one_rung_is_refused_beforehand(operator: Operator, tiny_
 
 
 def test_a_killed_press_is_resumed(operator: Operator) -> None:
-    """Killed while the second wave is made; the first is on the Hub and stays as it is."""
+    """The press is killed while it makes the second wave (rungs made together). The first wave, on the Hub, stays."""
     run = operator.start_silent("run", QUANTPRESS_DISK_BUDGET=BUDGET)
     while run.poll() is None and not operator.api.repo_exists(REPO):
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def test_every_commit_was_whole_and_added_what_no_other_did(operator: Operator) 
 
 
 def test_a_rung_of_the_same_bytes_as_a_published_one_is_named_and_not_made(operator: Operator) -> None:
-    """The embeddings of Q4_K_M are Q8_0 on this model already: Q4_K_L is the same file."""
+    """On this model, Q4_K_M already has Q8_0 embeddings, so Q4_K_L is the same file."""
     before = set(operator.api.list_repo_files(REPO))
     line = {"repo": MODEL, "formats": ["gguf"], "variants": {"gguf": [*LADDER, "Q4_K_L"]}}
     operator.write_catalog([line], calibration={"samples": 2, "length": 128})
@@ -120,7 +120,7 @@ def test_a_rung_of_the_same_bytes_as_a_published_one_is_named_and_not_made(opera
 
 
 def test_a_wave_is_quantized_while_the_one_before_is_measured(operator: Operator, tiny_model: Path) -> None:
-    """With four threads, half of them for each: only the last wave is measured when there is nothing else to do."""
+    """Quantizing and measuring get two of the four threads each. The last wave is measured alone, with all four."""
     operator.upload_source("upstream/Overlap", tiny_model)
     line = {"repo": "upstream/Overlap", "formats": ["gguf"], "variants": {"gguf": ["Q4_0", "Q5_0", "Q8_0"]}}
     operator.write_catalog([line], calibration={"samples": 2, "length": 128})

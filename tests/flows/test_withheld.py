@@ -1,4 +1,4 @@
-"""A rung that fails the gate: its figures and the reason are published, its file is not."""
+"""If a rung (a GGUF variant) fails the quality gate, its figures and the reason are published, but not its file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every case of ``cases/*.yaml`` on CUDA, by the press's own child processes. Run by hand: ``pytest tests/gpu``.
+"""Makes every case of ``cases/*.yaml`` on CUDA in the press's child processes. Run by hand: ``pytest tests/gpu``.
 
-The model has two layers of random weights, of widths that every format takes: whether a format works, not how good it
-is, is what they show.
+The model has two layers of random weights, with widths that every format takes. The tests show whether a format works,
+not how good it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
 CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
-#: ExLlamaV3 takes widths that 128 divides, those of keys and values too; the vocabulary is larger than the tokenizer's.
+#: ExLlamaV3 needs widths that 128 divides, also for keys and values. The vocabulary is larger than the tokenizer's.
 SHAPE = {
     "vocab_size": 49152,
     "hidden_size": 512,
@@ -80,9 +80,9 @@ class Base:
 
 @pytest.fixture(scope="module")
 def tokenizer(english: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer that is trained here: a GPU machine may reach no package index for a model's.
+    """A folder with a tokenizer that is trained here, because a GPU machine may not reach a package index to get one.
 
-    The model's other ids have names, which no text holds: whatever it generates can be read.
+    The model's other ids get names that no text contains, so that all it generates can be read.
     """
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -119,7 +119,7 @@ def test_made_and_measured_on_a_gpu(case: dict[str, Any], base: Base, tmp_path: 
 
     assert result.output is not None
     assert result.peak_device_memory_bytes is not None and result.peak_device_memory_bytes > 10_000_000
-    # EXL2 mixes widths as it measures them: of its types only those are named that do not depend on that.
+    # EXL2 chooses its mix of widths by measuring. Its case names only the types that do not depend on that mix.
     assert case["weights"].items() <= result.output.tensor_types.items()
     assert sum(result.output.tensor_types.values()) == case["total"]
     made = tmp_path / "out"
@@ -136,7 +136,7 @@ def test_made_and_measured_on_a_gpu(case: dict[str, Any], base: Base, tmp_path: 
 
 
 def test_two_formats_of_a_model_at_once_on_one_gpu(base: Base, tmp_path: Path) -> None:
-    """Each is a child of its own: neither waits for the other, nor sees its memory as its own."""
+    """Each format has a child of its own. Neither child waits for the other or counts the other's memory as its own."""
     jobs: list[Callable[[], Result]] = [
         lambda: base.quantize("gptq", "gptq-4bit-auto", tmp_path / "gptq"),
         lambda: base.quantize("bitsandbytes", "nf4", tmp_path / "nf4"),

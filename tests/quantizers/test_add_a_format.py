@@ -1,4 +1,4 @@
-"""Follows docs/add-a-format.md to the letter: its files are written, its commands run, their output compared."""
+"""Follows docs/add-a-format.md to the letter: writes its files, runs its commands and compares their output."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.operating import Operator
 pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-format.md").read_text(encoding="utf-8")
-#: A line that begins with a file's name, and the first block after it.
+#: Matches a line that begins with a file's name, and the first code block after it.
 FILE = re.compile(r"^`(?P<name>[\w./-]+)`:.*?^```\w+\n(?P<content>.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(?P<kind>bash|text)\n(?P<content>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def comparable(output: str) -> list[str]:
-    """Lines without what differs from processor to processor: the figures of the run's table, and widths with them."""
+    """Returns the output's lines without what depends on the processor: the figures and widths of the run's table."""
     plan, end, run = output.partition("variants to make")
     assert end
     masked = re.sub(r"[\d.]+ ± [\d.]+|0\.\d+", "#", run)

@@ -1,5 +1,8 @@
-"""``gptq`` by AutoGPTQ and ``awq`` by AutoAWQ: what the plan is told, and a checkpoint by AutoAWQ, on a CPU, in its own
-environment. AutoGPTQ needs CUDA."""
+"""The archived backends: ``gptq`` by AutoGPTQ and ``awq`` by AutoAWQ.
+
+The tests check what the backends tell the plan. AutoAWQ also makes a checkpoint on a CPU, in its own environment.
+AutoGPTQ needs CUDA.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,8 @@ def test_an_unknown_backend_is_bad_input() -> None:
         quantizer("gguf", "llama.cpp")
 
 
-#: A program without quantpress: what the checkpoint's next token is off from the source's, in nats (KL divergence).
+#: A program without quantpress. It prints how far the checkpoint's next-token distribution is from the source's, as a
+#: KL divergence in nats.
 LOAD = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -153,7 +157,7 @@ def test_what_autoawq_makes_loads_in_plain_transformers(tiny_model: Path, englis
     }
     command = [sys.executable, "-I", "-c", LOAD, str(made), str(tiny_model), str(english)]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    kind, divergence = said.splitlines()[-1].split()  # after GPTQModel's greeting
+    kind, divergence = said.splitlines()[-1].split()  # GPTQModel's greeting comes before
     assert "Awq" in kind
     assert 0.001 < float(divergence) < 0.3
 

@@ -1,5 +1,5 @@
-"""Every case of ``cases/*.yaml``: a small real model is quantized in a child process, its folder is loaded by plain
-transformers and measured, and a second child gives the same bytes. ``tests/gpu`` has CUDA's cases.
+"""Every case of ``cases/*.yaml``: a child process quantizes a small real model, plain transformers loads the folder and
+measures it, and a second child makes the same bytes. ``tests/gpu`` has the cases that need CUDA.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from quantpress.machine.child import run_child
 from quantpress.record.measurement import Protocol
 
 CASES = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))]
-#: The tiny model: two layers of 3 538 944 weights in linears; embeddings and norms are the rest.
+#: The tiny model has two layers, each with 3 538 944 weights in linears. Embeddings and norms are the rest.
 IN_LINEARS, OTHERS = 7_077_888, 28_314_432
 
-#: Loads folders and generates, in a Python that can import nothing of this repository.
+#: A program that loads folders and generates, and that can import nothing of this repository.
 PLAIN = """
 import sys
 sys.modules["quantpress"] = sys.modules["quantizers"] = None
@@ -82,7 +82,7 @@ def measurement(model: Path, folder: Path, **options: Path) -> EvaluationJob:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders that this run of the tests has made, by format."""
+    """A dict from format to the folder that this run of the tests made for it."""
     return {}
 
 
@@ -112,7 +112,7 @@ def rounded(tiny_model: Path, base_logits: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module", autouse=True)
 def uncompiled() -> Iterator[None]:
-    """GPTQModel compiles its kernel with torch.compile, which takes longer than all that a case computes with it.
+    """Turns off torch.compile for GPTQModel's kernel, because compiling takes longer than all that a case computes.
 
     tests/flows/test_nightly.py measures GPTQ with the compiled kernel.
     """
@@ -182,7 +182,7 @@ def test_transformers_alone_loads_what_the_cases_made(made: dict[str, Path], tmp
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 
     assert ran.returncode == 0, ran.stderr
-    # Some libraries greet.
+    # Some libraries print a greeting.
     loaded = [line for line in ran.stdout.splitlines() if line.startswith("loaded ")]
     assert loaded == [f"loaded {folder}" for folder in made.values()]
 

@@ -1,4 +1,4 @@
-"""The reference formulas: what they promise, for every weight that hypothesis finds."""
+"""The reference formulas keep their promises for all weights that hypothesis finds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quantizers.reference_math import (  # noqa: E402 - needs torch
     zeropoint,
 )
 
-#: Finite weights of any usual size; float32 is exact enough to speak of half a step from about 1e-30 on.
+#: Finite weights of any usual size. Below about 1e-30, float32 is too inexact to speak of half a step.
 VALUES = st.floats(-1e4, 1e4, width=32).map(lambda value: 0.0 if abs(value) < 1e-30 else value)
 MATRICES = arrays("float32", array_shapes(min_dims=2, max_dims=2, max_side=12), elements=VALUES).map(torch.from_numpy)
 METHODS = pytest.mark.parametrize("method", [absmax, zeropoint])
@@ -34,7 +34,7 @@ SLACK = 1 + 255 * 2**-21
 
 
 def steps(weight: torch.Tensor, made: QuantizedMatrix) -> torch.Tensor:
-    """Each weight's scale; 0 for rows in which all weights are 0, and whatever the scale says is exact."""
+    """Returns each weight's scale, or 0 for a weight that is 0 on the zero level and so has no error."""
     scale = made.scale.expand_as(weight)
     return torch.where((made.levels == made.zero) & (weight == 0), 0.0, scale)
 
@@ -56,7 +56,8 @@ def test_the_error_is_at_most_half_a_step(method: type, per_channel: bool, weigh
 @settings(deadline=None, max_examples=40)
 @given(weight=MATRICES)
 def test_steps_per_channel_are_never_larger_than_the_whole_tensors(method: type, weight: torch.Tensor) -> None:
-    """So the worst error that is possible is not; an error itself can be, where weights happen to lie on the levels."""
+    """So the largest possible error per channel is not larger either. A single error can be, because the other method's
+    levels can happen to hit a weight exactly."""
     whole, channel = method(weight, per_channel=False), method(weight, per_channel=True)
 
     assert (steps(weight, channel) <= steps(weight, whole) * SLACK).all()
@@ -101,7 +102,7 @@ def test_outliers_are_exact_in_the_product(seed: int, outlier: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     inputs, weight = torch.zeros(5, 32), torch.randn(7, 32, generator=generator)
     inputs[2, outlier] = 61.5
-    # The feature is an outlier in all tokens, also in those in which it is small.
+    # The feature counts as an outlier in all tokens, also where its value is small.
     inputs[3, outlier] = 0.001
 
     assert outlier_columns(inputs, 6.0).nonzero().flatten().tolist() == [outlier]

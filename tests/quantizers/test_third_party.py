@@ -1,4 +1,4 @@
-"""Formats of other packages, by entry points of folders that stand on the search path as installed packages do."""
+"""Formats of other packages. They are folders with entry points on the search path, like installed packages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def install(site: Path, package: str, point: str, source: str | None = None) -> None:
-    """What pip leaves of a package that declares one entry point: ``NAME = MODULE:OBJECT``."""
+    """Writes what pip installs for a package that declares one entry point: ``NAME = MODULE:OBJECT``."""
     info = site / f"{package}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
@@ -70,7 +70,7 @@ def test_a_format_of_another_package_comes_after_the_built_in_ones(site: Path) -
 def test_one_that_cannot_be_used_is_an_error_of_its_format_alone(
     site: Path, source: str | None, said: str, request: pytest.FixtureRequest
 ) -> None:
-    # A module of its own for each case: Python would not import a second one of the same name.
+    # Each case has its own module name, because Python would not import a second module of the same name.
     case = str(request.node.callspec.indices["said"])
     install(site, f"formats_{case}", f"mine = formats_{case}:Format", source)
 
@@ -135,7 +135,7 @@ def test_names_that_are_never_used_are_told(site: Path) -> None:
 
 
 def test_importing_the_registry_imports_nothing_heavy() -> None:
-    """Modules are counted, not seconds: a library that comes in brings hundreds."""
+    """The test counts modules, not seconds. An imported library would bring hundreds of modules."""
     script = (
         "import sys; before = set(sys.modules); import quantizers; new = set(sys.modules) - before\n"
         "print(len(new)); print(sorted({name.partition('.')[0] for name in new} & set(sys.argv[1].split(','))))"

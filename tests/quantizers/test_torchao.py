@@ -54,7 +54,7 @@ def test_a_mixture_of_experts_is_refused() -> None:
 
 
 def test_a_missing_package_is_refused_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a checkout: quantpress is in no package index."""
+    """The message names the checkout, because quantpress is in no package index."""
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)

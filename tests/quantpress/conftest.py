@@ -1,4 +1,4 @@
-"""What tests of several parts share: WikiText-2's archive, and a Hub that may have it."""
+"""Fixtures that tests of several parts share: WikiText-2's archive, and a Hub that can have it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.wikitext import DATASET, archive
 
 @pytest.fixture
 def known_archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """The stand-in, taken for the real archive: by its hash the right one."""
+    """The stand-in archive. Its hash replaces the real archive's, so that it passes for the real one."""
     content = archive()
     monkeypatch.setattr("quantpress.evaluation.wikitext.ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
     return content
@@ -28,7 +28,7 @@ def dataset_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub
 
 @pytest.fixture
 def bare_hub(dataset_hub: RunningHub) -> Iterator[HfApi]:
-    """A Hub that does not have WikiText-2 when a test begins."""
+    """A Hub that does not have WikiText-2 at the start of a test."""
     client = HfApi(endpoint=dataset_hub.endpoint, token=dataset_hub.create_token("press", "write"))
     yield client
     client.delete_repo(DATASET, repo_type="dataset", missing_ok=True)

@@ -1,4 +1,4 @@
-"""The house keeps its order: every room has a floor, and CI sees who climbs."""
+"""The packages (rooms) keep their order: every room has a layer (floor), and CI sees an import of a higher floor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_room_has_a_floor() -> None:
     assert (rooms | alone | {"flows", "quantizers"}) - named == {"quantpress.localhub"}
 
 
-#: Modules that break a contract, the import by which they do, and the contract's name.
+#: A dict from each module that breaks a contract to the import that breaks it and the contract's name.
 BREACHES = {
     "quantpress/hub/upward.py": ("quantpress.press.stages", "A room knows only the rooms below it"),
     "quantpress/gate/aside.py": ("quantpress.publish.commit", "A room knows only the rooms below it"),

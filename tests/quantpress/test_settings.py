@@ -1,4 +1,4 @@
-"""What the pages say of settings and of the plan's actions is whole."""
+"""The pages list all settings and all actions of the plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parents[2]
 
 
 def first_cells(page: str) -> set[str]:
-    """Everything set as code in the first cells of a page's tables."""
+    """Returns all names in code style in the first cells of a page's tables."""
     rows = re.findall(r"^\| (`[^|]+) \|", (HOUSE / page).read_text(encoding="utf-8"), re.M)
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 

@@ -1,4 +1,4 @@
-"""A press by hand: what a format's commits hold is composed and published as a press does, and nothing is quantized."""
+"""A press by hand: composes and publishes a format's commits as a press does, but quantizes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def content(path: str) -> bytes:
 
 @dataclass(frozen=True)
 class HandPress:
-    """Publishes to one repo; ``folder`` is where its files lie before."""
+    """Publishes to one repo. The files lie in ``folder`` before they are published."""
 
     api: HfApi
     folder: Path
@@ -36,7 +36,7 @@ class HandPress:
         return read_shelf(self.api, self.repo_id)
 
     def compose(self, shelf: Shelf, entries: Sequence[Entry], source: SourceRecord | None = None) -> list[BranchCommit]:
-        """What would be committed where ``entries`` were made and the repo is as ``shelf`` says."""
+        """Returns the commits of a press that made ``entries`` for a repo that holds what ``shelf`` says."""
         source = source or samples.source()
         made = [self._made(entry, source) for entry in entries]
         plan = FormatPlan(entries[0].recipe.format, shelf, (), ())
@@ -53,14 +53,14 @@ class HandPress:
         shelf: Shelf | None = None,
         source: SourceRecord | None = None,
     ) -> dict[str, str]:
-        """Composes and commits, from the repo as it is now or as it was when ``shelf`` was read."""
+        """Composes and commits. ``shelf`` says what the repo held earlier. Without it, the repo is read now."""
         shelf = shelf or self.read()
         source = source or samples.source()
         commits = self.compose(shelf, entries, source)
         return publish_format(self.api, shelf, commits, source, False, message)
 
     def _made(self, entry: Entry, source: SourceRecord) -> Entry:
-        """The entry as made from the source, with files that lie in the folder."""
+        """Returns the entry as if made from ``source``, and writes its files to the folder."""
         files = []
         for file in entry.artifact.files:
             data = content(file.path)

@@ -37,7 +37,7 @@ def front_matter_of(text: str) -> dict[str, Any]:
 
 
 def table_rows(text: str, heading: str) -> list[list[str]]:
-    """Cells, without mark-up, of the first table whose first heading is this."""
+    """Returns the cells, without mark-up, of the first table whose first heading is ``heading``."""
     for table in re.findall(r"<table>.*?</table>", html_of(text), re.S):
         rows = [
             [

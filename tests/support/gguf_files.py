@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from benchmarks.wide_model import widened
 
-#: Rows that are kept of each matrix: with 768 columns more than the engine takes at once, and quick all the same.
+#: The rows kept of each matrix. With 768 columns, they are more than the engine takes at once, but still quick.
 _KEPT_ROWS = 192
-#: Columns of ``ffn_down``: of the wide model a multiple of 256, of the narrow one of 32 only, as its width is.
+#: Columns of ``ffn_down`` by model width. 256 divides those of the wide model, only 32 those of the narrow one.
 _INNER = {768: 512, 576: 480}
 _NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -35,7 +35,7 @@ Matrices = dict[str, NDArray[np.float32]]
 
 @cache
 def narrow(source: Path) -> Matrices:
-    """Matrices of the 576-wide model in ``source``, embeddings tied: most types fall back."""
+    """Matrices of the 576-wide model in ``source``, with tied embeddings. Most types fall back to other types."""
     from safetensors.numpy import load_file
 
     return _cut(load_file(source / "model.safetensors"))
@@ -43,7 +43,7 @@ def narrow(source: Path) -> Matrices:
 
 @cache
 def wide(source: Path) -> Matrices:
-    """The same, widened to 768, embeddings untied: no type falls back."""
+    """Matrices of the same model, widened to 768, with untied embeddings. No type falls back."""
     from safetensors.numpy import load_file
 
     config = json.loads((source / "config.json").read_bytes())
@@ -53,7 +53,7 @@ def wide(source: Path) -> Matrices:
 
 
 def with_experts(matrices: Matrices) -> Matrices:
-    """Feed-forward matrices become those of four experts, 256 inside, and a router."""
+    """Replaces the feed-forward matrices with those of four experts, 256 wide inside, and adds a router."""
     made = {}
     for name, values in matrices.items():
         if ".ffn_down" in name:
@@ -88,7 +88,7 @@ def _cut(weights: Mapping[str, NDArray[Any]]) -> Matrices:
 
 
 def write_model(file: Path, matrices: Matrices, storage: Mapping[str, str]) -> None:
-    """``storage`` gives a tensor's type by the end of its name: ``F16`` where it says nothing, ``F32`` for vectors.
+    """``storage`` is a dict from the end of a tensor's name to its type. Other matrices are ``F16``, vectors ``F32``.
 
     The metadata holds every kind of value that GGUF has.
     """
@@ -130,7 +130,7 @@ def write_model(file: Path, matrices: Matrices, storage: Mapping[str, str]) -> N
 
 
 def write_imatrix(file: Path, matrices: Matrices) -> None:
-    """Random sums for all matrices but embeddings and output; of the last expert no token was seen."""
+    """Writes random sums for all matrices except embeddings and output. No token reached the last expert."""
     import gguf
 
     random = np.random.default_rng(3)

@@ -17,14 +17,16 @@ from quantpress.record.sums import SUMS_FILE
 
 _WEIGHTS = (".gguf", ".safetensors")
 _NAME_OF_WEIGHTS = re.compile(r"[\w.-]+\.(?:gguf|safetensors)\b")
-#: Names the source's files, not this repo's (``templates/base.md.jinja``).
+#: The part of a card that names the source's files, not this repo's (``templates/base.md.jinja``).
 _WHAT_MOVED = re.compile(r"The source has moved since\..*?To check a download", re.DOTALL)
 
 
 def assert_every_revision_was_whole(root: Path, repo_id: str) -> list[Manifest]:
-    """Of every commit on every branch, to which nobody but the press wrote: each stored file is what its hash says,
-    ``SHA256SUMS`` names exactly the files that are there, the manifest exactly the weights, and the card all of
-    them that are a variant's and none that is not there.
+    """Checks every commit on every branch of a repo to which only the press wrote.
+
+    Each stored file has the hash that the Hub keeps for it. ``SHA256SUMS`` names exactly the files that are there. The
+    manifest names exactly the weights that are there. The card names all files of variants, and no weights that are
+    not there.
 
     Returns the manifests of ``main``, oldest first.
     """
@@ -64,7 +66,7 @@ def _manifests_of_whole(root: Path, repo_id: str, branch: str, trees: list[dict[
 
 
 def weights_named_on(card: str) -> set[str]:
-    """The files with weights that a card names as the repo's: in links, commands and hashes."""
+    """Returns the files with weights that a card names as the repo's own, in links, commands and hashes."""
     plain = unquote(_WHAT_MOVED.sub("", card).replace("\\", ""))  # Markdown puts a backslash before underscores
     return set(_NAME_OF_WEIGHTS.findall(plain))
 
@@ -76,8 +78,8 @@ def _stored(root: Path, entry: TreeEntry) -> bytes:
 
 
 def assert_published_once(root: Path, repo_id: str, ladder: list[str]) -> None:
-    """Every variant came with one commit, alone, and never changed afterwards but for being verified, once; no commit
-    said nothing new."""
+    """Checks that every variant came with one commit, alone. Afterwards it changed only once, when it was verified. No
+    commit was without news."""
     manifests = assert_every_revision_was_whole(root, repo_id)
     assert len(manifests[0].entries) == 1
     for before, after in itertools.pairwise(manifests):

@@ -1,7 +1,7 @@
 """A bad line to a Hub: a proxy on 127.0.0.1 that answers in the Hub's place, cuts connections and loses answers.
 
-Every connection carries one request. What happens to a request is decided by the test, before its first byte goes on;
-a watcher sees every chunk of a request's body pass, and may kill whoever sends it.
+Every connection carries one request. The test decides what happens to a request before its first byte is passed on.
+A watcher sees every chunk of a request's body pass, and can kill the sender.
 """
 
 from __future__ import annotations
@@ -68,20 +68,20 @@ def unwatched(_: Request, __: int) -> None:
 
 @dataclass
 class Line:
-    """A running proxy. ``upstream`` may be moved to a Hub that was started anew."""
+    """A running proxy. A test can point ``upstream`` to a Hub that was started anew."""
 
     upstream: str
     endpoint: str = ""
     decide: Callable[[Request], Fault | None] = _no_fault
-    #: Addresses that begin so are not there: a Hub that lacks a part of the API.
+    #: Requests whose path begins with this get a 404, as on a Hub that lacks a part of the API.
     absent: str | None = None
-    #: Called with the bytes of the body that have passed, once at the request's start and after every chunk.
+    #: Called at the request's start and after every chunk, with the number of bytes of the body that have passed.
     watch: Callable[[Request, int], None] = unwatched
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     seen: list[tuple[Request, Fault | None]] = field(default_factory=list)
 
     def faults(self) -> list[Fault]:
-        """The faults there were."""
+        """Returns the faults that requests have met so far."""
         return [fault for _, fault in self.seen if fault is not None]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,7 +134,7 @@ class Line:
     async def _send_body(
         self, reader: asyncio.StreamReader, to_hub: asyncio.StreamWriter, request: Request, fault: Fault | None
     ) -> bool:
-        """Whether the whole body went through."""
+        """Returns whether the whole body went through."""
         end = self.chance.randrange(request.length + 1) if fault is Fault.CUT_REQUEST else request.length
         passed = 0
         while passed < end:
@@ -161,7 +161,7 @@ class Line:
                 writer.write(chunk)
                 await writer.drain()
         if fault is None:
-            # An answer without a length ends with its connection.
+            # An answer without a length ends when the Hub closes the connection.
             while chunk := await from_hub.read(_CHUNK):
                 writer.write(chunk)
                 await writer.drain()
@@ -186,7 +186,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @contextmanager
 def bad_line(upstream: str, seed: int = 0) -> Iterator[Line]:
-    """A line to ``upstream`` that is good until its ``decide`` says otherwise; it ends with the block."""
+    """Runs a line to ``upstream`` until the block ends. The line makes no faults until a test sets its ``decide``."""
     line = Line(upstream, chance=random.Random(seed))
     loop = asyncio.new_event_loop()
     started: Future[int] = Future()

@@ -1,4 +1,4 @@
-"""Nights by hand: what a plan asks for is composed and committed as a press does; nothing is quantized."""
+"""Nights by hand: composes and commits what a plan asks for, as a press does, but quantizes nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.support.planned import Press
 
 @dataclass(frozen=True)
 class Night:
-    """A model of one format under the plan that was made at its beginning; ``folder`` is where files lie before they
-    are published."""
+    """The night of one model in one format, with the plan that was made when the night began. Files lie in ``folder``
+    before they are published."""
 
     api: HfApi
     folder: Path
@@ -46,7 +46,7 @@ class Night:
         return next(each for each in self.plan.variants if each.variant.name == variant)
 
     def entry(self, variant: str, **changes: Any) -> Entry:
-        """The entry of a variant that was just made, measured under the plan's protocol, with a file of its own."""
+        """Returns the entry of a variant that was just made and measured under the plan's protocol. Writes its file."""
         assert self.model.source is not None and self.model.texts is not None
         planned = self.planned(variant)
         sample = samples.entry("gguf", variant, bits=8.5, divergence=0.001)
@@ -75,14 +75,16 @@ class Night:
         verified: Mapping[str, str] | None = None,
         killed_after: str | None = None,
     ) -> Manifest:
-        """Commits what was made, with what was verified after the commit before, and returns the manifest of ``main``.
-        A press that is killed commits no branch after ``killed_after``."""
+        """Commits what was made, and what was verified since the last commit. Returns the manifest of ``main``.
+
+        With ``killed_after``, the press is killed after it committed that branch, and commits no other.
+        """
         folders = {entry.variant: self.folder / entry.variant for entry in entries}
         content = CommitContent(list(entries), list(aliases), folders, [], [samples.evaluation(16.1)], {})
         return self._commit(replace(content, verified=verified or {}), killed_after)
 
     def cards(self, verified: Mapping[str, str] | None = None) -> Manifest:
-        """The press's commit of cards and manifest alone."""
+        """Commits cards and manifest alone, as a press does."""
         content = adopted(self._now(), ())
         assert content is not None
         return self._commit(replace(content, verified=verified or {}), None)
@@ -106,7 +108,7 @@ class Night:
 
 
 def night(press: Press, line: dict[str, Any], folder: Path, **catalog: Any) -> Night:
-    """The night of a catalog with one line, of one format."""
+    """Plans the night of a catalog with one line, of one format."""
     (plan,) = press.plan(line, **catalog)
     return Night(press.api, folder, plan)
 

@@ -30,8 +30,8 @@ from quantpress.toolchain.cache import cache_folder, make_once
 class Operator:
     """A folder with a catalog, an embedded Hub, and ``quantpress`` called as a program.
 
-    ``prefect`` is the address of a Prefect server that runs; without one, each run starts a temporary server of its
-    own, which takes longer than all else at its start.
+    ``prefect`` is the address of a running Prefect server. Without one, each run starts a temporary server of its own,
+    which takes longer than everything else at the run's start.
     """
 
     folder: Path
@@ -81,8 +81,8 @@ class Operator:
         )
 
     def start_silent(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """A press that may be killed: Prefect's embedded server outlives it, and would keep its pipes open. What it
-        says is added to ``log``."""
+        """Starts a press that a test can kill. Its output is added to ``log`` and not sent through pipes, because
+        Prefect's embedded server outlives the press and would keep the pipes open."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "quantpress", *arguments],
@@ -101,7 +101,7 @@ class Operator:
             os.killpg(press.pid, signal.SIGKILL)
 
     def call(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
+        """Returns exit code, standard output and standard error."""
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=800)
         return process.returncode, out, err
@@ -123,10 +123,11 @@ class Operator:
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
-    """A Prefect server of one's own on 127.0.0.1, as an operator with many presses has; yields ``PREFECT_API_URL``.
+    """Runs a Prefect server on 127.0.0.1, as an operator with many presses does. Yields ``PREFECT_API_URL``.
 
-    A press that finds one need not start its embedded server, which takes longer than all else at its start. The
-    server's database comes from the cache: to make one takes 10 of the 17 CPU seconds of a first start (measured).
+    A press that finds such a server need not start its embedded one, which takes longer than everything else at its
+    start. The database comes from the cache, because making one takes 10 of the 17 CPU seconds of a first start
+    (measured).
     """
     ready = cache_folder() / "prefect" / version("prefect")
     shutil.copytree(make_once(ready, _make_database), folder, dirs_exist_ok=True)
@@ -161,7 +162,7 @@ def _running(folder: Path) -> Iterator[str]:
         assert server.poll() is None, "the Prefect server did not start"
         yield url
     finally:
-        # The database is whole in one file when the server ended by itself.
+        # SIGTERM first: if the server ends by itself, its whole database is in one file.
         os.killpg(server.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             server.wait(timeout=20)

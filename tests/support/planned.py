@@ -85,7 +85,7 @@ def published_as(press: Press, repo_id: str, plan: ModelPlan, **entry: Any) -> N
     sample = samples.gguf({"Q8_0": 8.5})
     own = {"recipe": recipe, "fingerprint": recipe.fingerprint, "verified": "a" * 40, **entry}
     changed = sample.entries[0].model_copy(update=own)
-    if changed.evaluation.protocol == samples.PROTOCOL:  # a test that says nothing of the protocol has the current one
+    if changed.evaluation.protocol == samples.PROTOCOL:  # a test that sets no protocol gets the current one
         assert plan.source is not None and plan.texts is not None
         protocol = current_protocol(plan.source, Settings(home=press.home), plan.texts.evaluation)
         changed = changed.model_copy(

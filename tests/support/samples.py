@@ -19,12 +19,12 @@ WEIGHTS = 134_515_008
 PROTOCOL = Protocol(text="wikitext-2-raw-test", text_sha256="a" * 64, windows=40)
 CALIBRATION = Calibration(text="pydoc-topics", sha256="b" * 64, samples=128, length=512)
 
-#: The rungs of the first issue with bits per weight as a model whose widths 256 does not divide really has them.
+#: The first issue's rungs (GGUF variants), with the real bits per weight of a model whose widths 256 does not divide.
 FOURTEEN = {
     "Q2_K": 5.10, "Q3_K_S": 5.02, "IQ3_M": 5.08, "IQ4_XS": 5.29, "Q3_K_M": 5.49, "Q4_0": 5.40, "Q3_K_L": 5.64,
     "Q4_K_S": 6.00, "Q4_K_M": 6.17, "Q5_0": 6.20, "Q5_K_S": 6.40, "Q5_K_M": 6.58, "Q6_K": 8.15, "Q8_0": 8.51,
 }  # fmt: skip
-#: A full ladder with nominal bits per weight.
+#: A full ladder (all rungs) with nominal bits per weight.
 THIRTY_FOUR = {
     "IQ1_S": 1.78, "IQ1_M": 1.95, "TQ1_0": 2.0, "IQ2_XXS": 2.20, "IQ2_XS": 2.43, "IQ2_S": 2.55, "IQ2_M": 2.76,
     "Q2_K_S": 2.79, "Q2_K": 2.96, "IQ3_XXS": 3.07, "IQ3_XS": 3.32, "Q3_K_S": 3.50, "IQ3_S": 3.52, "IQ3_M": 3.63,
@@ -32,7 +32,7 @@ THIRTY_FOUR = {
     "Q4_1": 5.10, "Q4_K_L": 5.15, "Q5_0": 5.54, "Q5_K_S": 5.55, "Q5_K_M": 5.68, "Q5_1": 6.0, "Q5_K_L": 5.95,
     "Q6_K": 6.56, "Q6_K_L": 6.75, "Q8_0": 8.50, "Q8_K_L": 8.7, "BF16": 16.0, "F16": 16.0,
 }  # fmt: skip
-#: Histogram of a rung with fallbacks: SmolLM2-135M's Q4_K_M in kind.
+#: Weights by type of a rung with fallbacks, much like SmolLM2-135M's Q4_K_M.
 FALLBACKS = {"Q4_K": 0, "Q5_0": 92_340_224, "Q8_0": 42_140_000, "F32": 34_784}
 
 
@@ -77,7 +77,7 @@ def evaluation(
 
 
 class Changes(TypedDict, total=False):
-    """What an entry has otherwise than the usual one."""
+    """How an entry differs from the usual one."""
 
     perplexity: float | None
     branch: str
@@ -126,7 +126,7 @@ def entry(format: str, variant: str, *, bits: float, divergence: float | None, *
 
 
 def gguf(ladder: dict[str, float] = FOURTEEN, *, weights: int = WEIGHTS, **changes: object) -> Manifest:
-    """A GGUF repo with these rungs; the divergence falls with the bits, IQ rungs doing a little better."""
+    """The manifest of a GGUF repo with these rungs. Divergence falls as the bits rise. IQ rungs do a little better."""
     entries = []
     for index, (variant, bits) in enumerate(ladder.items()):
         advantage = 0.75 if variant.startswith("IQ") else 1.0 + 0.12 * (index % 3)
@@ -158,7 +158,7 @@ def gguf(ladder: dict[str, float] = FOURTEEN, *, weights: int = WEIGHTS, **chang
 
 
 def gptq(**changes: object) -> Manifest:
-    """A GPTQ repo of three branches."""
+    """The manifest of a GPTQ repo with three branches."""
     files = ["config.json", "model.safetensors", "tokenizer.json"]
     common: dict[str, object] = {"sym": True, "damp_percent": 0.05}
     entries = [
@@ -176,7 +176,7 @@ def gptq(**changes: object) -> Manifest:
 
 
 def awq(**changes: object) -> Manifest:
-    """An AWQ repo of one variant."""
+    """The manifest of an AWQ repo with one variant."""
     parameters = {"bits": 4, "group_size": 64, "zero_point": True, "version": "gemm"}
     only = entry("awq", "awq-4bit-64g", bits=5.95, divergence=0.092, files=["model.safetensors"], parameters=parameters)
     return _checkpoints("awq", [only], changes)

@@ -1,4 +1,4 @@
-"""A repository on an embedded Hub whose content is put there file by file."""
+"""A repository on an embedded Hub. The tests put its content there file by file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARD = b"# Tiny\n"
 
 
 def sums(content: dict[str, bytes]) -> bytes:
-    """What sha256sum writes."""
+    """Returns what sha256sum would write."""
     return "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in sorted(content.items())).encode()
 
 
@@ -39,7 +39,7 @@ class ServedRepo:
         return self.folder / "home"
 
     def publish(self, *entries: Entry, branch: str = "main", **files: Path) -> str:
-        """A branch with these entries, whose files' bytes are those of ``files``, by variant; returns its commit."""
+        """Publishes these entries on a branch. ``files`` gives each variant's file. Returns the commit."""
         manifest = samples.gguf(entries=list(entries), shared=[]).to_json().encode()
         content = {"README.md": CARD, "quantpress.json": manifest}
         content |= {f"Tiny-{variant}.gguf": file.read_bytes() for variant, file in files.items()}
@@ -47,7 +47,7 @@ class ServedRepo:
         return self.put(content, branch)
 
     def put(self, content: dict[str, bytes], branch: str = "main") -> str:
-        """A commit after which the branch holds this content, and no other; returns it."""
+        """Makes a commit after which the branch holds only this content. Returns the commit."""
         self.api.create_repo(REPO, exist_ok=True)
         self.api.create_branch(REPO, branch=branch, exist_ok=True)
         old = set(self.api.list_repo_files(REPO, revision=branch)) - set(content) - {".gitattributes"}
@@ -59,7 +59,7 @@ class ServedRepo:
         return verify(self.api, repo, revision, Loader("cpu", 2, only), self.home)
 
     def entry(self, variant: str, file: Path, sample: str | None = None) -> Entry:
-        """An entry that describes ``file`` as it is."""
+        """Returns an entry that describes ``file`` correctly."""
         found = samples.entry("gguf", variant, bits=16.0, divergence=0.001)
         listed = File(path=f"Tiny-{variant}.gguf", size=file.stat().st_size, sha256=sha256_of(file))
         return found.model_copy(

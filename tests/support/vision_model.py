@@ -1,4 +1,4 @@
-"""A vision-language model of random weights: SmolVLM's architecture, its tokenizer, and next to no width."""
+"""A vision-language model with SmolVLM's architecture and tokenizer, random weights and very small widths."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_vision_model(folder: Path, tokenizer_of: Path, dtype: str = "bfloat16"
     torch.manual_seed(11)
     model = Idefics3ForConditionalGeneration(config)
     with torch.no_grad():
-        # Logits as far apart as those of a trained model: what rounds then shows.
+        # The logits lie as far apart as a trained model's, so that rounding shows.
         model.lm_head.weight.mul_(40)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -1,4 +1,4 @@
-"""Starts the server of warm children (``warm/server.py``), and leads the press's children to it."""
+"""Starts the server of warm children (``warm/server.py``), and lets the press's children use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for WikiText-2's archive: the real one is on huggingface.co alone, which no test reaches."""
+"""A stand-in for WikiText-2's archive. The real archive is only on huggingface.co, which no test reaches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATASET, ARCHIVE = "ggml-org/ci", "wikitext-2-raw-v1.zip"
 
 
 def archive() -> bytes:
-    """Of the real one's form, with other texts: its hash is another."""
+    """Makes an archive with the form of the real one. It has other texts, so its hash differs."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         file.writestr("wikitext-2-raw/wiki.test.raw", TEST)
@@ -22,6 +22,6 @@ def archive() -> bytes:
 
 
 def upload(api: HfApi, content: bytes) -> None:
-    """Puts an archive where a source Hub has the real one."""
+    """Uploads an archive to where a source Hub has the real archive."""
     api.create_repo(DATASET, repo_type="dataset")
     api.upload_file(repo_id=DATASET, path_in_repo=ARCHIVE, path_or_fileobj=io.BytesIO(content), repo_type="dataset")

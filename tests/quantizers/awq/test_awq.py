@@ -75,5 +75,5 @@ def test_the_candidates_start_with_no_scaling() -> None:
 
     assert len(scales) == 5
     assert scales[0].tolist() == [1, 1]
-    # Equal weights: the inputs' ratio to the power of a half, around a geometric mean of 1.
+    # With equal weights, the scales are the square roots of the inputs, divided so that their geometric mean is 1.
     assert torch.allclose(scales[3], torch.tensor([0.5**0.5, 2**0.5]), atol=1e-3)

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, and what makes equal checkpoints equal files."""
+"""What a checkpoint holds, and how equal checkpoints become equal files."""
 
 from __future__ import annotations
 

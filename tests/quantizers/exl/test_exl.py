@@ -1,5 +1,5 @@
-"""EXL3 and EXL2 as far as a machine without a GPU goes: names, the plan's reasons, what is counted in their files, and
-their cards. tests/gpu makes and measures them."""
+"""What a machine without a GPU can test of EXL3 and EXL2: names, the plan's reasons, the count of what files hold, and
+cards. tests/gpu makes and measures them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_exl2_does_not_measure_again_what_is_published(tmp_path: Path) -> None:
 
 
 class Layer:
-    """Gives what it is told to: a layer of ExLlamaV2 takes a GPU, and what is measured of its output does not."""
+    """A layer that returns a given output. A real layer of ExLlamaV2 needs a GPU, but measuring its output does not."""
 
     def __init__(self, output: Any, *, float32_stream: bool = False) -> None:
         self.output = output
@@ -104,7 +104,7 @@ class Layer:
 
 def test_exl2_measures_a_layer_by_all_tokens_alike() -> None:
     wanted = torch.tensor([[[4096.0, 0], [3, 4]]], dtype=torch.float16)
-    # The second token is off by half its norm; beside the first, which is exact, that is 0.06 % of the window's.
+    # The first token is exact. The second is off by half its own norm, but that is 0.06 % of the window's norm.
     made = torch.tensor([[[4096.0, 0], [3, 1.5]]], dtype=torch.float16)
     assert token_accuracy("cpu")(Layer(made), [wanted], [wanted], None, None) == 0.75
     assert token_accuracy("cpu")(Layer(wanted), [wanted, wanted], [wanted, wanted], None, None) == 1
@@ -144,7 +144,7 @@ def test_without_the_toolchain_the_command_that_makes_it_is_named(
 def test_exllamav2_is_imported_without_the_attention_that_sees_later_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A built package takes a GPU; which variables stand when it is imported does not.
+    # Building the package needs a GPU. Testing which environment variables are set at its import does not.
     monkeypatch.setattr(exllama, "require", lambda _: tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("EXLLAMA_NO_SDPA", "")
@@ -153,7 +153,7 @@ def test_exllamav2_is_imported_without_the_attention_that_sees_later_tokens(
     activate(EXLLAMAV2)
     assert os.environ["EXLLAMA_NO_SDPA"] == "1"
     assert sys.path[0] == str(tmp_path / "site")
-    # What was made with it is another recipe.
+    # The mend is part of the version, so checkpoints made with it have another recipe.
     assert EXLLAMAV2.version == "exllamav2 0.3.2, quantpress mend 2"
 
 
@@ -222,7 +222,7 @@ def test_what_an_exl2_checkpoint_holds(tmp_path: Path) -> None:
     save_file({"m.q.weight": np.zeros((32, 128), np.float16)}, made.source / "model.safetensors")
     save_file(
         {
-            # 64 rows of 5 bits take 10 rows of words, 64 of 4 bits take 8: for 32 columns.
+            # 32 columns: 64 rows of 5 bits take 10 rows of words, and 64 rows of 4 bits take 8.
             "m.q.q_weight": np.zeros((18, 32), np.int32),
             "m.q.q_groups": np.array([5, 0, 4, 10], np.int16),
             "m.q.q_scale": np.zeros((2, 4), np.int32),
@@ -267,6 +267,6 @@ def test_the_card_has_branches_and_the_programs_that_load_them(format_name: str,
     assert [package in snippet and bool(ast.parse(snippet)) for snippet in snippets] == [True]
     assert f'"M-{format_name}-4.0bpw"' in snippets[0]
     assert "vllm" not in text and "transformers" not in text.split("## Download and run")[1].split("## What")[0]
-    # What ExLlamaV2 takes where flash-attn is missing, and ExLlamaV3 does not know.
+    # ExLlamaV2 needs these settings where flash-attn is missing. ExLlamaV3 does not know them.
     said = [hint in text for hint in ("config.no_sdpa = True", "paged=False)", "`EXLLAMA_NO_SDPA=1`")]
     assert said == [format_name == "exl2"] * 3

@@ -1,4 +1,4 @@
-"""What llama-quantize says it would do, and the plans that follow from it."""
+"""What llama-quantize says in a dry run, and the plans that follow from it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_damaged_answer_is_never_misread(position: int, character: str) -> Non
         run = parse(SAID[:position] + character + SAID[position + 1 :])
     except QuantpressError:
         return
-    # What still parses has the same sizes: only names, sources and warnings can differ.
+    # An answer that still parses has the same sizes. Only names, sources and warnings can differ.
     assert [tensor.target for tensor in run.tensors][1:] == ["Q5_0", "Q8_0"]
     assert len(run.tensors) == 3
 
@@ -121,7 +121,7 @@ def test_rungs_of_the_same_bytes_are_found(llama_cpp: LlamaCpp, folder: Path) ->
         llama_cpp, folder, "narrow", ["IQ1_S", "IQ4_XS", "IQ4_NL", "Q4_K_M", "Q4_K_L", "Q6_K", "Q6_K_L", "Q8_0"]
     )
 
-    # All matrices fall back, and the embeddings, which are the output too, are Q8_0 in any case.
+    # All matrices fall back to other types. The embeddings, which are also the output, are Q8_0 in any case.
     assert plans["Q4_K_M"].fallbacks == 14
     assert {name: plan.same_bytes_as for name, plan in plans.items()} == {
         "IQ1_S": None,
@@ -139,7 +139,7 @@ def test_rungs_of_the_same_bytes_are_found(llama_cpp: LlamaCpp, folder: Path) ->
 def test_what_llama_quantize_would_not_finish_is_refused(
     llama_cpp: LlamaCpp, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It aborts midway and leaves half a file; its dry run does not say so.
+    # llama-quantize aborts midway and leaves half a file. Its dry run does not say so.
     monkeypatch.setitem(RUNGS, "X", Rung("X", "Q8_0", 8.5, ("--token-embedding-type", "q6_K")))
 
     plans = {plan.rung: plan for plan in plan_rungs(llama_cpp, folder / "narrow.gguf", None, ["X", "IQ2_S", "Q8_0"])}

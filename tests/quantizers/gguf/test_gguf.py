@@ -61,7 +61,7 @@ def test_what_all_rungs_share_is_made_once(prepared: Path) -> None:
     assert files == [f"{NAME}-F16.gguf", f"{NAME}.imatrix.gguf", f"{NAME}.imatrix.json", "ollama"]
     ollama = sorted(path.name for path in (prepared / "prepared" / "ollama").iterdir())
     assert ollama == ["params", "system", "template"]
-    # 49152 x 576 embeddings, which are the output too, and twice 3,538,944 in a layer's seven matrices.
+    # 49152 x 576 weights in the embeddings, which are also the output, and 3,538,944 in each of the two layers.
     inside = storage_types(prepared / "prepared" / f"{NAME}-F16.gguf")
     assert inside.weights == {"F16": 35389440, "F32": 2880}
     assert inside.bits_per_weight == pytest.approx(16.0013, abs=1e-4)

@@ -1,4 +1,4 @@
-"""The importance matrix is made in segments, and a call that was killed is continued by the next one."""
+"""The importance matrix is made in segments. If a call is killed, the next call goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS = ["--threads", "2"]
 
 def test_segments_cover_every_window_once() -> None:
     assert segments(2) == [(0, 2)]
-    assert segments(34) == [(0, 34)]  # llama-imatrix would not start on the last two
+    assert segments(34) == [(0, 34)]  # llama-imatrix would not start on the last two windows
     assert segments(35) == [(0, 32), (32, 35)]
     assert segments(128) == [(0, 32), (32, 64), (64, 96), (96, 128)]
 
@@ -46,7 +46,7 @@ def test_a_killed_one_goes_on_and_is_the_file_of_one_run(
 ) -> None:
     folder = model.parent
     text = calibration(english, 10)
-    # The tool as a user would call it, once over all windows.
+    # A user would call the tool like this, once over all windows.
     (folder / "calibration.txt").symlink_to(english)
     command = [str(llama_cpp.imatrix), "-m", model.name, "-f", "calibration.txt", "-o", "plain.gguf", "--no-ppl"]
     command += ["--output-format", "gguf", "--chunks", "10", "-c", "64", "-b", "64", *OPTIONS]
@@ -95,7 +95,8 @@ def test_too_little_text_is_said(
 
 
 def test_what_no_token_reached_is_named(llama_cpp: LlamaCpp, english: Path, tmp_path: Path) -> None:
-    """An expert that none chose, and a matrix that never ran; vectors and what lies outside the layers need nothing."""
+    """The report names an expert that no token chose and a matrix that never ran. Vectors and what lies outside the
+    layers need no imatrix."""
     matrix, vector = np.ones((4, 32), np.float16), np.ones(32, np.float32)
     model = {
         "token_embd.weight": matrix,
@@ -114,7 +115,7 @@ def test_what_no_token_reached_is_named(llama_cpp: LlamaCpp, english: Path, tmp_
         writer = GGUFWriter(tmp_path / name, "llama")
         writer.add_uint32("imatrix.chunk_count", 2)
         writer.add_uint32("imatrix.chunk_size", 64)
-        # What llama-quantize reads of any model, to say what it would quantize.
+        # llama-quantize reads these keys of any model before it says what it would quantize.
         writer.add_context_length(64)
         writer.add_embedding_length(32)
         writer.add_block_count(2)

@@ -24,7 +24,7 @@ WIDTH, INNER, EXPERTS, VOCABULARY = 64, 96, 4, 49152
 
 
 def make_mixtral(folder: Path, tokenizer_of: Path) -> None:
-    """One layer with random weights; the router gives the last expert less than any other, whatever the token."""
+    """Makes a model of one layer with random weights. The router never chooses the last expert, whatever the token."""
     folder.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tokenizer_of / name, folder / name)
@@ -53,7 +53,7 @@ def make_mixtral(folder: Path, tokenizer_of: Path) -> None:
         return (random.standard_normal(shape) * 0.05).astype(np.float16)
 
     gate = matrix(EXPERTS, WIDTH)
-    gate[1], gate[-1] = -gate[0], 0  # of the first two, one has a logit above the last one's 0
+    gate[1], gate[-1] = -gate[0], 0  # one of the first two has a logit above 0, the last one's
     layer, experts = "model.layers.0", "model.layers.0.block_sparse_moe.experts"
     first = {
         "model.embed_tokens.weight": matrix(VOCABULARY, WIDTH),

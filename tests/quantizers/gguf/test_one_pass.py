@@ -1,4 +1,4 @@
-"""Files of the one-pass engine against those of llama-quantize, byte for byte, for every rung."""
+"""The one-pass engine writes the same files as llama-quantize, byte for byte, for every rung (one GGUF variant)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from quantpress.toolchain.llama_cpp import LlamaCpp, require
 from quantpress.toolchain.options import processor_options
 from tests.support.gguf_files import Matrices, narrow, wide, with_experts, write_imatrix, write_model
 
-#: Every rung that a dense or a ternary model can have, and of those of a mixture of experts one of each family:
-#: llama-quantize spends seconds on the grids of the lowest types at each start.
+#: Every rung that a dense or a ternary model can have. A mixture of experts is tested with one rung of each family,
+#: because llama-quantize spends seconds on the grids of the lowest types at each start.
 DENSE = [*rungs_for({}), "TQ1_0", "TQ2_0"]
 EXPERTS = [
     "IQ3_XXS",
@@ -50,7 +50,7 @@ EXPERTS = [
 ]
 
 
-#: The same of a dense model's.
+#: One rung of each family that a dense or a ternary model can have.
 FAMILIES = [
     "TQ1_0",
     "IQ2_XXS",
@@ -84,7 +84,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
-    """By name: widths of 576 and 768, one with experts and all unquantized types, and two beyond float16."""
+    """Models by name: widths of 576 and 768, one with experts and all unquantized types, one bfloat16, one float32."""
     made = {}
     for name, matrices, storage, rungs in (
         ("narrow", narrow(tiny_model), {}, DENSE),
@@ -106,7 +106,7 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def beyond_float16(matrices: Matrices) -> Matrices:
-    """With rows too small and too large for a float16 that keeps them apart, and for one at all."""
+    """Makes one row too small for float16 to keep its values apart, and one row too large for float16."""
     up = matrices["blk.0.ffn_up.weight"].copy()
     up[0] *= 1e-6
     up[1] *= 1e4
@@ -115,7 +115,7 @@ def beyond_float16(matrices: Matrices) -> Matrices:
 
 @cache
 def expected(model: Path, imatrix: Path | None, rung: str) -> str:
-    """SHA-256 of the file that llama-quantize makes, by itself. It is kept in the cache, under what it depends on."""
+    """SHA-256 of the file that llama-quantize makes by itself. The cache keeps it under a hash of all inputs."""
     tools = require()
     made_of = f"{sha256_of(tools.quantize)} {sha256_of(model)} {imatrix and sha256_of(imatrix)} {RUNGS[rung]}"
 

@@ -1,4 +1,4 @@
-"""What would spoil a ladder is found before the model is converted, and said in one line."""
+"""A fault that would spoil all rungs (GGUF variants) is found before the model is converted, and told in one line."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def model(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def change(file: Path, **values: Any) -> None:
-    """Sets keys of a JSON file; None removes one."""
+    """Sets keys of a JSON file. The value None removes a key."""
     content = json.loads(file.read_bytes()) | values
     file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def give_it_one_more_token(model: Path) -> None:
-    """Widens the vocabulary by one row: llama.cpp's converter turns BOS off for the 49152 of the tiny model."""
+    """Widens the vocabulary by one row, because llama.cpp's converter turns BOS off for the tiny model's 49152."""
     weights = load_file(model / "model.safetensors")
     embeddings = weights["model.embed_tokens.weight"]
     save_file(
@@ -45,7 +45,7 @@ def give_it_one_more_token(model: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sound_model_passes(llama_cpp: LlamaCpp, tiny_model: Path) -> None:
-    """It adds no BOS; that is no fault."""
+    """The model's tokenizer adds no BOS token. That is no fault."""
     check_source(llama_cpp, tiny_model, "Tiny", "F16", "cpu")
 
 
@@ -151,7 +151,7 @@ def test_a_tensor_larger_than_the_rest_decides() -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A folder with ``meminfo``, the process's control group ``own`` and the mounted ``groups``; 2 MB are available."""
+    """A folder with ``meminfo``, the process's control group ``own`` and the mounted ``groups``. 2 MB are available."""
     (tmp_path / "meminfo").write_text("MemTotal:       24689764 kB\nMemFree:        100 kB\nMemAvailable:   2000 kB\n")
     (tmp_path / "own").write_text("9:name=systemd:/\n0::/user/press\n")
     (tmp_path / "groups" / "user" / "press").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A vision-language model becomes a text ladder and a projector, and both engines measure its language model."""
+"""A vision-language model becomes a projector and a ladder of text models. Both engines measure its language model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def source(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def spoiled(source: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """A copy of the source that a test may change."""
     return Path(shutil.copytree(source, tmp_path / "source"))
 
 
@@ -64,7 +64,7 @@ def make_job(source: Path, folder: Path, text: Path, rung: str = "Q8_0") -> Job:
 
 @pytest.fixture(scope="module")
 def pressed(llama_cpp: LlamaCpp, source: Path, english: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose ``prepared`` was made by a child that was killed when it had the model, and by another one."""
+    """A folder whose ``prepared`` two children made. The first was killed when it had the model; the second went on."""
     folder = tmp_path_factory.mktemp("pressed")
     job = make_job(source, folder, english).model_copy(update={"step": "prepare"})
     (folder / "job.json").write_text(job.model_dump_json())
@@ -149,7 +149,7 @@ def test_both_engines_measure_the_language_model(pressed: Path, source: Path, en
     reference = measure("transformers", source)
     by_llama_cpp = measure("llama.cpp", quantizer("gguf").unquantized(make_job(source, pressed, english)))
 
-    assert reference.perplexity > 49152 / 2  # of the weights that are stored, random as they are
+    assert reference.perplexity > 49152 / 2  # the stored weights are random
     require_agreement(reference, by_llama_cpp)
 
 

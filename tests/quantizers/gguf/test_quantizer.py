@@ -1,4 +1,7 @@
-"""Waves of the GGUF quantizer: what is done stays done, what llama-quantize made says why, who is whose alias."""
+"""Waves of the GGUF quantizer (rungs that one run makes together).
+
+Finished files stay, a rung that llama-quantize made says why, and a rung with another rung's bytes is its alias.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def test_a_wave_that_was_killed_goes_on_from_its_whole_files(
     jobs = [job_of(rung, tiny_model, prepared, tmp_path / rung, english) for rung in ("Q4_0", "Q8_0", "IQ4_NL")]
     for job in jobs:
         job.out.mkdir()
-    next(iter(quantizer("gguf").quantize_wave(jobs[:2])))  # both files are there, one result is known: killed here
+    next(iter(quantizer("gguf").quantize_wave(jobs[:2])))  # killed here: both files exist, one result is known
     before = {job.variant.name: rung_file(job).stat().st_ino for job in jobs[:2]}
     half = jobs[2].out / f".{rung_file(jobs[2]).name}.1.tmp"
     half.write_bytes(b"half")

@@ -1,5 +1,5 @@
-"""A rung whose source changed around its weights: new metadata gives the file that a press of the new commit gives, and
-where the converter would make other tensors, it says so instead."""
+"""A rung's source changed, but its weights did not. New metadata gives the same file as a press of the new commit.
+If the converter would make other tensors, the child says so and makes no file. (A rung is one GGUF variant.)"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from quantpress.toolchain.llama_cpp import LlamaCpp
 
 pytestmark = pytest.mark.slow
 
-#: One that the imatrix decides, and one whose matrices are those of the unquantized file.
+#: One rung that depends on the imatrix, and one whose matrices are those of the unquantized file.
 RUNGS = ("Q4_K_M", "F16")
 TEMPLATE = b"{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
 LLAMA_3 = {
@@ -50,13 +50,13 @@ def job_of(source: Path, folder: Path, text: Path, rung: str, **changes: object)
 
 
 def prepare(source: Path, folder: Path, text: Path, published: Path | None = None) -> None:
-    """Prepares ``folder`` in a child, as a press does; ``published`` holds an imatrix to be kept."""
+    """Prepares ``folder`` in a child, as a press does. ``published`` holds an imatrix to keep."""
     job = job_of(source, folder, text, RUNGS[0], step="prepare", published=published)
     run_child("quantizers.job", job, Result, folder / "job")
 
 
 def press(source: Path, folder: Path, text: Path) -> Path:
-    """A folder with the rungs, each in one of its name."""
+    """Makes the rungs, each in a folder of its name in ``folder``. Returns ``folder``."""
     prepare(source, folder, text)
     for rung in RUNGS:
         (folder / rung).mkdir()
@@ -65,7 +65,10 @@ def press(source: Path, folder: Path, text: Path) -> Path:
 
 
 def refresh(source: Path, folder: Path, text: Path, pressed: Path, rung: str) -> tuple[str | None, list[Path]]:
-    """What the child of a press says that gives a rung of ``pressed`` the metadata of ``source``, and what it makes."""
+    """Gives a rung of ``pressed`` the metadata of ``source``, in a child as a press does.
+
+    Returns the obstacle that the child names, or None, and the files that it makes.
+    """
     out = folder / f"refreshed-{rung}"
     job = job_of(source, folder, text, rung, step="refresh", published=pressed / rung, out=out)
     result = run_child("quantizers.job", job, Result, folder / f"refresh-{rung}")
@@ -79,11 +82,11 @@ def change(file: Path, **values: Any) -> None:
 
 @pytest.fixture(scope="module")
 def published(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source at the commit that is published, its chat template in a file of its own."""
+    """The source at the published commit. Its chat template is in a file of its own."""
     folder = Path(shutil.copytree(tiny_model, tmp_path_factory.mktemp("published") / "source"))
     tokenizer = json.loads((folder / "tokenizer_config.json").read_bytes())
     (folder / "chat_template.jinja").write_text(tokenizer.pop("chat_template"))
-    del tokenizer["eos_token"]  # else the number in config.json is not read
+    del tokenizer["eos_token"]  # otherwise the converter does not read the number in config.json
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2))
     change(folder / "special_tokens_map.json", eos_token="<|im_end|>")
     return folder
@@ -96,7 +99,7 @@ def pressed(llama_cpp: LlamaCpp, published: Path, english: Path, tmp_path_factor
 
 @pytest.fixture
 def source(published: Path, tmp_path: Path) -> Path:
-    """The source's next commit, not changed yet."""
+    """The source's next commit, which the test still has to change."""
     return Path(shutil.copytree(published, tmp_path / "source"))
 
 
@@ -123,7 +126,7 @@ def longer_context(source: Path) -> None:
 @pytest.mark.parametrize(
     "moved",
     [
-        # Both name the end of a text, and special_tokens_map.json comes first.
+        # config.json and special_tokens_map.json both name the end of a text, and special_tokens_map.json comes first.
         {new_special_tokens: ("tokenizer.ggml.eos_token_id", 2)},
         {
             new_sampling: ("general.sampling.temp", pytest.approx(0.6)),
@@ -158,7 +161,7 @@ def test_new_metadata_gives_the_file_that_a_press_gives(
     ("changes", "said"),
     [
         ({"rope_scaling": LLAMA_3}, "rope_freqs.weight is new"),
-        # As many rows of queries and keys, which the converter lays out by heads.
+        # Queries and keys keep their number of rows, but the converter lays the rows out by heads.
         (
             {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 192},
             "llama.attention.head_count was 9 and is 3",

@@ -1,4 +1,4 @@
-"""Files above the limit become parts that llama.cpp loads from the first one's name."""
+"""Files above the limit become parts. llama.cpp loads all parts if it gets the name of the first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quantpress.toolchain.llama_cpp import LlamaCpp
 
 pytestmark = pytest.mark.slow
 
-#: Bytes: the Q8_0 file has 39.5 MB, 30.1 MB of them in its embeddings.
+#: In bytes. The Q8_0 file has 39.5 MB, of which its embeddings take 30.1 MB.
 LIMIT = 33_000_000
 
 

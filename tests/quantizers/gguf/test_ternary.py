@@ -1,4 +1,4 @@
-"""A ternary model, as BitNet trains them: TQ1_0 and TQ2_0 lose nothing of it."""
+"""TQ1_0 and TQ2_0 lose nothing of a ternary model, as BitNet trains them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from quantizers.gguf.rung_plan import plan_rungs
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from tests.support.gguf_files import Matrices, wide, write_model
 
-#: A scale that float16 holds exactly, as a ternary matrix's only magnitude.
+#: The only magnitude in a ternary matrix. Float16 holds it exactly.
 SCALE = 0.03125
 
 
 def ternary(matrices: Matrices) -> Matrices:
-    """The layers' matrices with every weight -SCALE, 0 or SCALE."""
+    """Rounds every weight of the layers' matrices to -SCALE, 0 or SCALE."""
 
     def rounded(name: str, values: np.ndarray) -> np.ndarray:
         if values.ndim < 2 or not name.startswith("blk."):

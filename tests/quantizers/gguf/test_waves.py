@@ -1,4 +1,4 @@
-"""Waves: what shares quantized tensors is made together, within the disk budget."""
+"""Waves: rungs (GGUF variants) that share quantized tensors are made together, within the disk budget."""
 
 from __future__ import annotations
 

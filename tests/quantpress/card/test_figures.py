@@ -1,4 +1,4 @@
-"""What a card says of the figures: notes, advice, and a sentence for each rung, all from what was measured."""
+"""What a card says of the measured figures: notes, advice, and a sentence for each rung (a GGUF variant)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_figures_of_another_protocol_are_not_shown_beside() -> None:
 
 
 def sentences(text: str) -> dict[str, str]:
-    """Variant to sentence, of the list that says whom each is for."""
+    """Returns a dict from variant to sentence, read from the card's list that says whom each variant is for."""
     part = text.split("Whom each is for")[1].split("\n\n")[1].replace("\u00a0", " ").replace("\\_", "_")
     return dict(re.findall(r"^- \*\*(.+?)\*\*: (.+)$", part, re.M))
 
@@ -132,7 +132,7 @@ def test_the_same_rung_is_for_others_when_it_measures_otherwise() -> None:
 
 @pytest.mark.parametrize(("divergence", "flagged"), [(0.0330, False), (0.0333, False), (0.0360, True)])
 def test_more_bits_and_worse_is_flagged_beyond_error(divergence: float, flagged: bool) -> None:
-    """The errors are 3 % of the means: 0.0010 each, 0.0014 of the difference."""
+    """The measurement errors are 3 % of the means, about 0.0010 each. The error of the difference is 0.0014."""
     entries = [
         samples.entry("gguf", "Q5_0", bits=6.2, divergence=divergence),
         samples.entry("gguf", "Q4_K_M", bits=6.1, divergence=0.0320),

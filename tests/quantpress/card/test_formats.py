@@ -1,4 +1,4 @@
-"""Cards of the formats whose quantizers read no calibration text, or read it for some variants only."""
+"""Cards of formats whose quantizers read no calibration text, or read it only for some variants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LLAMA3 = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads"
 
 
 def card(format_name: str, ladder: str, calibrated: tuple[str, ...] = ()) -> str:
-    """The card of a repo that holds every variant of a ladder; those named in ``calibrated`` read a text."""
+    """The card of a repo with every variant of a ladder (a list of variants). Those in ``calibrated`` read a text."""
     chosen = quantizer(format_name)
     entries = []
     for name in chosen.ladders()[ladder]:

@@ -28,7 +28,7 @@ def test_tensors_that_no_token_reached_are_named() -> None:
 
 
 def test_rungs_that_another_imatrix_weighed_are_named() -> None:
-    """Their source moved without its weights: they have new metadata, and the next rung has a new imatrix."""
+    """The source has a new commit with the same weights. Old rungs get new metadata; the next has a new imatrix."""
     manifest = samples.gguf({"Q4_K_M": 6.17, "Q6_K": 8.15, "Q8_0": 8.51})
     weighed = {"Q4_K_M": "e" * 64, "Q6_K": "d" * 64, "Q8_0": "e" * 64}
     entries = [

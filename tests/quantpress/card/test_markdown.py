@@ -1,4 +1,4 @@
-"""Strangers' text on a card is text: not Markdown, not a command, not a template."""
+"""Strangers' text on a card stays text. It never becomes Markdown, a command or a template."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_huge_chat_template_is_cut_with_a_note() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60))
 def test_escaped_text_shows_itself(text: str) -> None:
-    """Whatever the text, a paragraph of it is one paragraph of just that text, and a cell stays one cell."""
+    """A paragraph with any text is one paragraph of just that text, and a table cell with it stays one cell."""
     markdown = MarkdownIt("gfm-like", {"linkify": False})
     paragraph = markdown.render(f"a {escape(text)} z")
     assert paragraph.startswith("<p>") and paragraph.endswith("</p>\n") and paragraph.count("<") == 2

@@ -151,7 +151,7 @@ def test_hashes_are_those_of_the_branch() -> None:
 @pytest.mark.parametrize("manifest", [samples.gptq(), samples.awq()], ids=["gptq", "awq"])
 def test_the_python_of_a_card_compiles(manifest: Manifest, template: str | None) -> None:
     snippets = re.findall(r"```python\n(.*?)```", card(manifest, chat_template=template), re.S)
-    assert len(snippets) == 2  # the program, and the kernel that always loads
+    assert len(snippets) == 2  # one with the program, one with the kernel that always loads
     for snippet in snippets:
         compile(snippet, "card", "exec")
 

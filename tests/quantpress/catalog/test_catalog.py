@@ -1,4 +1,4 @@
-"""The catalog as an operator meets it: what is accepted, and what is said of each mistake."""
+"""The catalog as an operator meets it: what it accepts, and the message for each mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command of the design is there, answers at once, and says in one line what is wrong with its input."""
+"""Every command of the design exists, answers at once, and says in one line what is wrong with its input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS = [
     "check", "plan", "run", "verify", "retract", "rebuild",
     "quantize", "evaluate", "report", "hub", "deploy", "toolchain", "doctor",
 ]  # fmt: skip
-#: Modules that take longer to import than an answer may.
+#: Modules whose import takes longer than a command's answer may take.
 HEAVY = {"torch", "transformers", "prefect", "huggingface_hub", "gptqmodel", "matplotlib", "jinja2", "numpy", "yaml"}
 
 
@@ -30,13 +30,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
 
 @dataclass(frozen=True)
 class Caller:
-    """The command line in this process, called from an empty folder."""
+    """Calls the command line in this process, from an empty folder."""
 
     patch: pytest.MonkeyPatch
     capture: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
+        """Returns exit code, standard output and standard error."""
         self.patch.setattr(sys, "argv", ["quantpress", *arguments])
         with pytest.raises(SystemExit) as left:
             main()

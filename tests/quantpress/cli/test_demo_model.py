@@ -12,7 +12,7 @@ from quantpress.toolchain.llama_cpp import LlamaCpp
 
 
 def tensors(folder: Path) -> dict[str, dict[str, object]]:
-    """The header of a folder's safetensors file."""
+    """Returns the header of a folder's safetensors file."""
     with (folder / "model.safetensors").open("rb") as stream:
         size = struct.unpack("<Q", stream.read(8))[0]
         header: dict[str, dict[str, object]] = json.loads(stream.read(size))
@@ -108,7 +108,7 @@ def test_llama_cpp_knows_the_tokenizer_and_gives_the_same_ids(
     convert(llama_cpp, tiny_model, "tiny", "F16", tmp_path / "tiny.gguf")
     fields = gguf.GGUFReader(tmp_path / "tiny.gguf").fields
     text = tmp_path / "text"
-    # English, then what splits differently between pre-tokenizers: digits, spaces, apostrophes, other scripts.
+    # English between text that pre-tokenizers split differently: digits, spaces, apostrophes, other scripts.
     odd = "\n\n 1234.5  it's\tI'LL 日本語 русский 👍🏽 ... \r\n  <html>&amp; a1b2_c3 "
     text.write_text(odd * 20 + english.read_text()[:20_000] + odd * 20, newline="")
     ids = Tokenizer.from_file(str(tiny_model / "tokenizer.json")).encode(text.read_bytes().decode()).ids

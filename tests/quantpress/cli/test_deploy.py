@@ -42,7 +42,7 @@ def deploy(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API of a server with its services, which carry automations out."""
+    """The API of a server that runs its services. They carry out the automations."""
     home = tmp_path_factory.mktemp("prefect")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -89,9 +89,9 @@ def state_of(api: str, run: str) -> dict[str, Any]:
 
 
 def on_server(api: str) -> list[Any]:
-    """Everything that `deploy` registers, as it is stored."""
+    """Returns everything that `deploy` registers, as the server stores it."""
     parts = [post(f"{api}/{what}/filter") for what in ("work_pools", "deployments", "automations")]
-    # The server looks at deployments by itself, whether their pools have workers.
+    # The server changes some fields by itself when it checks whether the deployments' pools have workers.
     return [
         {key: value for key, value in each.items() if key not in ("updated", "status", "last_polled")}
         for part in parts
@@ -126,7 +126,7 @@ def test_a_second_deploy_changes_nothing_and_a_crashed_run_is_tried_again(server
 
 
 def test_prefect_gets_its_own_credentials_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program in Prefect's place leaves its environment behind."""
+    """A program in Prefect's place writes down its environment variables."""
     program = "import os, pathlib; pathlib.Path('seen.txt').write_text(chr(10).join(os.environ))"
     (tmp_path / "python").write_text(f"#!{sys.executable}\n{program}\n")
     (tmp_path / "python").chmod(0o755)

@@ -1,4 +1,4 @@
-"""What is missing is told with its remedy, what the catalog needs apart from the rest, and no token is shown."""
+"""The doctor tells what is missing and its remedy, lists what the catalog needs apart, and shows no token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator reads of a plan and of a run: there is work, or there is none."""
+"""What an operator reads of a plan and of a run, with work and without."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def step(action: Action, variant: str = "Q8_0", estimate: Estimate | None = None
 
 
 def planned(*actions: Action) -> ModelPlan:
-    """A plan with a step of each action: of the comparison, of a whole repository's cards, or of a variant."""
+    """A plan with one step per action. Each step is for the comparison, a repository's cards, or a variant."""
     variants = [action for action in actions if action not in ("card", "compare", "block", "skip")]
     estimate = estimate_variant(SOURCE, VARIANT)
     recipe = samples.entry("gguf", "Q8_0", bits=8.0, divergence=0.004).recipe
@@ -88,7 +88,7 @@ def test_a_plan_that_makes_variants_says_what_they_cost(action: Action, capsys: 
     ("action", "disk"), [("press", 5_204_000), ("evaluate", 5_204_000), ("verify", 0), ("card", 0), ("keep", 0)]
 )
 def test_disk_is_needed_to_measure_again_what_is_published(action: Action, disk: int) -> None:
-    """Source and unquantized GGUF of 2 MB each, 1 MB of the variant, log-probabilities of two engines."""
+    """Source and unquantized GGUF take 2 MB each, the variant 1 MB. Log-probabilities of two engines come on top."""
     assert planned(action).disk_needed(SETTINGS) == disk
 
 

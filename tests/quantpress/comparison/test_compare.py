@@ -1,4 +1,4 @@
-"""The comparison of a model's formats: what stands in it, and that strangers' names are only text in it."""
+"""The comparison of a model's formats: what it holds, and that strangers' names in it stay text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_another_beats_in_size_or_in_its_engines_memory_is_not_marked() -> 
     assert marks == {
         "gptq-8bit-64g": (True, True),
         "gguf Q8_0": (True, True),
-        # Q8_0 by llama.cpp takes less and is closer; but memory is compared within an engine.
+        # gguf Q8_0 takes less memory and is closer, but memory is compared only within one engine.
         "gptq-4bit-64g": (False, True),
         "gguf Q4_K_M": (True, True),
     }
@@ -70,7 +70,7 @@ def test_the_file_for_a_memory_is_the_closest_that_was_measured_within_it() -> N
 
 
 def on_a_gpu() -> Manifest:
-    """One of transformers' variants was measured on a GPU, where it took less memory than the process on a CPU."""
+    """Two variants of transformers. The one measured on a GPU took less memory than the one measured on a CPU."""
     on_cpu, other = gptq().entries
     evaluation = other.evaluation.model_copy(update={"peak_device_memory_bytes": 90_000_000, "runner": "GPU |Y|"})
     return samples.gguf(entries=[on_cpu, other.model_copy(update={"evaluation": evaluation})], format="gptq", shared=[])
@@ -124,7 +124,7 @@ def moved(entry: Entry, sha: str) -> Entry:
 
 
 def test_while_the_source_moves_the_page_names_the_commit_of_its_rows_and_that_commits_base() -> None:
-    """GGUF began to follow: its manifest says the new commit, one of its two variants is made anew."""
+    """The GGUF repo follows the source: its manifest names the new commit, and one of its two variants is made anew."""
     new = "9" * 40
     q8, q4 = gguf().entries
     base = samples.evaluation(99.0)
@@ -140,7 +140,7 @@ def test_while_the_source_moves_the_page_names_the_commit_of_its_rows_and_that_c
         ("Q8_0", "made from commit 99999999 of the source, the others from 12fd25f7")
     ]
     assert with_both.reference is not None and with_both.reference.perplexity == 16.11
-    # A tie of the two commits goes to the first variant's; the base is of that commit too.
+    # One variant is of each commit, so the first one's commit wins. The base (the unquantized figures) is of it too.
     assert (found.source.sha, found.reference) == (new, base)
 
 

@@ -1,4 +1,4 @@
-"""The comparison's repository: what a person put there stays, and no comparison is replaced by an older one."""
+"""The comparison's repository. What a person put there stays, and no older comparison replaces a newer one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_slower_press_does_not_replace_a_newer_comparison(press: HandPress, mo
     compare(press)
 
     def slowly(api: HfApi, namespace: str, model: str) -> dict[str, Manifest]:
-        """Reads the manifests, and then another press publishes more and compares it."""
+        """Reads the manifests. Then another press publishes more and publishes a newer comparison."""
         monkeypatch.undo()
         found = read_manifests(api, namespace, model)
         press.publish([q8], "two")

@@ -1,4 +1,4 @@
-"""`quantpress report` against an embedded Hub: it reads manifests and nothing else."""
+"""`quantpress report` against an embedded Hub. The command reads manifests and nothing else."""
 
 from __future__ import annotations
 

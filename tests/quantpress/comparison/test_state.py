@@ -1,4 +1,4 @@
-"""What a published comparison says of what it was made from, and of the collection that holds it."""
+"""A published comparison records what it was made from and which collection holds it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def put(api: HfApi, repo_id: str, manifest: Manifest) -> None:
 
 
 def compare(api: HfApi, collected: list[str], folder: Path) -> dict[str, Any]:
-    """Compares, and returns what the comparison says that it was made from."""
+    """Publishes a comparison and returns its record of what it was made from."""
     publish_comparison(api, "press", samples.source(), False, collected)
     path = api.hf_hub_download(COMPARISON, "made_from.json", cache_dir=folder)
     found: dict[str, Any] = json.loads(Path(path).read_text())

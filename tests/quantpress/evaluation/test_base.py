@@ -1,4 +1,7 @@
-"""The cache of bases: measured once, shared, limited, and never taken from under a user."""
+"""The cache of bases (a base is the unquantized model's figures and log-probabilities).
+
+Each base is measured once and shared. The cache has a size limit, and never removes a base in use.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.support import samples
 
 @dataclass
 class Measurer:
-    """Writes as many bytes as it is told to; counts how often it is asked."""
+    """Writes ``size`` bytes for each call, and lists its calls in ``asked``."""
 
     size: int = 1000
     asked: list[Path] = field(default_factory=list)

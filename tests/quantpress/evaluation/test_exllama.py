@@ -1,4 +1,4 @@
-"""Measuring with ExLlama, given a forward pass of transformers: the figures are then those of transformers."""
+"""The ExLlama engine gets a forward pass of transformers, so its figures must be those of transformers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_figures_are_those_of_the_forward_pass_it_is_given(tiny_model: Path,
     assert (found.token_sha256, found.scored_tokens) == (expected.token_sha256, expected.scored_tokens)
     assert found.sample == expected.sample
     assert found.generation_tokens_per_second is not None and found.generation_tokens_per_second > 0
-    # 35 392 320 weights of 16 bits, as the file holds them.
+    # The file holds 35 392 320 weights of 16 bits.
     assert found.weights_bytes == 70_784_640
 
 

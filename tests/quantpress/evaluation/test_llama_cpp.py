@@ -89,7 +89,7 @@ def test_a_base_of_another_protocol_or_too_short_is_refused() -> None:
         check_base(LogitsHeader(128, 3, np.zeros((1, 128), dtype=np.int32)), 128, 1)
 
 
-# What llama-completion logs at verbosity 4, where a model lies on a GPU and one of its strings is not to be trusted.
+# What llama-completion logs at verbosity 4 with a model on a GPU. One of the model's strings imitates a log line.
 GENERATION = """
 llama_model_loader: - kv   1:  general.name str = load_tensors: CPU model buffer size = 9.00 MiB
 load_tensors:   CPU_Mapped model buffer size =    96.00 MiB
@@ -179,7 +179,7 @@ def test_saved_and_streamed_runs_agree(
     assert saved.peak_memory_bytes > 70_000_000
     assert saved.tokens_per_second > 0
     assert saved.generation_tokens_per_second is not None and saved.generation_tokens_per_second > 0
-    # The tiny model has 35.3 million weights: embeddings of 49,152 x 576 and two layers, of 16 bits here.
+    # The tiny model has 35.3 million weights of 16 bits: embeddings of 49,152 x 576, and two layers.
     assert saved.weights_bytes == pytest.approx(2 * 35.4e6, rel=0.02)
     assert saved.peak_device_memory_bytes is None
     assert saved.memory_bytes == saved.peak_memory_bytes
@@ -234,7 +234,7 @@ def test_positions_that_are_not_finite_are_counted(
 
     from safetensors.numpy import load_file, save_file
 
-    # The embedding of one token is broken: all that follows it in its window becomes NaN.
+    # The embedding of one token is broken. All positions after this token in its window become NaN.
     tokens = read_header(base[0]).tokens
     broken = int(tokens[1, 100])
     expected = sum(128 - 1 - max(64, row.tolist().index(broken)) for row in tokens if broken in row)

@@ -35,7 +35,7 @@ def test_a_window_of_six_has_two_scored_positions_and_rows_of_eight_values(tmp_p
 
 
 def test_bytes_are_those_of_the_format() -> None:
-    # Logits 0, -16, -20: the floor is 16 below the top, and what is under it is stored as the floor.
+    # With logits 0, -16 and -20, the floor is 16 below the top. A lower logit is stored as the floor.
     row = encode_rows(np.array([[0.0, -16.0, -20.0]], dtype=np.float32))
 
     log_sum = math.log(1 + math.exp(-16) + math.exp(-20))
@@ -109,7 +109,7 @@ def test_perplexity_over_the_finite_positions_and_the_others_counted(tmp_path: P
     even = np.log(np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))
     broken = even.copy()
     broken[1, 2] = np.nan
-    # Scored targets: 2, 0 in the first window; 2, 2 in the second, whose last row is broken.
+    # The scored targets are 2 and 0 in the first window, 2 and 2 in the second. The second window's last row is broken.
     write(tmp_path / "x", [even, broken])
 
     figures = figures_of(tmp_path / "x")

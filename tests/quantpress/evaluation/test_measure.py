@@ -1,4 +1,4 @@
-"""`quantpress evaluate` with a base: one base for every engine, measured once."""
+"""`quantpress evaluate` with a base (the unquantized model). One measurement of the base serves every engine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gguf_file(path: Path) -> Target:
 
 
 def test_a_model_is_measured_by_the_protocol_of_the_press(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window of 1,000 tokens of vocabulary takes 510,000 bytes: a budget of 4 MB holds 7 of 64."""
+    """With a vocabulary of 1,000 tokens, a window takes 510,000 bytes, so a budget of 4 MB holds 7 of 64 windows."""
     jobs: list[EvaluationJob] = []
 
     def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path) -> Evaluation:
@@ -81,7 +81,7 @@ def test_one_base_serves_two_engines(llama_cpp: LlamaCpp, tiny_model: Path, tmp_
 
     assert [each.stat().st_ino for each in (tmp_path / "home" / "bases").glob("[0-9a-f]*")] == [made]
     assert gguf.divergence is not None and itself.divergence is not None
-    # Another engine's arithmetic is far below the 0.004 that Q8_0 loses (docs/evaluation.md).
+    # The divergence through another engine's arithmetic is far below the 0.004 that Q8_0 loses (docs/evaluation.md).
     assert abs(gguf.divergence.mean) < 1e-3
     assert abs(itself.divergence.mean) < 1e-5
     assert gguf.token_sha256 == itself.token_sha256

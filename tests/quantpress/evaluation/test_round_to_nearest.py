@@ -15,7 +15,7 @@ def test_asymmetric_levels_span_the_group() -> None:
 def test_symmetric_levels_lie_around_zero() -> None:
     weight = torch.tensor([[-1.5, 0.2, 0.7, 1.5]])
 
-    # Two bits: steps of 2 * 1.5 / 3, from -2 to 1.
+    # Two bits give the levels -2 to 1, with a step of 2 * 1.5 / 3.
     assert round_to_nearest(weight, 2, 4, symmetric=True).tolist() == [[-2, 0, 1, 1]]
 
 

@@ -1,4 +1,4 @@
-"""What `quantpress evaluate` accepts: paths and repositories of any format, and what it says of anything else."""
+"""`quantpress evaluate` accepts paths and repositories of any format. It says what is wrong with anything else."""
 
 from __future__ import annotations
 

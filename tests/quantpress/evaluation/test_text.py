@@ -68,7 +68,7 @@ def test_unusable_files(tmp_path: Path, content: bytes | None, message: str) -> 
 
 
 def numbered(passages: int) -> str:
-    """A text of so many passages: each is a line of 4,000 characters and its number."""
+    """Returns a text of numbered passages. Each is a line with 4,000 characters and the passage's number."""
     return "".join("x" * 4_000 + f" {number}\n" for number in range(passages))
 
 
@@ -85,7 +85,7 @@ def test_of_a_long_text_512_passages_are_spread_over_it_and_of_a_short_one_all(p
 @pytest.mark.parametrize("passages", [2_365, 2_443, 2_664])
 @pytest.mark.parametrize("read", [30, 128, 512])
 def test_every_beginning_of_it_is_spread_evenly(passages: int, read: int) -> None:
-    """llama-imatrix reads so far and no further. An even spread would leave gaps of ``passages / read``."""
+    """llama-imatrix reads only ``read`` passages. Spread evenly, they would have gaps of ``passages / read``."""
     chosen = sorted(numbers(spread(numbered(passages)))[:read])
     gaps = [later - earlier for earlier, later in pairwise([0, *chosen, passages])]
     assert max(gaps) < 2 * passages / read + 1

@@ -46,7 +46,7 @@ def test_the_procedure_is_the_naive_one(tiny_model: Path, english: Path, tmp_pat
     assert found.perplexity_error == pytest.approx(error, rel=1e-3)
     assert (found.scored_tokens, found.non_finite, found.divergence) == (5 * 31, 0, None)
     assert found.generation_tokens_per_second is not None and found.generation_tokens_per_second > 0
-    # Two layers of float32 and embeddings that serve as output head too: each counts once.
+    # Two layers and embeddings, in float32. The embeddings are also the output head, but count once.
     assert found.weights_bytes == pytest.approx(4 * sum(p.numel() for p in model.parameters()), rel=1e-3)
     assert (found.dtype, found.peak_device_memory_bytes) == ("float32", None)
     assert found.runner is not None and found.runner.endswith(", 2 threads")
@@ -54,7 +54,7 @@ def test_the_procedure_is_the_naive_one(tiny_model: Path, english: Path, tmp_pat
     header = read_header(tmp_path / "logits")
     assert header.tokens.flatten().tolist() == ids[: 5 * 64]
     stored = [float(row[header.tokens[0, 33 + at]]) for at, row in enumerate(next(read_windows(tmp_path / "logits")))]
-    # The file floors what is 16 nats below a row's top; the cut model is often that wrong.
+    # The file raises values more than 16 nats below a row's top to that floor. The cut model is often that wrong.
     likely = [at for at, loss in enumerate(losses[:31]) if loss < 15]
     assert len(likely) > 5
     assert [stored[at] for at in likely] == pytest.approx([-losses[at] for at in likely], abs=2e-3)

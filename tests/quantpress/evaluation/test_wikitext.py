@@ -89,9 +89,9 @@ def test_another_archive_is_refused_and_leaves_nothing(bare_hub: HfApi, tmp_path
 
 
 def test_no_other_answer_is_taken_for_a_no(bare_hub: HfApi, known_archive: bytes, tmp_path: Path) -> None:
-    """Figures of a night are never of another text by accident."""
+    """A night's figures must never come from another text by accident."""
     wrong_token = HfApi(endpoint=bare_hub.endpoint, token="hf_" + "x" * 40)
-    no_hub_of_ours = HfApi(endpoint=f"{bare_hub.endpoint}/some/mirror", token=False)  # 404, and no code says of what
+    no_hub_of_ours = HfApi(endpoint=f"{bare_hub.endpoint}/some/mirror", token=False)  # 404 without an error code
     for asked in (wrong_token, no_hub_of_ours, HfApi(endpoint=NOWHERE)):
         with pytest.raises(QuantpressError, match=f"^{WHAT}{asked.endpoint}: "):
             fetch_wikitext(asked, tmp_path)

@@ -1,4 +1,4 @@
-"""What the gate lets through, what it withholds, and what the catalog may change about it."""
+"""What the quality gate lets through, what it withholds, and which of its limits the catalog can change."""
 
 from __future__ import annotations
 
@@ -133,7 +133,10 @@ def test_ruined_and_incomparable_figures_are_withheld() -> None:
 
 
 def test_a_divergence_that_perplexity_contradicts_is_withheld() -> None:
-    """As ExLlamaV2 0.3.2 measured on an H100, with attention that saw later tokens; below, IQ1_S of the same model."""
+    """ExLlamaV2 0.3.2 measured the first figures on an H100, with attention that saw later tokens.
+
+    The last figures are those of IQ1_S of the same model.
+    """
     baseline = samples.evaluation(23.45)
     verdict = judge(samples.evaluation(27.11, 1.3631), baseline)
     assert verdict.reasons == [

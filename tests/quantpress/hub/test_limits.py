@@ -13,7 +13,7 @@ from quantpress.plan.budget import UploadBudget, storage_used
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock whose time passes only during ``sleep``."""
 
     def __init__(self) -> None:
         self.now = 0.0

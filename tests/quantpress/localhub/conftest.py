@@ -1,4 +1,4 @@
-"""A running Hub with a repo in it, and a plain HTTP client that sends addresses as they are."""
+"""A running Hub with a repo in it, and a plain HTTP client that sends addresses unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LiveHub:
         headers: dict[str, str] | None = None,
         **fields: Any,
     ) -> Answer:
-        """One request; ``fields`` become a JSON body."""
+        """Sends one request. ``fields`` become a JSON body."""
         parts = urlsplit(self.hub.endpoint)
         assert parts.hostname is not None
         sent = dict(headers or {})
@@ -65,7 +65,7 @@ class LiveHub:
     def commit(
         self, *lines: dict[str, Any], repo: str = "press/m", revision: str = "main", repo_type: str = "model"
     ) -> Answer:
-        """A commit of these operations, each ``{"key": …, "value": …}``."""
+        """Sends a commit of these operations. Each is ``{"key": …, "value": …}``."""
         items = [{"key": "header", "value": {"summary": "Change", "description": ""}}, *lines]
         body = b"".join(json.dumps(item).encode() + b"\n" for item in items)
         return self.send("POST", f"/api/{repo_type}s/{repo}/commit/{revision}", token=self.write_token, body=body)
@@ -86,7 +86,7 @@ def start(hub: RunningHub) -> LiveHub:
 
 @pytest.fixture(scope="session")
 def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHub]:
-    """A Hub that tests share; each test makes repos of its own."""
+    """A Hub that all tests share. Each test makes repos of its own."""
     with running_hub(tmp_path_factory.mktemp("hub") / "root") as hub:
         live = start(hub)
         live.create("m")
@@ -95,5 +95,5 @@ def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHub]:
 
 @pytest.fixture(scope="session")
 def live() -> Callable[[RunningHub], LiveHub]:
-    """Makes the client of a Hub that the test runs itself."""
+    """A function that makes the client of a Hub which the test runs itself."""
     return start

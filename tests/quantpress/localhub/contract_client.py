@@ -1,9 +1,11 @@
 """What the client contracts share.
 
 A contract is what the unmodified huggingface_hub client must be able to do with the embedded Hub. contracts.py runs it
-with an interpreter whose huggingface_hub may be another version than the project's own; so nothing but huggingface_hub
-and the standard library is imported here and there. Arguments: the endpoint, a write token of user ``press``, a read
-token of user ``reader``, an empty folder. Environment: HF_HUB_DISABLE_XET, as for all writers to the embedded Hub.
+with an interpreter whose huggingface_hub can be another version than the project's own. So this module and the
+contracts import nothing but huggingface_hub and the standard library.
+
+Arguments: the endpoint, a write token of user ``press``, a read token of user ``reader``, an empty folder. Environment:
+HF_HUB_DISABLE_XET, as for all writers to the embedded Hub.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def sha256(content: bytes) -> str:
 
 
 def refusal(action: Callable[[], object]) -> HfHubHTTPError:
-    """The error with which the Hub refuses an action."""
+    """Returns the error with which the Hub refuses an action."""
     try:
         action()
     except HfHubHTTPError as error:
@@ -59,7 +61,7 @@ def refusal(action: Callable[[], object]) -> HfHubHTTPError:
 
 
 def refused_with(action: Callable[[], object]) -> int:
-    """The status with which the Hub refuses an action."""
+    """Returns the HTTP status with which the Hub refuses an action."""
     return refusal(action).response.status_code
 
 
@@ -70,7 +72,7 @@ def fresh_cache(name: str) -> Path:
 
 
 def hf_download(*arguments: str | Path, home: str) -> None:
-    """``hf download`` without any token, with a home of its own."""
+    """Runs ``hf download`` without a token and with a new HF_HOME."""
     environment = {key: value for key, value in os.environ.items() if "TOKEN" not in key}
     environment |= {"HF_ENDPOINT": ENDPOINT, "HF_HOME": str(fresh_cache(home))}
     hf = Path(sysconfig.get_path("scripts")) / "hf"
@@ -78,7 +80,7 @@ def hf_download(*arguments: str | Path, home: str) -> None:
 
 
 def run_checks(names: Mapping[str, object]) -> None:
-    """Run the functions called ``check_…`` in their order; prints the name of each that passed, one a line."""
+    """Runs the functions called ``check_…`` in their order. Prints the name of each that passed, one per line."""
     for name, check in list(names.items()):
         if name.startswith("check_") and callable(check):
             check()

@@ -1,4 +1,4 @@
-"""Runs a client contract: the unmodified client, in one of its major versions, against a Hub of its own."""
+"""Runs a client contract: checks of one major version of the unmodified client, against a new Hub."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from quantpress.localhub.server import running_hub
 from quantpress.toolchain.cache import cache_folder
 from quantpress.toolchain.environment import build_environment
 
-#: The version installed here, and a requirement for the other major one.
+#: The client that is installed here, and a pip requirement for its other major version.
 CLIENTS = ["installed", "huggingface_hub==2.4.0"]
 _CHECKOUT = Path(__file__).parents[3]
 
 
 def _interpreter(client: str) -> Path:
-    """One whose environment holds the client; made once per user, then reused."""
+    """Returns a Python whose environment holds the client. The environment is made once per user, then reused."""
     if client == "installed":
         return Path(sys.executable)
     return build_environment("hub-client", [client], Path(os.devnull), cache_folder()) / "bin" / "python"
 
 
 def passed_checks(contract: str, client: str, folder: Path) -> list[str]:
-    """The names of the checks of a contract beside this file, which all pass; else an AssertionError says which not."""
+    """Runs a contract of this folder and returns the names of its checks. If one fails, raises AssertionError with the
+    output."""
     work = folder / "work"
     work.mkdir()
     module = f"tests.quantpress.localhub.{contract}"
@@ -32,7 +33,7 @@ def passed_checks(contract: str, client: str, folder: Path) -> list[str]:
         "PATH": "/usr/bin:/bin",
         "HOME": str(work),
         "HF_HOME": str(work / "default-home"),
-        "HF_HUB_DISABLE_XET": "1",  # the embedded Hub does not speak it
+        "HF_HUB_DISABLE_XET": "1",  # the embedded Hub does not speak Xet
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }

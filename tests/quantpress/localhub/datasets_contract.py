@@ -277,7 +277,7 @@ def check_upload_folder() -> None:
     folder = WORK / "folder"
     (folder / "sub dir").mkdir(parents=True)
     (folder / "sub dir" / "naïve 100%.txt").write_bytes(b"odd name")
-    # A dataset whose name is a word of the addresses.
+    # The dataset's name is also a word in the Hub's addresses.
     press.create_repo("press/resolve", repo_type="dataset")
     press.upload_folder(repo_id="press/resolve", repo_type="dataset", folder_path=folder)
     got = snapshot_download(

@@ -1,4 +1,4 @@
-"""Client contract: a model and a dataset are two repos, also where their ids are the same; Spaces are refused."""
+"""Client contract: a model and a dataset are two repos, even if they have the same id. Spaces are refused."""
 
 from __future__ import annotations
 

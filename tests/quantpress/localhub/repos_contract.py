@@ -1,4 +1,4 @@
-"""Client contract: models made, listed, closed, moved and deleted, and who may do so."""
+"""Client contract: making, listing, closing, moving and deleting models, and who may do so."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_gated_repo_opens_to_whom_it_is_granted(live_hub: LiveHub) -> None:
 
 
 def test_who_may_gate_a_repo_reads_what_is_in_it(live_hub: LiveHub) -> None:
-    """A press under an organization's namespace gates the repo and then reads its own manifest."""
+    """A press needs this under an organization's namespace: it gates its repo and then reads its own manifest there."""
     live_hub.create("owned")
     live_hub.add_text("a.txt", "one", "press/owned")
     member = live_hub.hub.create_token("member", "write")

@@ -1,4 +1,4 @@
-"""Collections, by the unmodified client in both major versions, and on a Hub that an earlier version made."""
+"""Collections: with both major versions of the unmodified client, and on a Hub that an earlier version made."""
 
 from __future__ import annotations
 

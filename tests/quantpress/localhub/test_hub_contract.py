@@ -1,4 +1,4 @@
-"""Models, by the unmodified client in both major versions."""
+"""Models, with both major versions of the unmodified client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment leaves every repo whole."""
+"""A SIGKILL at any moment leaves every repo whole."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILES_PER_COMMIT = 5
 
 
 def assert_whole(root: Path) -> int:
-    """Every commit is complete and every object is what its name says; returns the number of commits."""
+    """Asserts that every commit is complete and every object has its name as hash. Returns the number of commits."""
     with sqlite3.connect(root / "hub.sqlite3") as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -59,7 +59,7 @@ def test_killed_between_and_inside_commits(tmp_path: Path, live: Callable[[Runni
             client = live(hub)
             if round_number == 0:
                 client.create("m")
-            # Killed from outside while a commit is under way, at another point of it in each round.
+            # Kill the Hub during a commit, at another point of the commit in each round.
             timer = threading.Timer(chance.uniform(0.05, 0.4), os.kill, (hub.pid, signal.SIGKILL))
             timer.start()
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -104,7 +104,7 @@ def test_killed_in_the_middle_of_an_upload(tmp_path: Path, live: Callable[[Runni
     assert not (root / "objects" / oid[:2] / oid).exists()
     with running_hub(root) as hub:
         client = live(hub)
-        # The very same address goes on working, as for a client that tries again.
+        # The same upload address must still work, because a client that tries again uses it.
         assert client.send("PUT", href, body=content).status == 200
         line = {"key": "lfsFile", "value": {"path": "x.bin", "algo": "sha256", "oid": oid, "size": len(content)}}
         assert client.commit(line).status == 200

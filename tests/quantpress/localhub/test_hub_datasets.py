@@ -1,4 +1,4 @@
-"""Datasets, by the unmodified client in both major versions, and where they must not appear."""
+"""Datasets: with both major versions of the unmodified client, and the places where they must not appear."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ GGUF = b"GGUF of a dataset"
 
 @pytest.fixture(scope="module")
 def with_dataset(live_hub: LiveHub) -> LiveHub:
-    """The Hub with the dataset ``press/set``, which holds what would make it an image for Ollama if it were a model."""
+    """The Hub with the dataset ``press/set``. If this repo were a model, its file would make it an image for Ollama."""
     live_hub.create("set", "dataset")
     line = {"key": "file", "value": {"path": "x-Q4_K_M.gguf", "content": GGUF.decode(), "encoding": "utf-8"}}
     assert live_hub.commit(line, repo="press/set", repo_type="dataset").status == 200
@@ -205,7 +205,7 @@ def test_the_owner_gates_a_dataset_and_not_the_model_of_its_id(live_hub: LiveHub
     assert live_hub.send("GET", f"/datasets/{file}").status == 200
 
 
-#: A model as the first version of this Hub wrote it: a repo with one commit, whose tree is empty.
+#: A model as the first version of this Hub stored it: a repo with one commit and an empty tree.
 BEFORE = """
 INSERT INTO repos VALUES (7, 'press', 'old', 0, NULL, '2024-01-31T12:00:00.000Z');
 INSERT INTO trees VALUES ('4b825dc642cb6eb9a060e54bf8d69288fbee4904');

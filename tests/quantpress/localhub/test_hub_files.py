@@ -43,7 +43,7 @@ def lfs_line(path: str, content: bytes) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def with_file(live_hub: LiveHub) -> LiveHub:
-    """The Hub with ``press/files`` holding CONTENT as ``x.gguf`` and a short text."""
+    """The Hub with the repo ``press/files``, which holds CONTENT as ``x.gguf`` and a short text."""
     live_hub.create("files")
     assert upload(live_hub, "files", CONTENT).status == 200
     text = {"key": "file", "value": {"path": "a.txt", "content": "0123456789", "encoding": "utf-8"}}
@@ -207,7 +207,7 @@ def test_an_upload_is_not_completed_while_bytes_arrive(live_hub: LiveHub) -> Non
     size = int(action["header"]["chunk_size"])
     parts = urlsplit(live_hub.hub.endpoint)
     with socket.create_connection((parts.hostname, parts.port)) as late:
-        # A second sender of part 1 who waits until everything else is done, to change bytes after the check.
+        # A second sender of part 1 waits until everything else is done, to change bytes after the check.
         address = action["header"]["1"].removeprefix(live_hub.hub.endpoint)
         late.sendall(f"PUT {address} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
         late.sendall(b"x" * 3_000_000)
@@ -223,7 +223,7 @@ def test_an_upload_is_not_completed_while_bytes_arrive(live_hub: LiveHub) -> Non
         if answer.status != 503:
             break
         threading.Event().wait(0.01)
-    # What the late sender wrote before it went away is overwritten or found out, never accepted.
+    # The Hub overwrites the late sender's bytes, or finds them and refuses the upload. It never accepts them.
     stored = live_hub.hub.root / "objects" / oid[:2] / oid
     assert answer.status in (200, 422)
     assert (answer.status == 200) == stored.exists()

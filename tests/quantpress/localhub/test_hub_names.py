@@ -22,7 +22,7 @@ HOSTILE_PATHS = [
     "a\nb", "a/\x7f", ".git/config", "a/.GIT/x", "x" * 256, "/".join(["y" * 200] * 6), "\ud800",
 ]  # fmt: skip
 
-# Built from the pieces that break out, so that most examples are near the edge.
+# The pieces are those that can lead out of a folder, so that most examples are near the edge.
 piece = st.sampled_from(["..", ".", "/", "\\", "\0", "a", "Ä", ".git", "%2e", "%2F", "~", " ", "\n", "x" * 130])
 near_path = st.lists(piece, max_size=8).map("".join) | st.text(max_size=30)
 
@@ -114,7 +114,7 @@ def test_a_commit_writes_nothing_outside_the_objects(live_hub: LiveHub, path: st
     except HubError:
         assert answer.status == 400
     else:
-        # A path may still be refused because it is a folder of an earlier example's file.
+        # The Hub can still refuse a path that is the folder of an earlier example's file.
         assert answer.status == 200 or "cannot be a file and a folder" in answer.json()["error"]
         if answer.status == 200:
             assert live_hub.send("GET", f"/press/m/resolve/main/{quote(path, safe='')}").body == b"x"

@@ -1,4 +1,4 @@
-"""Ollama's way to a model: a tag's manifest, then its blobs; and llama.cpp's, by the real program."""
+"""How Ollama gets a model: a tag's manifest, then the manifest's blobs. The real llama.cpp gets one too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def gguf(architecture: str, note: bytes = b"") -> bytes:
-    """The beginning of a GGUF file, which is all that the Hub reads of one."""
+    """Returns the beginning of a GGUF file. The Hub reads no more of such a file."""
     key, value = b"general.architecture", architecture.encode()
     counts = struct.pack("<IQQ", 3, 0, 1)
     keys = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
@@ -30,7 +30,7 @@ def gguf(architecture: str, note: bytes = b"") -> bytes:
 
 
 def fill(live_hub: LiveHub, name: str, **files: bytes) -> str:
-    """A repo with these files, whose names have dots for ``__``."""
+    """Makes a repo with these files. In a file's name, ``__`` stands for a dot."""
     api = HfApi(endpoint=live_hub.hub.endpoint, token=live_hub.write_token)
     repo = f"press/{name}"
     api.create_repo(repo)
@@ -54,7 +54,7 @@ def digest(content: bytes) -> str:
 
 
 def test_an_image_can_be_pulled_as_ollama_does(live_hub: LiveHub) -> None:
-    """Every blob that the manifest names comes whole and in ranges, with the size and digest that it says."""
+    """The Hub sends every blob of the manifest whole and in ranges, with the size and digest that the manifest says."""
     files = {
         "M-Q4_K_M__gguf": gguf("llama", b"weights"),
         "template": b"{{ .Prompt }}",
@@ -150,7 +150,7 @@ def test_gated_and_private_models_are_pulled_by_whom_they_are_open_to(live_hub: 
 
 @pytest.mark.slow
 def test_llama_cpp_loads_the_file_of_the_tag(tmp_path: Path, tiny_model: Path, llama_cpp: LlamaCpp) -> None:
-    """The real program, against a gated repo, with a token; its cache names the file that it took."""
+    """The real program loads from a gated repo with a token. The program's cache shows which file it took."""
     model = tmp_path / "tiny.gguf"
     convert(llama_cpp, tiny_model, "Tiny", "F16", model)
     names = ["Tiny-BF16.gguf", "Tiny-Q4_K_M.gguf", "Tiny-Q8_0.gguf", "Tiny.imatrix.gguf"]

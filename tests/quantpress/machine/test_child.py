@@ -1,4 +1,4 @@
-"""Child processes: what an operator reads when one fails, and what it never gets to see."""
+"""Child processes: what an operator reads when a child fails, and what a child never gets to see."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answer(BaseModel):
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A child that answers, crashes, is killed or hangs, as the number asks."""
+    """A module to run as a child. It answers, crashes, is killed or hangs, depending on the number that it gets."""
     (tmp_path / "asked.py").write_text(
         textwrap.dedent("""
         import json, os, pathlib, signal, sys, time
@@ -112,7 +112,7 @@ def test_a_child_that_hangs_is_ended(module: str, tmp_path: Path) -> None:
 
 
 def test_no_token_reaches_a_child(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither one of the environment nor one that `hf auth login` stored."""
+    """A child gets no token from the environment, and none that `hf auth login` stored."""
     (tmp_path / "huggingface").mkdir()
     (tmp_path / "huggingface" / "token").write_text("hf_stored_secret")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))

@@ -1,4 +1,4 @@
-"""A process's peak memory is its own, whoever started it."""
+"""A process's peak memory does not count the memory of the process that started it."""
 
 from __future__ import annotations
 

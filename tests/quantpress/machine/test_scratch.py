@@ -1,4 +1,4 @@
-"""Nothing stays of a command that was killed, and nothing of a living one goes."""
+"""A killed command's scratch folders are removed. A living command's folders stay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ with scratch(Path(sys.argv[1]), "verify") as folder:
 
 
 def hold(home: Path) -> subprocess.Popen[bytes]:
-    """Another process with a folder in use."""
+    """Starts another process that has a folder in use."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(home)], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     return process

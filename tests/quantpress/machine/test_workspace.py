@@ -1,4 +1,4 @@
-"""Work that nobody goes on with leaves the disk; work of others stays."""
+"""Work that nobody goes on with leaves the disk. The work of others stays."""
 
 from __future__ import annotations
 

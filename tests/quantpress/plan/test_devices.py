@@ -1,4 +1,4 @@
-"""GPUs as nvidia-smi tells of them: a program of that name is put in front of the search path."""
+"""GPUs as nvidia-smi lists them. The tests put a stand-in for nvidia-smi on the search path."""
 
 from __future__ import annotations
 

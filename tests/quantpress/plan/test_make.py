@@ -1,4 +1,4 @@
-"""The plan as both Hubs are: what is to be done, why, in which order and within which budgets."""
+"""The plan that follows from both Hubs: what to do, why, in which order and within which budgets."""
 
 from __future__ import annotations
 

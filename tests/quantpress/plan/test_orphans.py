@@ -1,4 +1,4 @@
-"""What was published and left the catalog is listed, with the reason, and left alone."""
+"""What is published but no longer in the catalog is listed with the reason, and left alone."""
 
 from __future__ import annotations
 

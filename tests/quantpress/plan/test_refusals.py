@@ -1,4 +1,4 @@
-"""What the plan refuses, with the reason: sources, variants, and places that are taken."""
+"""What the plan refuses, and its reasons: sources, variants, and repos or branches that somebody else made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a commit leaves of what was published before: nothing that is on record goes until it is made anew."""
+"""What a commit keeps of what was published before. Nothing on record goes until it is made anew."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quantpress.upkeep.retract import retract
 from tests.support.nights import card, manifest, night
 from tests.support.planned import CONFIG, Press, running_press
 
-#: Other weights than those that a source has at first, of the same shape.
+#: A source's later weights. They differ from its first weights but have the same shape.
 MOVED = {"model.safetensors": save({"model.embed_tokens.weight": np.ones((64, 576), np.float16)})}
 
 
@@ -81,7 +81,7 @@ def test_a_rung_that_is_not_made_yet_says_that_it_will_be(press: Press, tmp_path
 
 
 def test_a_new_default_takes_the_place_of_the_old_one_on_main(press: Press, tmp_path: Path) -> None:
-    """The largest group size that the model can have is on ``main``: with other widths it is another variant's."""
+    """The variant with the largest possible group size is on ``main``. With other widths, that is another variant."""
     small, large = "gptq-4bit-32g-actorder_False", "gptq-4bit-64g-actorder_False"
     line = {"repo": "up/Default", "formats": ["gptq"], "variants": {"gptq": [small]}}
     narrow = CONFIG | {"hidden_size": 288, "num_attention_heads": 9, "head_dim": 32, "intermediate_size": 864}
@@ -102,7 +102,7 @@ def test_a_new_default_takes_the_place_of_the_old_one_on_main(press: Press, tmp_
 
 
 def test_a_branchs_card_links_the_tags_that_the_branch_has(press: Press, tmp_path: Path) -> None:
-    """A variant that is published first after the source moved, and then is not made for one commit of the source."""
+    """The branch's variant is first published after the source moved, and is not made for the source's third commit."""
     default, other = "gptq-4bit-64g-actorder_False", "gptq-4bit-32g-actorder_True"
     line = {"repo": "up/Tags", "formats": ["gptq"], "variants": {"gptq": [default, other]}}
     made = [[default], [default, other], [default], [default, other]]
@@ -129,7 +129,7 @@ def test_a_branchs_card_links_the_tags_that_the_branch_has(press: Press, tmp_pat
 
 
 def test_what_was_verified_of_each_branch_stays_known(press: Press, tmp_path: Path) -> None:
-    """Each variant is verified after its commit, and put on record with the next variant's, on another branch."""
+    """Each variant is verified after its commit. The next variant's commit, on another branch, puts that on record."""
     variants = ["gptq-4bit-64g-actorder_False", "gptq-4bit-32g-actorder_True", "gptq-8bit-64g-actorder_True"]
     line = {"repo": "up/Verified", "formats": ["gptq"], "variants": {"gptq": variants}}
     press.source("up/Verified")
@@ -145,7 +145,7 @@ def test_what_was_verified_of_each_branch_stays_known(press: Press, tmp_path: Pa
 
 
 def test_a_rung_that_is_the_same_as_another_now_gives_way_to_it(press: Press, tmp_path: Path) -> None:
-    """It has a file of its own, from a night when the catalog did not have the other."""
+    """Q4_K_L has a file of its own from the night before. Now it has the same bytes as Q4_K_M."""
     line = {"repo": "up/Alias", "variants": {"gguf": ["Q4_K_M", "Q4_K_L"]}}
     repo_id = "press/Alias-GGUF"
     press.source("up/Alias")

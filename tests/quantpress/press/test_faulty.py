@@ -1,4 +1,4 @@
-"""What is committed says of each variant what was found of it, on the branch that the next plan reads."""
+"""A commit records what verification found of each variant, on the branch that the next plan reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMIT = "a" * 40
 
 
 def committed(before: Manifest, content: CommitContent) -> dict[str, Manifest]:
-    """The manifests of a commit to a repo whose branches hold what ``before`` lists."""
+    """Returns a dict from branch to the manifest committed to it. The repo holds what ``before`` lists."""
     branches = {entry.branch: [entry] for entry in before.entries} | {"main": before.entries}
     manifests = {branch: before.model_copy(update={"entries": own}) for branch, own in branches.items()}
     plan = FormatPlan("gptq", Shelf(REPO, dict.fromkeys(manifests, COMMIT), manifests), (), ())

@@ -1,6 +1,6 @@
-"""What a press tells of a format that stops while its next wave is being made.
+"""What a press reports of a format that stops while its next wave (variants made together) is being made.
 
-The stages are stand-ins: no Hub refuses at the moment, and no child dies at the moment, at which these do.
+The stages are stand-ins, because no real Hub refuses, and no real child dies, at exactly the chosen moment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def planned(name: str) -> VariantPlan:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """With threads enough for a wave to be made while the one before is measured."""
+    """A bench (where one model is pressed) with enough threads to make a wave while the wave before is measured."""
     text = EvaluationText("t", tmp_path / "text", "")
     return Bench(
         source=Source(samples.source(), {}, ()),

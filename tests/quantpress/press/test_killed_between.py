@@ -1,6 +1,7 @@
-"""A press that was killed between two steps of publishing: the next one puts in order what the first did not live to.
+"""A press is killed between two steps of publishing. The next press puts in order what the killed press did not.
 
-Between a branch's commit and that of ``main``, the next plan sees it, and cards mend it.
+If the kill came between a branch's commit and the commit of ``main``, the next plan sees that, and a commit of cards
+mends it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def press(tmp_path: Path) -> Iterator[Press]:
 
 @pytest.fixture
 def published(press: Press, tmp_path: Path) -> Night:
-    """Both variants are published and verified; the next night."""
+    """Publishes and verifies both variants, and returns the next night."""
     first = night(press, LINE, tmp_path)
     first.press(first.entry(DEFAULT, verified="a" * 40), first.entry(OTHER, verified="b" * 40))
     return night(press, LINE, tmp_path)
@@ -122,7 +123,7 @@ def test_a_variant_that_was_published_leaves_the_disk_before_others_are_made(pre
     def refuse(*_: object) -> Any:
         raise QuantpressError("no disk")
 
-    # The first stage stops the press: what comes after it takes minutes, and tests/flows shows it.
+    # The first stage stops the press, because later stages take minutes, and tests/flows tests them.
     stages = ModelStages(*[refuse] * 8, format=PLAIN)
     with pytest.raises(QuantpressError, match="no disk"):
         list(press_model(after.model, Settings(home=tmp_path), stages))

@@ -1,4 +1,4 @@
-"""Shared files that are costly to make: when the published ones are taken, and for what."""
+"""When a press takes the published shared files that are costly to make, and what it uses them for."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def quantized(variant: str, sha: str) -> Entry:
 
 
 def refreshed(variant: str) -> Entry:
-    """Published from the commit before, given the metadata of the source as it is now."""
+    """An entry that was quantized from the commit before and now has the metadata of the source's present commit."""
     entry = quantized(variant, NOW)
     artifact = entry.artifact.model_copy(update={"details": {"weights_from": BEFORE}})
     return entry.model_copy(update={"artifact": artifact})
@@ -75,7 +75,7 @@ def planned(variant: str, action: Action) -> VariantPlan:
     [
         ([quantized("Q8_0", BEFORE)], {"Q8_0": "refresh"}, [IMATRIX], []),
         ([refreshed("Q8_0")], {"Q8_0": "evaluate"}, [IMATRIX], []),
-        # The recipe of a variant that is quantized names the source's commit for its imatrix too.
+        # The source's commit in a quantized variant's recipe must also be the commit of the variant's imatrix.
         ([quantized("Q8_0", BEFORE)], {"Q8_0": "refresh", "Q4_0": "press"}, [], []),
         ([refreshed("Q8_0")], {"Q8_0": "keep", "Q4_0": "press"}, [], []),
         ([refreshed("Q8_0"), quantized("Q6_K", NOW)], {"Q8_0": "keep", "Q4_0": "press"}, [], [IMATRIX]),
@@ -112,7 +112,7 @@ def test_a_published_imatrix_is_taken_where_it_is_the_recipes_or_nothing_is_quan
 def test_an_imatrix_that_is_kept_is_not_what_a_variant_is_quantized_by(
     llama_cpp: LlamaCpp, tiny_model: Path, english: Path, tmp_path: Path
 ) -> None:
-    """A run that refreshes was killed, and the next one has a variant to press besides."""
+    """A run that only refreshes was killed. The next run also has a variant to press."""
     text = EvaluationText("english", english, sha256_of(english))
     workspace = Workspace(tmp_path, "maker/Tiny", NOW)
     shutil.copytree(tiny_model, workspace.source)
@@ -143,7 +143,7 @@ def test_an_imatrix_that_is_kept_is_not_what_a_variant_is_quantized_by(
     write_imatrix(published, narrow(tiny_model))
 
     def prepared(keeps_costly: bool) -> int:
-        """Windows that the imatrix rests on."""
+        """Returns the number of windows that the imatrix was made from."""
 
         def retrieve(job: Job) -> None:
             if job.published is not None:
@@ -154,5 +154,5 @@ def test_an_imatrix_that_is_kept_is_not_what_a_variant_is_quantized_by(
 
     assert prepared(keeps_costly=True) == 7
     assert prepared(keeps_costly=False) == 2
-    # What a quantized variant was made by is not given up for one that is only kept.
+    # An imatrix that a variant is quantized with is not given up for one that is only kept.
     assert prepared(keeps_costly=True) == 2

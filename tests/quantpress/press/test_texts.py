@@ -48,7 +48,7 @@ def names(texts: Texts | None) -> tuple[str, str]:
 
 
 def test_a_plan_calibrates_and_measures_on_it(press: Press, known_archive: bytes) -> None:
-    """What was made and measured on the offline text is made anew: figures of two texts stand in no table together."""
+    """Work on the offline text is done anew, because figures of two texts must not stand in one table."""
     line: dict[str, Any] = {"repo": "up/Tiny", "variants": {"gguf": ["Q8_0", "Q4_K_M"]}}
     press.source("up/Tiny")
     (plan,) = press.plan(line)
@@ -68,7 +68,7 @@ def test_a_plan_calibrates_and_measures_on_it(press: Press, known_archive: bytes
 def test_a_model_that_was_measured_on_it_is_not_made_anew_on_the_offline_text(
     press: Press, known_archive: bytes, tmp_path: Path
 ) -> None:
-    """A new machine, and the dataset is gone: what is published keeps its figures."""
+    """On a new machine, with the dataset gone, what is published keeps its figures."""
     line: dict[str, Any] = {"repo": "up/Tiny", "variants": {"gguf": ["Q8_0"]}}
     press.source("up/Tiny")
     upload(press.api, known_archive)
@@ -79,15 +79,15 @@ def test_a_model_that_was_measured_on_it_is_not_made_anew_on_the_offline_text(
     elsewhere = Press(press.hub, press.api, tmp_path / "elsewhere")
 
     assert elsewhere.reasons(line) == [
-        "blocked: it was made with WikiText-2, which https://huggingface.co does not have: upload "
-        "wikitext-2-raw-v1.zip to its dataset ggml-org/ci, or set evaluation_text and the text of calibration"
+        "blocked: its variants were made with WikiText-2, which https://huggingface.co does not have: upload "
+        "wikitext-2-raw-v1.zip to the dataset ggml-org/ci there, or set evaluation_text and the calibration's text"
     ]
     (reason,) = elsewhere.reasons(line | {"calibration": {"text": "pydoc-topics"}})
-    assert reason.startswith("blocked: it was made with WikiText-2")
+    assert reason.startswith("blocked: its variants were made with WikiText-2")
 
 
 def test_a_press_whose_texts_are_named_asks_for_none(press: Press) -> None:
-    """The archive on this Hub is another one: whoever asked for it would be refused."""
+    """The archive on this Hub is not the real one. A press that asked for it would be refused."""
     press.source("up/Tiny")
     upload(press.api, archive())
     line = {"repo": "up/Tiny", "formats": ["gguf"], "calibration": {"text": "pydoc-topics"}}
@@ -121,7 +121,7 @@ def test_quantize_uses_it(
     monkeypatch: pytest.MonkeyPatch,
     evaluation: dict[str, Path],
 ) -> None:
-    """It is stopped where the work would begin: the stand-in has not one window to measure on."""
+    """The test stops the command where the work would begin, because the stand-in has not one window to measure on."""
 
     class Planned(Exception):
         pass
@@ -150,7 +150,7 @@ def test_quantize_uses_it(
 def test_evaluate_uses_it(
     bare_hub: HfApi, known_archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No child can measure on the stand-in, which has not one window: which text it is given is what is asked."""
+    """The stand-in has not one window, so no child can measure on it. The test checks which text a child is given."""
     jobs: list[EvaluationJob] = []
 
     def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path) -> Evaluation:

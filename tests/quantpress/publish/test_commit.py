@@ -1,4 +1,4 @@
-"""What a press may do to a repo: nothing to what came after it looked, nothing to what it did not make."""
+"""What a press may do to a repo. It must not change what came after it looked, or what it did not make."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_of_two_presses_that_begin_a_branch_the_later_one_is_outrun(branched: Ha
 
 
 def add(press: HandPress, *paths: str, branch: str = "main") -> None:
-    """A person adds files of their own."""
+    """Commits files that a person adds."""
     operations = [CommitOperationAdd(path, b"mine") for path in paths]
     press.api.create_commit(press.repo_id, operations, commit_message="mine", revision=branch)
 
@@ -99,7 +99,7 @@ def test_what_a_person_added_to_a_branch_stays(branched: HandPress) -> None:
 
 
 class Squashed(HfApi):
-    """A Hub where the history of every repo was squashed: the newest commit is the first, too."""
+    """A Hub on which every repo's history was squashed, so that the newest commit is also the first."""
 
     def list_repo_commits(self, repo_id: str, **options: Any) -> list[GitCommitInfo]:
         return super().list_repo_commits(repo_id, **options)[:1]
@@ -137,7 +137,7 @@ def test_a_tag_names_the_commit_that_was_replaced(press: HandPress) -> None:
     moved = samples.source(sha="f" * 40)
     press.publish([q4, q8], "one")
     too_early = press.read()
-    # What a press leaves that was killed after it made the tag and before it committed.
+    # A press that is killed after it makes the tag, and before it commits, leaves this tag.
     press.api.create_tag(press.repo_id, tag="v1")
     add(press, "notes.txt")
     replaced = press.head()

@@ -18,7 +18,7 @@ LADDER = ["M-BF16.gguf", "M-F16.gguf", "M-IQ4_XS.gguf", "M-Q4_K_M.gguf", "M-Q8_0
         ("Q8_0", "M-Q8_0.gguf"),
         ("q8_0", "M-Q8_0.gguf"),
         ("IQ4_XS", "M-IQ4_XS.gguf"),
-        # The tag is sought anywhere in a path, and BF16 comes first.
+        # llama.cpp finds the tag anywhere in a path, and M-BF16.gguf comes first.
         ("F16", "M-BF16.gguf"),
         ("Q2_K", None),
     ],

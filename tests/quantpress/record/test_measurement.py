@@ -1,4 +1,4 @@
-"""Records of broken models: figures that are not finite numbers are written and read back as they are."""
+"""Records of broken models. Figures that are not finite numbers are written and read back unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import samples
 
 
 def broken() -> Evaluation:
-    """What is measured of a model that gives nothing but NaN."""
+    """Returns the figures of a model that gives nothing but NaN."""
     nothing = summary(np.array([math.nan]), np.array([False]))
     changes = {"perplexity": math.nan, "perplexity_error": math.nan, "non_finite": 10200, "divergence": nothing}
     return samples.evaluation(16.1).model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""Fingerprints: equal for equal recipes, different for every input that decides bytes."""
+"""Fingerprints of equal recipes are equal. If any input that decides bytes differs, the fingerprint differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader of GGUF heads agrees with the gguf package on a sound file, and says what is wrong with others."""
+"""Our reader of GGUF heads agrees with the gguf package on a sound file, and says what is wrong with other files."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said(sound: Path, tmp_path: Path, old: bytes, new: byt
 
 
 def test_no_cut_goes_unseen(sound: Path, tmp_path: Path) -> None:
-    """The last tensor's padding alone is nobody's."""
+    """Only the padding after the last tensor may be missing, because it holds no data."""
     content = sound.read_bytes()
     last = read_gguf(sound).tensors[-1]
     for length in range(last.begin + last.size):

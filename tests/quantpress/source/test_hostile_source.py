@@ -1,4 +1,4 @@
-"""A source that means harm, on a real embedded Hub and fetched by the real client: refused, or only ever data."""
+"""A hostile source on a real embedded Hub, fetched by the real client. It is refused, or it is never more than data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODEL = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": WEIGHT
 
 @dataclass(frozen=True)
 class Upstream:
-    """A Hub on which anybody may write what the client itself would not send."""
+    """A Hub to which a test can write what the client itself would not send."""
 
     hub: RunningHub
     token: str
@@ -45,7 +45,7 @@ class Upstream:
         return HfApi(endpoint=self.hub.endpoint, token=self.token)
 
     def put(self, name: str, files: dict[str, bytes]) -> str:
-        """Commits files as they are: the client would refuse some cards, and so would the Hub that it asks first."""
+        """Commits files past the client, because the client and the Hub that it asks first would refuse some cards."""
         repo = f"evil/{name}"
         self.api.create_repo(repo)
         lines: list[dict[str, Any]] = [{"key": "header", "value": {"summary": "put", "description": ""}}]
@@ -72,7 +72,7 @@ class Upstream:
         return plan
 
     def refusal(self, repo: str) -> str:
-        """Why the plan blocks a model."""
+        """Returns the reason why the plan blocks a model."""
         (step,) = self.plan({"repo": repo}).steps
         assert step.action == "block", step
         return step.reason
@@ -127,7 +127,7 @@ def test_a_link_where_a_file_should_be_is_not_followed(upstream: Upstream, tmp_p
 
 
 def test_a_link_in_the_repo_is_a_file_that_holds_a_path(upstream: Upstream) -> None:
-    """Git keeps a link as a blob of its target, and that is what the Hub serves."""
+    """Git stores a link as a blob that holds the link's target. The Hub serves this blob."""
     repo = upstream.put("GitLink", {**MODEL, "config.json": b"../../../etc/passwd"})
     assert upstream.refusal(repo) == "blocked: its config.json is not JSON"
 
@@ -194,21 +194,21 @@ def test_a_chat_template_of_10_mb_is_refused(upstream: Upstream) -> None:
 
 @pytest.mark.parametrize("card", ["self: me", "ignore_metadata_errors: false", "tags: 5"])
 def test_metadata_that_the_client_stumbles_over_blocks_the_model_alone(upstream: Upstream, card: str) -> None:
-    """The client passes the keys on as arguments of a constructor."""
+    """The client passes the card's keys as arguments to a constructor."""
     repo = upstream.put(f"Stumble{len(card)}", {**MODEL, "README.md": f"---\n{card}\n---\n".encode()})
     assert upstream.refusal(repo) == (
         "blocked: the metadata of its card is not what the Hub documents: ask upstream to mend it"
     )
 
 
-# The product stands in no commit's hash by chance, as a short one does.
+# The product is long, because a short number can stand in a commit's hash by chance.
 SMUGGLED = (
     "x\n---\nlicense: mit\nextra_gated_prompt: gone\n{{ 99991*99991 }} {% include '/etc/passwd' %} ```\n# Title\n---\n"
 )
 
 
 def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
-    """From a source's card over the plan's record to our card: only known keys, and each text as it was."""
+    """Through the plan's record, our card takes only known keys from a source's card, and their texts stay text."""
     upstream_card = {
         "license": "other",
         "license_name": SMUGGLED,
@@ -251,7 +251,7 @@ def test_a_card_gives_words_and_never_keys_or_code(upstream: Upstream) -> None:
     assert data["extra_gated_fields"][flat] == {"type": "select", "options": ["a", SMUGGLED]}
     assert "javascript" not in text and "9998200081" not in text.partition("## Which one")[0]
     assert text.count("\n# Title") == 1 and "````jinja\n{{ 99991*99991 }}\n```\n# Title" in text
-    # The Hub reads the same of it, and takes it.
+    # The Hub takes our card and reads the same metadata from it.
     ours = upstream.put("Ours", {"README.md": text.encode()})
     read = upstream.api.model_info(ours).card_data
     assert read is not None
@@ -265,7 +265,7 @@ def test_a_template_file_is_read_as_text(upstream: Upstream, tmp_path: Path) -> 
 
 
 def test_of_a_local_folder_nothing_is_seen_but_what_a_press_reads(tmp_path: Path) -> None:
-    """A pickle and code beside the weights, and a link that was left where the links go."""
+    """The folder holds a pickle and code beside the weights. An old link lies where the new links go."""
     folder, place = tmp_path / "model", tmp_path / "sources" / "local"
     folder.mkdir()
     for name, content in {**MODEL, "LICENSE": b"Mine", "pytorch_model.bin": b"x", "modeling_x.py": b"x"}.items():

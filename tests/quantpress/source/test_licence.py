@@ -1,4 +1,4 @@
-"""Which licences stop a model in the plan, and what is carried over to cards and repositories."""
+"""Which licences stop a model in the plan, and what cards and repositories take over from the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What transformers can measure is known before anything is fetched, and without importing it."""
+"""quantpress knows what transformers can measure before it fetches anything, and without importing transformers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Our reader of safetensors headers, beside the library: nothing passes here that the library refuses, and all that
-the library writes passes."""
+"""Our reader of safetensors headers, compared with the library. The reader takes nothing that the library refuses, and
+takes all that the library writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from quantpress.errors import QuantpressError
 from quantpress.source.safetensors import contents
 from quantpress.source.safetensors_header import SafetensorsTensor, read_safetensors_header
 
-#: Bits of an element.
+#: Bits of one element of each type.
 TYPES = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
     "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
@@ -104,7 +104,7 @@ _odd = st.sampled_from([None, True, "1", -1, 0, 1.0, 1e400, float("nan"), 2**63,
 
 @st.composite
 def _headers(draw: st.DrawFn) -> tuple[str, bytes]:
-    """A header, mostly sound, and its data: half of them have one thing changed."""
+    """Draws a mostly sound header and its data. In half of the headers, one thing is changed."""
     header: dict[str, Any] = {}
     end = 0
     for name in draw(st.lists(_names, unique=True, max_size=3)):
@@ -163,7 +163,7 @@ def test_what_the_library_writes_passes_here(
     tensors: dict[str, np.ndarray[Any, Any]],
     metadata: dict[str, str] | None,
 ) -> None:
-    # Neither tensors nor keys: what 0.8.0 writes then, b'{},"__metadata__":{}}', it cannot read itself.
+    # Skipped: for no tensors and no keys, 0.8.0 writes b'{},"__metadata__":{}}', which it cannot read itself.
     assume(tensors or metadata != {})
     file = tmp_path_factory.mktemp("written") / "model.safetensors"
     save_file(tensors, file, metadata=metadata)

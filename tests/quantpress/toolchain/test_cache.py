@@ -10,7 +10,7 @@ import pytest
 
 from quantpress.toolchain.cache import cache_folder, make_once
 
-# The real build takes minutes: the lock and the rename are exercised here with a builder that takes a moment.
+# The real build takes minutes, so these tests exercise the lock and the rename with a builder that takes a moment.
 
 
 def _build_slowly(folder: Path, tally: Path) -> None:

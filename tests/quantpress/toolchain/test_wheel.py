@@ -12,7 +12,7 @@ from quantpress.toolchain.wheel import PinnedWheel, check_hash, download, unpack
 
 
 def wheel(path: Path, entries: dict[str, str], version: str = "1.0") -> PinnedWheel:
-    """A minimal wheel that pip accepts, at ``path``/tools-VERSION-py3-none-any.whl."""
+    """Writes a minimal wheel that pip accepts, ``path``/tools-VERSION-py3-none-any.whl."""
     info = f"tools-{version}.dist-info"
     metadata = {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tools\nVersion: {version}\n",
@@ -29,7 +29,7 @@ def wheel(path: Path, entries: dict[str, str], version: str = "1.0") -> PinnedWh
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for its only index."""
+    """A folder that pip uses as its only index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return tmp_path / "index"

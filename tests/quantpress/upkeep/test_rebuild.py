@@ -1,4 +1,4 @@
-"""What a rebuild needs and does not find is told before anything is downloaded; what differs is told by file."""
+"""Before it downloads anything, a rebuild says what it lacks. Afterwards it says which files differ."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_other_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     same = manifest.model_copy(update={"toolchain": gguf.tools()})
     assert differing_tools(gguf, same, recipe.model_copy(update={"quantizer": gguf.version()})) == []
-    # The recipe names the quantizer alone; what it was used with is in the manifest.
+    # The recipe names only the quantizer. The manifest names the tools that it was used with.
     named = samples.gptq(toolchain={**gptq.tools(), "torch": "1.0"})
     assert differing_tools(gptq, named, recipe.model_copy(update={"quantizer": gptq.version()})) == []
 

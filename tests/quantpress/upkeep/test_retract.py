@@ -1,4 +1,4 @@
-"""A retracted variant: its files leave the branch, its record stays with the reason, and no plan brings it back."""
+"""A retracted variant's files leave the branch. Its record stays with the reason, and no plan brings it back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def as_stored(entry: Entry) -> Entry:
 
 
 def put(api: HfApi, repo_id: str, manifest: Manifest, branch: str = "main") -> None:
-    """A branch that holds what the manifest lists there, and ``params``, which it does not list."""
+    """Makes a branch that holds what the manifest lists for it, and ``params``, which the manifest does not list."""
     entries = [as_stored(entry) for entry in manifest.entries]
     stored = manifest.model_copy(update={"entries": entries})
     if branch != "main":
@@ -165,7 +165,7 @@ def test_what_cannot_be_retracted_is_named(api: HfApi) -> None:
 
 
 def test_the_record_outlives_a_source_that_moved_without_its_weights() -> None:
-    """The next commit is composed for the new source: what is not made anew and not on record would be new work."""
+    """The next commit is composed for the new source. If the commit lost the record, the variant would be new work."""
     main = withdrawn(samples.gguf({"Q4_K_M": 6.17, "Q8_0": 8.51}), "Q8_0", "broken")
     moved = samples.source(sha="f" * 40)
 

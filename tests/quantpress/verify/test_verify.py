@@ -1,4 +1,4 @@
-"""What is verified is what the Hub serves now: hashed, loaded and made to speak."""
+"""Verification takes what the Hub serves now: it hashes the files, loads the model and makes it generate text."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_file_that_hashes_right_and_does_not_load_is_found(served: ServedRepo)
     assert [file.problem for file in found.files] == ["", "", "", ""]
     (problem,) = found.problems
     assert problem.startswith("Q8_0 does not load and generate: ")
-    # What goes to manifest and card names no folder of this machine, and is the same the next time.
+    # The faults that go to manifest and card name no folder of this machine, and are the same in the next run.
     assert found.faults == {"Q8_0": ["does not load and generate"]}
     assert found.record("b1").problems == ["Q8_0 does not load and generate"]
 
@@ -82,7 +82,7 @@ def test_a_withheld_variant_is_not_asked_for(served: ServedRepo) -> None:
 
 
 def stored(root: Path, sha256: str) -> Path:
-    """An object on the Hub's disk."""
+    """Returns the path of an object on the Hub's disk."""
     return root / "objects" / sha256[:2] / sha256
 
 
@@ -109,7 +109,7 @@ def call(served: ServedRepo, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.slow
 def test_a_byte_that_changed_on_the_hubs_disk_is_found(served: ServedRepo) -> None:
-    """By the command, which names the file; the object is whole again afterwards, as it is shared."""
+    """The command finds the byte and names the file. The test then mends the object, because other tests share it."""
     served.publish(served.entry("F16", served.good), F16=served.good)
     sha256 = sha256_of(served.good)
     spoil(served.root, sha256, served.good.stat().st_size // 2)
@@ -124,7 +124,7 @@ def test_a_byte_that_changed_on_the_hubs_disk_is_found(served: ServedRepo) -> No
 
 
 def content(served: ServedRepo) -> dict[str, bytes]:
-    """A repo whose variant no client would load, for tests that look at files alone."""
+    """Returns a repo's files for tests that only look at files. No client would load its variant."""
     entry = served.entry("Q8_0", served.small)
     manifest = samples.gguf(entries=[entry], shared=[]).to_json().encode()
     return {"README.md": CARD, "Tiny-Q8_0.gguf": served.small.read_bytes(), "quantpress.json": manifest}
@@ -136,7 +136,7 @@ def content(served: ServedRepo) -> dict[str, bytes]:
 def test_a_byte_that_changed_in_what_the_manifest_does_not_list_is_found(
     served: ServedRepo, name: str, word: bytes
 ) -> None:
-    """The manifest stays one: a figure in it is another."""
+    """The changed manifest is still a valid manifest, but with another figure."""
     files = content(served)
     files["SHA256SUMS"] = sums(files)
     served.put(files)
@@ -159,7 +159,7 @@ def test_a_manifest_that_is_none_any_more_is_one_line(served: ServedRepo) -> Non
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == (
         f"quantpress: {REPO}@main: quantpress.json is not what the Hub's hash says, and cannot be read: "
-        "restore the Hub's disk, or remove the file from the repo to press it again\n"
+        "restore the file, or rename or delete the repo to press it anew\n"
     )
 
 
@@ -188,7 +188,7 @@ def test_sums_that_say_something_else_are_found(served: ServedRepo) -> None:
 
 
 def test_a_tag_or_a_commit_of_a_branch_is_checked_as_the_branch(served: ServedRepo) -> None:
-    """``main`` lists the variant too, and holds none of its files: that is not a success."""
+    """``main`` lists the variant too, but holds none of its files. So verifying ``main`` is not a success."""
     entry = served.entry("Q8_0", served.small).model_copy(update={"branch": "8bit"})
     served.publish(entry)
     commit = served.publish(entry, branch="8bit", Q8_0=served.small)
@@ -206,7 +206,7 @@ def test_a_tag_or_a_commit_of_a_branch_is_checked_as_the_branch(served: ServedRe
 
 
 def test_what_is_downloaded_goes_to_the_home_folder(served: ServedRepo, small_disk: Path) -> None:
-    """The file does not fit the disk of the home folder, where it would go, and that is found before."""
+    """The file would go to the home folder, whose disk is too small. This is found before the download."""
     served.publish(served.entry("F16", served.good), F16=served.good)
     with pytest.raises(QuantpressError) as refused:
         verify(served.api, REPO, "main", Loader("cpu", 2), small_disk / "home")
@@ -244,7 +244,7 @@ def test_clients_find_each_variant_by_its_name(served: ServedRepo) -> None:
 
 
 def test_a_file_that_clients_take_instead_is_found(served: ServedRepo) -> None:
-    """A stray file that comes before ours by name, and that llama.cpp would load without a word."""
+    """A stray file's name comes before ours, so llama.cpp would load the stray file without a word."""
     served.publish(served.entry("Q8_0", served.good), Q8_0=served.good)
     stray = CommitOperationAdd("Other-Q8_0.gguf", b"stray")
     served.api.create_commit(REPO, [stray], commit_message="stray")

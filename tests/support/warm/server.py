@@ -1,9 +1,9 @@
 """Runs children of the press in processes that have their libraries imported already: ``server.py SOCKET``.
 
-A press starts a new Python for every step, which imports torch and transformers for 4 s and then works for one on the
-tests' model. This server imports the libraries once and forks a process for each child. The child's code is the same,
-and so are its arguments, folder, environment and outputs; it is in a process group of its own, which dies with the
-process that the press started and watches. What differs is Python's hash seed, which all such children share.
+A press starts a new Python for every step. This process imports torch and transformers for 4 s and then works for 1 s
+on the tests' model. The server imports the libraries once and forks a process for each child. The child's code is the
+same, and so are its arguments, folder, environment and outputs. The child is in a process group of its own, which dies
+with the process that the press started and watches. Only Python's hash seed differs: all such children share one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-#: None of ours. No gptqmodel, which starts threads: a fork loses them. No gguf: the converter brings its own.
+#: No modules of ours. No gptqmodel: it starts threads, which a fork loses. No gguf: the converter brings its own.
 _LIBRARIES = (
     "pydantic",
     "safetensors.torch",
@@ -37,7 +37,7 @@ _LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )
-#: What libraries read when they are imported. A child that has any of these otherwise runs in its own process.
+#: Variables that libraries read at their import. A child that has other values of these runs in its own process.
 _READ_AT_IMPORT = ("HF_HUB_OFFLINE", "MKL_", "OMP_", "PYTHON")
 _LONGEST_JOB = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -46,7 +46,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main(address: str) -> dict[str, Any]:
     """Serves until this process is killed. Returns only in a forked process, with its job."""
     _die_with_parent()
-    environment = _read_at_import(os.environ)  # imports change it
+    environment = _read_at_import(os.environ)  # imports change os.environ
     for library in _LIBRARIES:
         import_module(library)
     gc.freeze()
@@ -66,8 +66,8 @@ def main(address: str) -> dict[str, Any]:
 
 
 def _begin(client: socket.socket, environment: dict[str, str]) -> dict[str, Any]:
-    """Forks the child and watches it and its client. Returns in the child alone. Does not begin a child in another
-    ``environment``."""
+    """Forks the child and watches both it and the client. Returns in the child alone. If the child's environment is not
+    ``environment``, it forks none."""
     message, outputs, _, _ = socket.recv_fds(client, _LONGEST_JOB, 3)
     if not message or _read_at_import(json.loads(message)["environment"]) != environment:
         os._exit(0)

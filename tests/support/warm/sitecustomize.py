@@ -1,7 +1,7 @@
 """Hands a child of the press to the server of warm children (:mod:`tests.support.warm.server`), if there is one.
 
 Python imports this module at its start, because the tests put its folder on PYTHONPATH. A process that is no such
-child, or that has another environment than the server, goes on as if this were not there.
+child, or whose environment is not the server's, goes on as if this module did not exist.
 """
 
 import os
@@ -11,14 +11,14 @@ _MODULES = ("quantizers.job", "quantpress.evaluation.job", "quantpress.evaluatio
 
 
 def _is_warm(command: list[str]) -> bool:
-    """Whether the process is a child that imports torch. Its libraries take seconds to import."""
+    """Returns whether the process is a child that imports torch. Such a child's libraries take seconds to import."""
     if command[1:2] == ["-m"]:
         return command[2] in _MODULES
     return command[1:2] != [] and command[1].endswith("/convert_hf_to_gguf.py")
 
 
 def _handed_over(address: str) -> None:
-    """Lets the server run this process's program, and ends as it ends. Returns if the server does not answer."""
+    """Lets the server run this process's program, then ends as the program ended. Returns if there is no answer."""
     import json
     import signal
     import socket

@@ -1,4 +1,4 @@
-"""Chat templates of the known families for Ollama, and those that it is better not to touch."""
+"""Ollama files from chat templates of the known families. For some other templates it is better to write none."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ZEPHYR = (
     + "{% elif m['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + m['content'] + eos_token }}\n{% endif %}\n"
     + "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n" + END
 )  # fmt: skip
-# The system prompt goes into the first user's turn, and the model is called by another name.
+# The system prompt goes into the user's first turn, and the assistant's role is called "model".
 GEMMA3 = (
     "{{ bos_token }}{% set first = '' %}{% if messages[0]['role'] == 'system' %}"
     "{% set first = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}"
@@ -163,7 +163,7 @@ def test_the_files_of_a_source(tmp_path: Path) -> None:
     files = ollama_files(put(tmp_path, generation_config={"eos_token_id": [3, 99]}))
     assert set(files) == {"template", "system", "params"}
     assert files["system"] == "Be kind"
-    # What the generation ends by, the tokenizer's own end, and what the template writes after a reply.
+    # The generation's end token, the tokenizer's end token, and the text that the template writes after a reply.
     assert json.loads(files["params"]) == {"stop": ["<eom>", "<|endoftext|>", "<|im_end|>"]}
 
 

@@ -1,4 +1,4 @@
-"""The part of Go's text/template that Ollama's prompts are checked with."""
+"""Our part of Go's text/template, which checks the prompts of Ollama templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots: what is drawn, by reading the picture back, and the placing of labels."""
+"""Plots: the tests read pictures back to see what is drawn, and check where labels are placed."""
 
 from __future__ import annotations
 
