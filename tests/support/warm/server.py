@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-#: No gptqmodel: it starts threads, which a fork loses. No gguf: the converter brings its own.
+#: No modules of ours. No gptqmodel: it starts threads, which a fork loses. No gguf: the converter brings its own.
 _LIBRARIES = (
     "pydantic",
     "safetensors.torch",
@@ -37,13 +37,6 @@ _LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 )
-#: The modules that children run, and our modules that most of them import.
-_PROGRAMS = ("quantizers.job", "quantpress.evaluation.job", "quantpress.evaluation.generate")
-_OURS = (
-    "quantizers.gguf.quantizer",
-    "quantpress.evaluation.engines.llama_cpp",
-    "quantpress.evaluation.engines.transformers",
-)
 #: Variables that libraries read at their import. A child that has other values of these runs in its own process.
 _READ_AT_IMPORT = ("HF_HUB_OFFLINE", "MKL_", "OMP_", "PYTHON")
 _LONGEST_JOB = 1 << 20
@@ -54,10 +47,8 @@ def main(address: str) -> dict[str, Any]:
     """Serves until this process is killed. Returns only in a forked process, with its job."""
     _die_with_parent()
     environment = _read_at_import(os.environ)  # imports change os.environ
-    for name in (*_LIBRARIES, *_PROGRAMS, *_OURS):
-        import_module(name)
-    for name in _PROGRAMS:
-        del sys.modules[name]  # each child runs its program from the start
+    for library in _LIBRARIES:
+        import_module(library)
     gc.freeze()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.bind(f"{address}.tmp")
@@ -117,19 +108,11 @@ def _run(job: dict[str, Any]) -> None:
         _, module, *arguments = command
         sys.argv = [module, *arguments]
         sys.path[0] = job["folder"]
-        for package in ("quantizers", "quantpress"):
-            if Path(package).exists():  # the child would import this one
-                _forget(package)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         sys.argv = command
         sys.path[0] = str(Path(command[0]).parent)
         runpy.run_path(command[0], run_name="__main__")
-
-
-def _forget(package: str) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-        del sys.modules[name]
 
 
 def _die_with_parent() -> None:
