@@ -41,8 +41,8 @@ from quantpress.toolchain.progress import plain_lines
 
 _MODELS = {"wide": wide_model, "tiny-wide": tiny_wide_model}
 _SAMPLES, _LENGTH = 8, 256
-#: The limits for the one pass: its CPU time and its wall time, each divided by the loop's, and the bytes by which its
-#: peak memory can exceed the loop's.
+#: The limits for the one pass, which issue 3 of quantpress sets: its CPU time and its wall time, each divided by the
+#: loop's, and the bytes by which its peak memory can exceed the loop's.
 _MOST_TIME, _MOST_MEMORY = 0.6, 300_000_000
 
 

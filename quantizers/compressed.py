@@ -68,7 +68,7 @@ class CompressedTensors(CheckpointFormat):
             }
         elif name == _FP8:
             # With three mantissa bits, GPTQ loses less than half as much as plain rounding: on SmolLM2-135M the
-            # perplexity is 1.0 % above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
+            # perplexity is 1.1 % above the unquantized model's instead of 2.6 % (docs/benchmarks.md).
             parameters = {"scheme": "FP8_DYNAMIC", "algorithm": "GPTQ", "damp_percent": _DAMPENING}
         else:
             largest = largest_group_size(config)

@@ -66,7 +66,7 @@ def unquantized_file(prepared: Path, model_name: str) -> Path:
         if file.exists():
             return file
     raise QuantpressError(
-        f"{prepared} holds no unquantized GGUF of {model_name}: remove this folder and press the model again"
+        f"{prepared} holds no unquantized GGUF of {model_name}: remove the model's work folder and press it again"
     )
 
 
