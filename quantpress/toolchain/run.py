@@ -15,7 +15,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from quantpress.errors import ChildFailed
-from quantpress.machine.child import child_environment, die_with_parent
+from quantpress.machine.child import child_environment
+from quantpress.machine.process import dies_with_parent
 
 #: llama.cpp reads defaults of its options from environment variables with these prefixes. The tool must not see them,
 #: because a recipe must not depend on them.
@@ -49,7 +50,7 @@ def run_tool(
             stdout=subprocess.PIPE,
             stderr=error_output,
             env=kept | dict(environment or {}),
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded already
+            preexec_fn=dies_with_parent(),  # noqa: PLW1509 - system calls only, of a library that is loaded already
         )
     assert process.stdout is not None
     lines: list[str] = []

@@ -22,7 +22,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from quantpress.localhub.server import RunningHub
-from quantpress.machine.child import die_with_parent
+from quantpress.machine.process import dies_with_parent
 from quantpress.toolchain.cache import cache_folder, make_once
 
 
@@ -152,7 +152,7 @@ def _running(folder: Path) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call; tests that are killed leave no server
+        preexec_fn=dies_with_parent(),  # noqa: PLW1509 - system calls only; tests that are killed leave no server
     )
     url = f"http://127.0.0.1:{port}/api"
     try:
