@@ -9,13 +9,14 @@ once when the upload is completed.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 
@@ -53,25 +54,36 @@ async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[byt
 
 
 class PartialFile:
-    """A file of ``size`` bytes that the server is receiving, in one piece or in parts."""
+    """A file of ``size`` bytes that the server is receiving, in one piece or in parts.
+
+    The hash covers the first ``_hashed`` bytes, as long as nobody else wrote to the file meanwhile. A write below that
+    position makes the hash worthless before its first byte is written, because the write can be cut off anywhere. So do
+    two writes at the same time. The hash object is then replaced, and a writer that began with the old one cannot put
+    its own in place.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self.size = size
-        self._hash: Any = hashlib.sha256()  # the hash of the first _hashed bytes
+        self.completing = threading.Lock()  # held while the file becomes an object
+        self._hash: Any = hashlib.sha256()
         self._hashed = 0
         self._writers = 0
         self._closed = False
         self._lock = threading.Lock()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, offset: int) -> Iterator[Any]:
+        """Registers a write at ``offset``. Yields the hash object that the write may continue, or None."""
         with self._lock:
             if self._closed:
                 raise HubError(409, "This upload is complete: ask for a new one")
             self._writers += 1
+            if offset < self._hashed or self._writers > 1:
+                self._hash, self._hashed = hashlib.sha256(), 0
+            base = self._hash if offset == self._hashed and self._writers == 1 else None
         try:
-            yield
+            yield base
         finally:
             with self._lock:
                 self._writers -= 1
@@ -79,9 +91,11 @@ class PartialFile:
     def close(self) -> None:
         """Forbids further writes, so that the bytes do not change while they are hashed.
 
-        Raises HubError (503) if a write is in progress.
+        Raises HubError: 503 if a write is in progress, 409 if the file is closed already.
         """
         with self._lock:
+            if self._closed:
+                raise HubError(409, "This upload is over: ask for a new one")
             if self._writers:
                 raise HubError(503, "Bytes of this upload are still arriving: complete it when they are here")
             self._closed = True
@@ -91,12 +105,10 @@ class PartialFile:
 
         Returns the CRC-32 of these bytes in hexadecimal.
         """
-        with self._writing():
-            with self._lock:
-                running = self._hash.copy() if offset == self._hashed else None
-            checksum = 0
-            await run_in_threadpool(self.path.touch)
-            with self.path.open("r+b") as file:
+        checksum = 0
+        with self._writing(offset) as base:
+            running = base.copy() if base is not None else None
+            with await run_in_threadpool(self._open) as file:
                 file.seek(offset)
                 async for block in _blocks(stream, length):
                     await run_in_threadpool(file.write, block)
@@ -104,12 +116,12 @@ class PartialFile:
                         await run_in_threadpool(running.update, block)
                     checksum = zlib.crc32(block, checksum)
             with self._lock:
-                if running is not None and offset == self._hashed:
+                if running is not None and self._hash is base:
                     self._hash, self._hashed = running, offset + length
-                elif offset < self._hashed:
-                    # The client sent a part again, so the bytes on disk can differ from the bytes that were hashed.
-                    self._hash, self._hashed = hashlib.sha256(), 0
         return f"{checksum:08x}"
+
+    def _open(self) -> BinaryIO:
+        return os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
 
     def digest(self) -> str:
         """Returns the SHA-256 of the whole file.
@@ -147,28 +159,27 @@ class Uploads:
         Raises HubError: 400 if bytes are missing, 422 if the file's hash is not ``sha256``, 503 if bytes are still
         arriving.
         """
-        if self._store.size(sha256) == size:
-            self._forget(upload)
-            return
         file = self._file(upload, size)
-        received = file.path.stat().st_size if file.path.exists() else 0
-        if received != size:
-            raise bad_request(f"{received} of {size} bytes of {sha256} arrived: send them again")
-        file.close()
-        found = file.digest()
-        if found != sha256:
-            self._forget(upload)
-            raise _fault(sha256, found)
-        try:
-            self._store.adopt(file.path, sha256)
-        except FileNotFoundError:
-            # The client repeated its request, and meanwhile the first request has moved the file into the store.
-            if self._store.size(sha256) != size:
-                raise
-        self._forget(upload)
+        # The client can repeat its request while the first one is under way. The second request waits for the first.
+        with file.completing:
+            if self._store.size(sha256) == size:
+                self._forget(upload, file)
+                return
+            received = file.path.stat().st_size if file.path.exists() else 0
+            if received != size:
+                raise bad_request(f"{received} of {size} bytes of {sha256} arrived: send them again")
+            file.close()
+            try:
+                found = file.digest()
+                if found != sha256:
+                    raise _fault(sha256, found)
+                self._store.adopt(file.path, sha256)
+            finally:
+                self._forget(upload, file)
 
-    def _forget(self, upload: str) -> None:
+    def _forget(self, upload: str, file: PartialFile) -> None:
+        """Drops an upload with its bytes. A later request with the same address begins with an empty file."""
         with self._lock:
-            file = self._partial.pop(upload, None)
-        if file is not None:
-            file.path.unlink(missing_ok=True)
+            if self._partial.get(upload) is file:
+                file.path.unlink(missing_ok=True)
+                del self._partial[upload]
