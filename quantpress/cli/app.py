@@ -169,8 +169,14 @@ def hub(
     root: Annotated[Path, typer.Option(help="folder that holds the Hub's data")] = Path(".quantpress/hub"),
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0: any free one")] = 7860,
+    check: Annotated[
+        bool, typer.Option("--check", help="hash every object again instead, and set wrong ones aside")
+    ] = False,
 ) -> None:
-    """Starts the embedded Hub."""
+    """Starts the embedded Hub, or checks what it keeps."""
+    if check:
+        operation.check_hub(root)
+        return
     from quantpress.localhub.server import serve
 
     serve(root, host, port)

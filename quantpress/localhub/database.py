@@ -75,6 +75,11 @@ CREATE TABLE refs (
 """
 
 
+def is_hub(root: Path) -> bool:
+    """Whether a Hub keeps its data in the folder."""
+    return (root / "hub.sqlite3").is_file()
+
+
 def connect(root: Path) -> sqlite3.Connection:
     """Opens a connection in autocommit mode. For transactions, use reading() or writing()."""
     connection = sqlite3.connect(root / "hub.sqlite3", isolation_level=None, timeout=60)

@@ -42,6 +42,11 @@ class ObjectStore:
     def incoming(self) -> Path:
         return self.root / "incoming"
 
+    @property
+    def set_aside_folder(self) -> Path:
+        """Where the check puts objects that are not of their hash. Nothing reads them there."""
+        return self.root / "set-aside"
+
     def path(self, sha256: str) -> Path:
         """Returns the object's path, even if the object is not stored. Raises HubError (400) for an invalid SHA-256."""
         check_sha256(sha256)
@@ -64,7 +69,7 @@ class ObjectStore:
     def add(self, content: bytes) -> str:
         """Stores a small file whose content is already in memory. Returns the file's SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if self.size(sha256) is not None:
+        if self.size(sha256) == len(content):
             self.touch(sha256)
             return sha256
         temporary = self.incoming / f"small-{secrets.token_hex(16)}"

@@ -1,9 +1,10 @@
-"""The commands for the person who operates quantpress: ``deploy`` and ``doctor``."""
+"""The commands for the person who operates quantpress: ``deploy``, ``doctor`` and ``hub --check``."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -40,3 +41,16 @@ def doctor(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False
     lacking = [each.name for each in findings if each.lacking]
     if lacking:
         raise QuantpressError(f"missing: {', '.join(lacking)}")
+
+
+def check_hub(root: Path) -> None:
+    """Hashes every object of the embedded Hub in ``root`` again. Exits with 1 if one is wrong or missing."""
+    from quantpress.localhub.integrity import check_objects
+
+    faults = 0
+    for fault in check_objects(root):
+        typer.echo(str(fault))
+        faults += 1
+    if faults:
+        raise QuantpressError(f"{root}: objects that are wrong or missing: {faults}; upload their files again")
+    typer.echo(f"{root}: every object is of its hash")

@@ -66,7 +66,8 @@ def _preupload(call: Call) -> Response:
         lfs = is_lfs(path, _file_size(file.get("size")), _decoded(text_field(file, "sample", "")))
         answer: dict[str, Any] = {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
         present = tree.get(path)
-        if present is not None:
+        # An object that is missing or cut short is asked for again, so that the client's upload heals it.
+        if present is not None and call.hub.store.size(present.sha256) == present.size:
             # If this id equals the id that the client computed, the client skips the file.
             answer["oid"] = present.sha256 if present.lfs else present.blob_id
         answers.append(answer)
