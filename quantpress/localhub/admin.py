@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from quantpress.localhub import repos
-from quantpress.localhub.database import initialise, reading, writing
+from quantpress.localhub.database import initialise, writing
 from quantpress.localhub.names import check_user
 from quantpress.localhub.repos import Gated, RepoType
 from quantpress.localhub.storage import ObjectStore
@@ -51,17 +50,20 @@ def revoke_access(root: Path, repo_id: str, user: str, repo_type: RepoType = "mo
 def collect_garbage(root: Path) -> int:
     """Deletes the trees that no commit has and the objects that no tree holds. Returns the number of bytes freed.
 
-    Objects younger than a day stay, because a client can still commit them.
+    Objects younger than a day stay, because a client can still commit them. No commit is made between the moment when
+    the unused objects are chosen and the moment when they are gone, because both lie in one transaction. In the
+    transaction, the objects are only moved, because deleting a large file takes long. A commit that comes later finds
+    its object missing, and is refused (commits.require_stored).
     """
     initialise(root)
     with writing(root) as db:
         db.execute("DELETE FROM trees WHERE id NOT IN (SELECT tree FROM commits)")
-    with reading(root) as db:
+    store, garbage = ObjectStore(root), []
+    with writing(root) as db:
         used = {row["sha256"] for row in db.execute("SELECT DISTINCT sha256 FROM tree_entries")}
-    freed = 0
-    for path in ObjectStore(root).stored():
-        status = path.stat()
-        if path.name not in used and status.st_mtime < time.time() - _UNCOMMITTED_SECONDS:
-            path.unlink()
-            freed += status.st_size
-    return freed
+        for path in store.stored():
+            if path.name not in used and (discarded := store.discard(path.name, _UNCOMMITTED_SECONDS)):
+                garbage.append(discarded)
+    for each in garbage:
+        each.path.unlink(missing_ok=True)
+    return sum(each.size for each in garbage)

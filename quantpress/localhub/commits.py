@@ -89,10 +89,21 @@ def lfs_entry(store: ObjectStore, path: str, sha256: str, size: int | None) -> T
     """
     check_path(path)
     stored = store.size(sha256)
-    if stored is None or (size is not None and size != stored):
+    if stored is None or (size is not None and size != stored) or not store.keep(sha256, stored):
         raise bad_request(f"The LFS object of {path} is not uploaded: {sha256}; upload it, then commit")
-    store.touch(sha256)
     return TreeEntry(path, sha256, stored, gitobjects.blob_id(gitobjects.lfs_pointer(sha256, stored)), lfs=True)
+
+
+def require_stored(store: ObjectStore, operations: Sequence[Operation]) -> None:
+    """Raises HubError (503) if the object of an added file is gone, although it was there when the request came.
+
+    Call this function in the transaction of the commit, because then collect_garbage cannot take an object afterwards.
+    """
+    for operation in operations:
+        if isinstance(operation, Add) and store.size(operation.entry.sha256) != operation.entry.size:
+            raise HubError(
+                503, f"The object of {operation.entry.path} has just been removed: upload it and commit again"
+            )
 
 
 def _apply(

@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from quantpress.files import fsync_folder
 from quantpress.localhub.names import check_sha256
 
 _ABANDONED_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """A former object of ``size`` bytes, which now lies at ``path`` in ``incoming``."""
+
+    path: Path
+    size: int
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,9 @@ class ObjectStore:
         self._objects.mkdir(parents=True, exist_ok=True)
         self.incoming.mkdir(parents=True, exist_ok=True)
         for leftover in self.incoming.iterdir():
-            if leftover.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
-                leftover.unlink()
+            with suppress(FileNotFoundError):  # a server or another command can be at work in this folder
+                if leftover.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                    leftover.unlink()
 
     @property
     def _objects(self) -> Path:
@@ -59,18 +69,39 @@ class ObjectStore:
         except FileNotFoundError:
             return None
 
-    def touch(self, sha256: str) -> None:
-        """Sets the object's time of change to now. For a day, collect_garbage then keeps the object.
+    def keep(self, sha256: str, size: int) -> bool:
+        """Says whether the object of ``size`` bytes is stored, and sets its time of change to now.
 
-        This gives a client the time to commit the object.
+        For a day, collect_garbage then keeps the object. This gives a client the time to commit the object.
         """
-        os.utime(self.path(sha256))
+        if self.size(sha256) != size:
+            return False
+        try:
+            os.utime(self.path(sha256))
+        except FileNotFoundError:  # collect_garbage was faster
+            return False
+        return True
+
+    def discard(self, sha256: str, seconds: float) -> Discarded | None:
+        """Moves an object to ``incoming`` if nobody kept it within the last ``seconds``. Otherwise returns None."""
+        path = self.path(sha256)
+        moved = self.incoming / f"garbage-{sha256}"
+        with suppress(FileNotFoundError):  # prepare() deletes what is old in ``incoming``
+            status = path.stat()
+            if time.time() - status.st_mtime <= seconds:
+                return None
+            path.replace(moved)
+            if time.time() - moved.stat().st_mtime <= seconds:
+                # A client kept the object after the first look. It believes that the object is stored, so it is again.
+                moved.replace(path)
+                return None
+            return Discarded(moved, status.st_size)
+        return None
 
     def add(self, content: bytes) -> str:
         """Stores a small file whose content is already in memory. Returns the file's SHA-256."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if self.size(sha256) == len(content):
-            self.touch(sha256)
+        if self.keep(sha256, len(content)):
             return sha256
         temporary = self.incoming / f"small-{secrets.token_hex(16)}"
         try:

@@ -26,6 +26,7 @@ from quantpress.localhub.commits import (
     commit,
     lfs_entry,
     regular_entry,
+    require_stored,
 )
 from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, text_field
 from quantpress.localhub.database import reading, writing
@@ -150,7 +151,9 @@ async def _commit(request: Request) -> Response:
 
     def apply() -> str:
         with writing(call.hub.root) as db:
-            return commit(db, call.repo_to_write(db), wanted).oid
+            repo = call.repo_to_write(db)
+            require_stored(call.hub.store, operations)
+            return commit(db, repo, wanted).oid
 
     oid = await run_in_threadpool(apply)
     return JSONResponse(
