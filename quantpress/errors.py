@@ -34,4 +34,11 @@ class Unreadable(QuantpressError):
 
 
 class ChildFailed(QuantpressError):
-    """A child process crashed, was killed or reported an error. The message quotes the child's output."""
+    """A child process crashed, was killed or reported an error. The message quotes the child's output.
+
+    ``cause`` is the line of the output that names the cause, or empty.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause

@@ -59,8 +59,8 @@ def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Pat
 
 
 def last_words(error: ChildFailed) -> str:
-    """Returns the last line that a failed tool wrote."""
-    return str(error).splitlines()[-1].strip(" |")
+    """Returns the line with which a failed tool gave up, or the last line that it wrote."""
+    return error.cause or str(error).splitlines()[-1].strip(" |")
 
 
 def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Path]) -> None:

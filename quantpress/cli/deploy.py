@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from quantpress.errors import BadInput, QuantpressError
-from quantpress.machine.child import last_lines
+from quantpress.machine.cause import cause_of_exit
 from quantpress.machine.credentials import without_credentials
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ def run_prefect_deploy(file: Path, names: list[str]) -> None:
                 check=False,
             )
         if done.returncode != 0:
-            raise QuantpressError(f"prefect deploy failed with exit code {done.returncode}\n{last_lines(log)}")
+            how = f"prefect deploy failed with exit code {done.returncode}"
+            raise QuantpressError(cause_of_exit(log.read_text(errors="replace")).said_of(how))
 
 
 def automations() -> list[AutomationCore]:

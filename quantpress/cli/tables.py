@@ -58,7 +58,7 @@ def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None,
 
 def print_results(reports: list[ModelReport], settings: Settings) -> None:
     """Prints a table per repository, with one row per variant made, and the repository's address below the table. Then
-    prints what else was committed."""
+    prints why variants were withheld, and what else was committed."""
     rows = [row for report in reports for row in report.variants]
     committed = [line for report in reports for line in report.committed]
     console = Console(markup=False)
@@ -67,6 +67,9 @@ def print_results(reports: list[ModelReport], settings: Settings) -> None:
     for repo_id in dict.fromkeys(row.repo_id for row in rows):
         console.print(_figures(repo_id, [row for row in rows if row.repo_id == repo_id]))
         console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
+    for row in rows:
+        if row.withheld:
+            console.print(row.withheld, soft_wrap=True)
     for line in committed:
         console.print(f"Committed: {line}", soft_wrap=True)
 

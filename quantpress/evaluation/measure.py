@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from quantpress.errors import BadInput
@@ -12,6 +11,7 @@ from quantpress.evaluation.target import Target
 from quantpress.evaluation.text import EvaluationText
 from quantpress.evaluation.windows import windows_of_vocabulary
 from quantpress.machine.child import run_child
+from quantpress.machine.scratch import scratch
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.settings import Settings
 
@@ -30,11 +30,9 @@ def measure(target: Target, text: EvaluationText, settings: Settings, base: Targ
         raise BadInput(f"{base.model}: the base must be an unquantized checkpoint for transformers")
     windows = windows_of_vocabulary((base or target).vocabulary(), settings.windows, settings.logits_budget)
     protocol = Protocol(text=text.name, text_sha256=text.sha256, windows=windows)
-    work = settings.home.resolve() / "work"
-    work.mkdir(parents=True, exist_ok=True)
     # The folder is in the home folder, not in the system's folder for temporary files, because the base's
     # log-probabilities are hard-linked from the cache into the folder. Hard links work only within one file system.
-    with tempfile.TemporaryDirectory(prefix="evaluate-", dir=work) as scratch:
+    with scratch(settings.home.resolve(), "evaluate") as folder:
 
         def run(model: Target, name: str, **logits: Path) -> Evaluation:
             job = EvaluationJob(
@@ -46,7 +44,7 @@ def measure(target: Target, text: EvaluationText, settings: Settings, base: Targ
                 device=settings.compute_device(),
                 **logits,
             )
-            return run_child("quantpress.evaluation.job", job, Evaluation, Path(scratch) / name)
+            return run_child("quantpress.evaluation.job", job, Evaluation, folder / name)
 
         if base is None:
             return run(target, "model")
@@ -55,5 +53,5 @@ def measure(target: Target, text: EvaluationText, settings: Settings, base: Targ
         def save(logits: Path) -> Evaluation:
             return run(base, "base-run", save_logits=logits.resolve())
 
-        taken = base_cache(settings).take(key, Path(scratch) / "base", save)
+        taken = base_cache(settings).take(key, folder / "base", save)
         return run(target, "model", base_logits=taken.logits)

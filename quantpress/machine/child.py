@@ -4,7 +4,8 @@ A crash or an OOM kill ends only one job, and the run goes on. When the child en
 memory too.
 A child can read its own peak memory from the kernel. The job's folder holds the job file, the result file and a log of
 the child's output. If the child knows why it fails, it writes the reason as the last lines of the log, and the parent's
-error repeats this reason. Otherwise the parent's error quotes the last lines of the log.
+error repeats this reason. Otherwise the parent's error begins with the exception's own line, quotes the last lines of
+the log, and names the log. The whole logs of failed children are kept (:mod:`quantpress.machine.failed_logs`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,9 @@ from pydantic import BaseModel, ValidationError
 
 from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
+from quantpress.machine.cause import Cause, cause_of_exit, cause_of_kill
 from quantpress.machine.credentials import without_credentials
+from quantpress.machine.failed_logs import keep_log
 from quantpress.machine.process import process_group
 
 #: Variables with this prefix configure the connection to Prefect. No child needs them.
@@ -32,10 +35,9 @@ _PREFECT_PREFIX = "PREFECT_"
 #: transformers took 16 to 22 s instead of 39 to 47 s. If a job runs alone on the machine, the setting makes no
 #: difference.
 _PATIENT = {"OMP_WAIT_POLICY": "passive"}
-_QUOTED_LINES = 8
-#: If a child has written its error as the last lines of its log, it exits with ``_EXPLAINED``, and its error begins
-#: with ``_ERROR``.
-_EXPLAINED = 3
+#: If a child has written its error as the last lines of its log, it exits with one of these codes, and its error begins
+#: with ``_ERROR``. With ``_TOOL_FAILED``, the error quotes a tool, and the log tells more than the error.
+_EXPLAINED, _TOOL_FAILED = 3, 4
 _ERROR = "error: "
 
 R = TypeVar("R", bound=BaseModel)
@@ -55,9 +57,10 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
 
     ``timeout`` is in seconds. Raises :class:`ChildFailed` if the child exits non-zero, dies of a signal, runs out of
     time or writes no valid result. If the child explained its error (:func:`explained_exit`), the message is this
-    explanation. If the result is invalid, the message names the invalid field. Otherwise the message quotes the last
-    lines of the child's output. If this process is interrupted, it kills the child and all processes of the child's
-    process group.
+    explanation. If the result is invalid, the message names the invalid field. Otherwise the message begins with the
+    line of the child's exception, and then quotes what the child said of the weights that it loaded, and its last
+    lines. The message names the file to which the child's whole log was copied. If this process is interrupted, it
+    kills the child and all processes of the child's process group.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,24 +71,30 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     # The child runs in the job's folder, because some libraries write logs to the working folder.
     with log_file.open("wb") as log, process_group(command, child_environment(), folder, log) as group:
         if not group.wait(timeout):
-            raise ChildFailed(f"{module} ran longer than {timeout:.0f} s\n{last_lines(log_file)}")
+            raise _failed(cause_of_kill, f"{module} ran longer than {timeout:.0f} s", log_file)
         code = group.end()
     if code < 0:
-        raise ChildFailed(
-            f"{module} was killed by {signal.Signals(-code).name} (log: {log_file})\n{last_lines(log_file)}"
-        )
-    if code == _EXPLAINED and (explanation := _explanation(log_file)):
-        raise ChildFailed(explanation)
+        raise _failed(cause_of_kill, f"{module} was killed by {signal.Signals(-code).name}", log_file)
+    if code in (_EXPLAINED, _TOOL_FAILED) and (explanation := _explanation(log_file)):
+        kept = keep_log(log_file)
+        raise ChildFailed(f"{explanation}\n  log: {kept}" if code == _TOOL_FAILED else explanation)
     if code != 0 or not result_file.exists():
-        raise ChildFailed(f"{module} failed with exit code {code} (log: {log_file})\n{last_lines(log_file)}")
+        raise _failed(cause_of_exit, f"{module} failed with exit code {code}", log_file)
     try:
         return result.model_validate_json(result_file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        kept = keep_log(log_file)
         raise ChildFailed(
-            f"{module} wrote an invalid {result.__name__} ({place}: {first['msg']}) (log: {log_file})"
+            f"{module} wrote an invalid {result.__name__} ({place}: {first['msg']}) (log: {kept})"
         ) from None
+
+
+def _failed(find_cause: Callable[[str], Cause], how: str, log_file: Path) -> ChildFailed:
+    """Returns the error of a child that did not explain itself. Keeps the child's log."""
+    cause = find_cause(log_file.read_text(errors="replace"))
+    return ChildFailed(cause.said_of(how, keep_log(log_file)), cause.line)
 
 
 @contextmanager
@@ -96,7 +105,7 @@ def explained_exit() -> Iterator[None]:
         yield
     except QuantpressError as error:
         print(f"{_ERROR}{error}", flush=True)
-        raise SystemExit(_EXPLAINED) from None
+        raise SystemExit(_TOOL_FAILED if isinstance(error, ChildFailed) else _EXPLAINED) from None
 
 
 def _explanation(log_file: Path) -> str:
@@ -157,9 +166,3 @@ def keep(job: BaseModel, result: BaseModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "job.json", job.model_dump_json(indent=1))
     write_text(folder / "result.json", result.model_dump_json(indent=1))
-
-
-def last_lines(log_file: Path) -> str:
-    """Returns the last non-empty lines of a log, shortened and indented for an error's message."""
-    lines = [line for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
-    return "\n".join(f"  | {line[-300:]}" for line in lines[-_QUOTED_LINES:])

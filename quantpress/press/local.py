@@ -65,7 +65,8 @@ class Order:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What was made: one row of figures per variant, and one line for each variant that failed or is blocked."""
+    """What was made: one row of figures per variant, and one line for each variant that failed, is blocked or is
+    withheld."""
 
     rows: list[VariantReport]
     failures: list[str]
@@ -106,7 +107,8 @@ def quantize(
                 _write(commit, order.out)
         if not failures:
             model.workspace.remove_work()
-    return Quantized([_row(source, format_plan, each.entry) for each in variants], failures)
+    rows = [_row(source, format_plan, each.entry) for each in variants]
+    return Quantized(rows, [*failures, *(row.withheld for row in rows if row.withheld)])
 
 
 def _row(source: Source, plan: FormatPlan, entry: Entry) -> VariantReport:

@@ -7,7 +7,8 @@ from quantpress.record.manifest import Entry
 
 
 class VariantReport(Record):
-    """A variant that a run made. ``size`` is in bytes. ``status`` says whether the variant was published."""
+    """A variant that a run made. ``size`` is in bytes. ``status`` says whether the variant was published. If the gate
+    withheld it, ``reasons`` says why."""
 
     model: str
     repo_id: str
@@ -20,6 +21,12 @@ class VariantReport(Record):
     perplexity_error: float
     divergence: float | None
     seconds: float
+    reasons: list[str] = []
+
+    @property
+    def withheld(self) -> str | None:
+        """One line that says why the variant was withheld, or None if it was not."""
+        return f"{self.variant}: withheld: {'; '.join(self.reasons)}" if self.status == "withheld" else None
 
 
 class ModelReport(Record):
@@ -50,4 +57,5 @@ def report_entry(model: str, repo_id: str, entry: Entry) -> VariantReport:
         perplexity_error=entry.evaluation.perplexity_error,
         divergence=divergence.mean if divergence else None,
         seconds=entry.seconds,
+        reasons=entry.verdict.reasons,
     )

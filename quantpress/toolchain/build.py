@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from quantpress.errors import QuantpressError
-from quantpress.machine.child import child_environment, last_lines
+from quantpress.machine.cause import cause_of_exit
+from quantpress.machine.child import child_environment
 from quantpress.machine.process import process_group
 from quantpress.toolchain.machine import cuda, cuda_options, instruction_options, processor
 from quantpress.toolchain.progress import Progress
@@ -129,4 +130,5 @@ def _run(command: list[str], log: Path, progress: Progress, what: str) -> None:
         group.wait()
         code = group.end()
     if code != 0:
-        raise QuantpressError(f"{what} failed with exit code {code} (log: {log})\n{last_lines(log)}")
+        how = f"{what} failed with exit code {code}"
+        raise QuantpressError(cause_of_exit(log.read_text(errors="replace")).said_of(how, log))

@@ -18,7 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from quantpress.errors import QuantpressError, Refused
-from quantpress.machine.child import child_environment, last_lines
+from quantpress.machine.cause import cause_of_exit
+from quantpress.machine.child import child_environment
 from quantpress.machine.process import process_group
 from quantpress.toolchain.cache import cache_folder, make_once
 from quantpress.toolchain.machine import Cuda, cuda
@@ -195,4 +196,5 @@ def _watched(command: list[str], environment: dict[str, str], log: Path, count: 
             progress(what, min(count.done(), total), total)
         code = group.end()
     if code != 0:
-        raise QuantpressError(f"{what} failed with exit code {code} (log: {log})\n{last_lines(log)}")
+        how = f"{what} failed with exit code {code}"
+        raise QuantpressError(cause_of_exit(log.read_text(errors="replace")).said_of(how, log))

@@ -9,19 +9,18 @@ import os
 import re
 import signal
 import subprocess
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 from quantpress.errors import ChildFailed
+from quantpress.machine.cause import cause_of_exit, cause_of_kill
 from quantpress.machine.child import child_environment
 from quantpress.machine.process import dies_with_parent
 
 #: llama.cpp reads defaults of its options from environment variables with these prefixes. The tool must not see them,
 #: because a recipe must not depend on them.
 _TOOL_DEFAULTS = ("LLAMA_ARG_", "LLAMA_LOG_")
-_QUOTED_LINES = 8
 #: The end of a line is a newline, or the carriage return of a progress bar.
 _LINE_END = re.compile(rb"[\r\n]")
 
@@ -37,8 +36,8 @@ def run_tool(
 
     If ``errors`` is given, the error output goes to that file instead, and is not returned. Each line is printed (into
     the log of this process) and then given to ``on_line``. If ``on_line`` raises an exception, the command is killed.
-    The command also dies when this process dies. Raises :class:`ChildFailed`, with the last lines, if the command exits
-    non-zero or is killed.
+    The command also dies when this process dies. Raises :class:`ChildFailed`, with the cause and the last lines, if the
+    command exits non-zero or is killed.
     """
     name = Path(command[0]).name
     kept = {key: value for key, value in child_environment().items() if not key.startswith(_TOOL_DEFAULTS)}
@@ -71,8 +70,9 @@ def run_tool(
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         if errors is not None:
             lines += errors.read_text(errors="replace").splitlines()
-        quoted = "\n".join(f"  | {line[-300:]}" for line in deque(filter(str.strip, lines), _QUOTED_LINES))
-        raise ChildFailed(f"{name} {how}\n{quoted}")
+        find_cause = cause_of_kill if code < 0 else cause_of_exit
+        cause = find_cause("\n".join(lines))
+        raise ChildFailed(cause.said_of(f"{name} {how}"), cause.line)
     return "\n".join(lines)
 
 

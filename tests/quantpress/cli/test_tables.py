@@ -12,7 +12,7 @@ from quantpress.cli.tables import print_plan, print_results
 from quantpress.plan.decide import Action
 from quantpress.plan.estimate import Estimate, estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
-from quantpress.record.report import ModelReport
+from quantpress.record.report import ModelReport, report_entry
 from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.source.source import Source, SourceFile
@@ -118,3 +118,13 @@ def test_a_plan_that_changes_nothing_is_no_work(action: Action, capsys: pytest.C
 def test_a_run_says_what_it_committed(report: ModelReport, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_results([report], SETTINGS)
     assert capsys.readouterr().out == expected
+
+
+def test_a_run_says_why_a_variant_is_withheld(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = samples.entry("gguf", "Q2_K", bits=5.1, divergence=0.4, withheld="mean KLD 0.4 is above the limit of 0.3")
+    row = report_entry(MODEL, REPO, entry)
+
+    print_results([ModelReport(model=MODEL, variants=[row])], SETTINGS)
+
+    assert "Q2_K: withheld: mean KLD 0.4 is above the limit of 0.3" in capsys.readouterr().out.splitlines()
+    assert row.model_dump(mode="json")["reasons"] == ["mean KLD 0.4 is above the limit of 0.3"]

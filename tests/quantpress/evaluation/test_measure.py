@@ -86,4 +86,4 @@ def test_one_base_serves_two_engines(llama_cpp: LlamaCpp, tiny_model: Path, tmp_
     assert abs(itself.divergence.mean) < 1e-5
     assert gguf.token_sha256 == itself.token_sha256
     assert gguf.perplexity == pytest.approx(itself.perplexity, rel=1e-3)
-    assert list((tmp_path / "home" / "work").iterdir()) == []
+    assert list((tmp_path / "home" / "scratch").iterdir()) == []

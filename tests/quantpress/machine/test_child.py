@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -50,6 +52,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             from quantpress.errors import Refused
             with explained_exit():
                 raise Refused("the width 575 is odd: take another")
+        if number == 8:
+            from quantpress.machine.child import explained_exit
+            from quantpress.errors import ChildFailed
+            with explained_exit():
+                raise ChildFailed("llama-imatrix was killed by SIGABRT")
         if number == 6: pathlib.Path(sys.argv[2]).write_text('{"number": null}')
         if number not in (4, 6):
             answer = {"number": number + 1, "environment": sorted(os.environ)}
@@ -60,7 +67,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             pathlib.Path(sys.argv[2]).write_text(json.dumps(answer))
         """)
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     return "asked"
 
 
@@ -76,7 +83,7 @@ def test_an_answer_comes_back_and_is_found_again(module: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (1, "asked failed with exit code 1"),
+        (1, "RuntimeError: no such luck (asked failed with exit code 1, log: "),
         (2, "asked was killed by SIGKILL"),
         (4, "asked failed with exit code 0"),
     ],
@@ -95,6 +102,30 @@ def test_a_child_that_knows_why_says_so_in_one_line(module: str, tmp_path: Path)
     assert str(caught.value) == "the width 575 is odd: take another"
     assert begun(Question(number=5), tmp_path / "job")
     assert not begun(Question(number=7), tmp_path / "job")
+
+
+def test_the_whole_log_of_a_failed_child_is_kept_and_named(module: str, tmp_path: Path) -> None:
+    """The log outlives a second try in the same folder, and the folder."""
+    home = tmp_path / "home"
+    (home / "locks").mkdir(parents=True)
+    job = home / "work" / "up--Model-1234" / "gguf" / "Q8_0-5678"
+    said = []
+    for number in (1, 8, 6):
+        with pytest.raises(ChildFailed) as caught:
+            run_child(module, Question(number=number), Answer, job)
+        said.append(str(caught.value))
+    with pytest.raises(ChildFailed):
+        run_child(module, Question(number=5), Answer, job)
+    shutil.rmtree(home / "work")
+
+    kept = sorted((home / "logs").iterdir())
+    assert [path.name[26:] for path in kept] == ["up--Model-1234--gguf--Q8_0-5678.log"] * 4
+    assert [f"working on {number}" in path.read_text() for number, path in zip((1, 8, 6, 5), kept, strict=True)] == [
+        True
+    ] * 4
+    assert "Traceback" in kept[0].read_text()
+    assert all(str(path) in message for path, message in zip(kept, said, strict=False))
+    assert said[1] == f"llama-imatrix was killed by SIGABRT\n  log: {kept[1]}"
 
 
 def test_a_result_that_is_none_is_one_line_and_not_found_again(module: str, tmp_path: Path) -> None:
