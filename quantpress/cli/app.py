@@ -172,6 +172,7 @@ def hub(
     check: Annotated[
         bool, typer.Option("--check", help="hash every object again instead, and set wrong ones aside")
     ] = False,
+    name: Annotated[list[str] | None, typer.Option(help="a host name by which clients call the Hub")] = None,
 ) -> None:
     """Starts the embedded Hub, or checks what it keeps."""
     if check:
@@ -179,7 +180,7 @@ def hub(
         return
     from quantpress.localhub.server import serve
 
-    serve(root, host, port)
+    serve(root, host, port, name or ())
 
 
 app.command()(local.quantize)

@@ -18,6 +18,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve until interrupted")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=7860)
+    serve.add_argument("--name", action="append", default=[], help="a host name by which clients call the Hub")
     serve.add_argument("--stop-with-parent", action="store_true", help="end when standard input closes")
 
     token = commands.add_parser("token", help="make a token and print it; it cannot be shown again")
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "serve":
                 if options.stop_with_parent:
                     server.stop_with_parent()
-                server.serve(root, options.host, options.port)
+                server.serve(root, options.host, options.port, options.name)
             case "token":
                 print(auth.create_token(root, options.user, options.role))
             case "gate":

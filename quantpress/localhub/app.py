@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from quantpress.localhub.collections import prepare
 from quantpress.localhub.context import Hub, error_response
 from quantpress.localhub.database import initialise
 from quantpress.localhub.errors import HubError
+from quantpress.localhub.hosts import KnownHost
 
 
 class RawPath:
@@ -45,8 +47,10 @@ def _client_left(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
 
-def create_app(root: Path) -> Starlette:
+def create_app(root: Path, names: Collection[str] = ()) -> Starlette:
     """Returns the application of the Hub in the folder ``root``. Makes the folder if it does not exist.
+
+    The Hub answers to the host names ``names``, to ``localhost`` and to any IP address.
 
     Raises HubError if another version of this program wrote the Hub's database.
     """
@@ -65,7 +69,7 @@ def create_app(root: Path) -> Starlette:
             *collections.ROUTES,
             *views.ROUTES,
         ],
-        middleware=[Middleware(RawPath)],
+        middleware=[Middleware(KnownHost, names=names), Middleware(RawPath)],
         exception_handlers={HubError: error_response, ClientDisconnect: _client_left, 404: _not_found},
     )
     # Each address means one thing, so the router must not redirect an address to another one.

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any
 
-import yaml
+from quantpress.localhub.frontmatter import CardInvalid, load
 
 # Matches the block between the first two "---" lines, like REGEX_YAML_BLOCK in huggingface_hub/repocard.py.
 _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:(?<=\n)|\r?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 MAX_CARD_BYTES = 2 * 1024 * 1024
-
-# With YAML anchors, a few lines can stand for billions of values. No real card has more values than this.
-_MAX_VALUES = 20_000
 
 #: Keys of a dataset's card that become tags ``key:value``. Users find the dataset by these tags.
 _DATASET_KEYS = (
@@ -27,10 +21,6 @@ _DATASET_KEYS = (
 )  # fmt: skip
 
 _RELATIONS = ("adapter", "merge", "quantized", "finetune")
-
-
-class CardInvalid(ValueError):
-    """The front matter is not valid metadata for the Hub."""
 
 
 @dataclass(frozen=True)
@@ -44,41 +34,12 @@ class Card:
     text: str
 
 
-def _plain(value: object, budget: list[int]) -> Any:
-    """Converts a value to JSON types. Each value takes one from ``budget[0]``, nested values too.
-
-    Raises CardInvalid if ``budget[0]`` falls below zero.
-    """
-    budget[0] -= 1
-    if budget[0] < 0:
-        raise CardInvalid(f"the metadata holds more than {_MAX_VALUES} values")
-    match value:
-        case dict():
-            return {str(key): _plain(item, budget) for key, item in value.items()}
-        case list() | tuple() | set():
-            return [_plain(item, budget) for item in value]
-        case datetime() | date():
-            return value.isoformat()
-        case float() if not math.isfinite(value):
-            return str(value)
-        case None | bool() | int() | float() | str():
-            return value
-    return str(value)
-
-
 def parse_card(content: str) -> Card:
     """Splits a card into metadata and text. Raises CardInvalid if the metadata is invalid."""
     match = _FRONT_MATTER.match(content)
     if match is None:
         return Card(None, content)
-    try:
-        loaded = yaml.safe_load(match.group(1))
-        data = _plain(loaded, [_MAX_VALUES])
-        json.dumps(data).encode()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, CardInvalid):
-            raise
-        raise CardInvalid(" ".join(str(error).split())) from error
+    data = load(match.group(1))
     if data is None:
         return Card({}, content[match.end() :])
     if not isinstance(data, dict):

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +86,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(root: Path, host: str, port: int) -> None:
+def serve(root: Path, host: str, port: int, names: Collection[str] = ()) -> None:
     """Serves the Hub in ``root`` until SIGINT or SIGTERM arrives, and prints its address. Port 0 means any free port.
+
+    Clients may call the Hub by ``host``, by ``names``, by ``localhost`` and by IP addresses.
 
     Call this function in the main thread, because signals arrive there.
 
@@ -119,7 +121,11 @@ def serve(root: Path, host: str, port: int) -> None:
         # open, so that SQLite does not do this after each request.
         keeper.execute("PRAGMA user_version")
         config = uvicorn.Config(
-            create_app(root), log_level="warning", access_log=False, timeout_graceful_shutdown=5, lifespan="off"
+            create_app(root, {host, *names}),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            lifespan="off",
         )
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         AnnouncedServer(config).run(sockets=[listener])

@@ -12,7 +12,8 @@ from quantpress.localhub import auth
 from quantpress.localhub.addresses import api_routes
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading
-from quantpress.localhub.modelcard import CardInvalid, faults, parse_card
+from quantpress.localhub.frontmatter import CardInvalid
+from quantpress.localhub.modelcard import faults, parse_card
 
 
 def _whoami(call: Call) -> Response:
@@ -49,6 +50,9 @@ def _auth_check_write(call: Call) -> Response:
 
 
 def _validate_yaml(call: Call) -> Response:
+    """Validates a card for a client that has a token. Reading YAML costs time, and huggingface_hub sends its token."""
+    with reading(call.hub.root) as db:
+        auth.require_identity(call.identity(db))
     errors, warnings = [], []
     try:
         card = parse_card(text_field(call.json(), "content"))

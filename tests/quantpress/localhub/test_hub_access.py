@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+import pytest
+
 from quantpress.localhub import admin, auth
+from quantpress.localhub.app import create_app
 
 if TYPE_CHECKING:
     from tests.quantpress.localhub.conftest import LiveHub
@@ -88,6 +93,26 @@ def test_a_private_repo_does_not_exist_without_a_token(live_hub: LiveHub) -> Non
         assert live_hub.send("GET", address, token=live_hub.read_token).status == 200
     assert b"press/secret" not in live_hub.send("GET", "/").body
     assert b"press/secret" not in live_hub.send("GET", "/api/models").body
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:7860", 200), ("[::1]:7860", 200), ("LOCALHOST", 200), ("hub.example", 200), ("10.1.2.3", 200),
+     ("attacker.example:7860", 421), ("127.0.0.1.attacker.example", 421), ("", 421), ("127.0.0.1/x", 421),
+     ("[::1", 421), ("localhost@attacker.example", 421), ("hub.example:x", 421)],
+)  # fmt: skip
+def test_the_hub_answers_only_to_its_own_names(tmp_path: Path, host: str, status: int) -> None:
+    """Otherwise a web page whose name leads to 127.0.0.1 could read the Hub with the visitor's browser."""
+    hub = httpx.ASGITransport(create_app(tmp_path, ["hub.example"]))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=hub, base_url="http://hub") as client:
+            return await client.get("/api/models", headers={"Host": host})
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == status
+    if status == 421:
+        assert "start it with --name" in answer.headers["X-Error-Message"]
 
 
 def test_an_upload_address_is_given_to_writers_only(live_hub: LiveHub) -> None:

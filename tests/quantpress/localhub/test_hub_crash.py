@@ -96,7 +96,7 @@ def test_killed_in_the_middle_of_an_upload(tmp_path: Path, live: Callable[[Runni
         href = answer.json()["objects"][0]["actions"]["upload"]["href"].removeprefix(hub.endpoint)
         parts = urlsplit(hub.endpoint)
         with socket.create_connection((parts.hostname, parts.port)) as connection:
-            head = f"PUT {href} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+            head = f"PUT {href} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
             connection.sendall(head.encode() + content[:2_000_000])
             while not any(path.stat().st_size for path in (root / "incoming").iterdir()):
                 threading.Event().wait(0.01)
@@ -124,7 +124,7 @@ def test_killed_in_the_middle_of_a_commits_body(tmp_path: Path, live: Callable[[
         stored = hashlib.sha256(b"half of a commit").hexdigest()
         with socket.create_connection((parts.hostname, parts.port)) as connection:
             head = (
-                f"POST /api/models/press/m/commit/main HTTP/1.1\r\nHost: x\r\n"
+                f"POST /api/models/press/m/commit/main HTTP/1.1\r\nHost: localhost\r\n"
                 f"Authorization: Bearer {client.write_token}\r\nContent-Length: {len(body) + 100}\r\n\r\n"
             )
             connection.sendall(head.encode() + body)

@@ -209,7 +209,7 @@ def test_an_upload_is_not_completed_while_bytes_arrive(live_hub: LiveHub) -> Non
     with socket.create_connection((parts.hostname, parts.port)) as late:
         # A second sender of part 1 waits until everything else is done, to change bytes after the check.
         address = action["header"]["1"].removeprefix(live_hub.hub.endpoint)
-        late.sendall(f"PUT {address} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+        late.sendall(f"PUT {address} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
         late.sendall(b"x" * 3_000_000)
         upload = parse_qs(urlsplit(address).query)["upload"][0]
         temporary = live_hub.hub.root / "incoming" / f"large-{upload}"

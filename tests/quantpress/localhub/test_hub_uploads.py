@@ -186,7 +186,7 @@ def test_over_http_a_part_sent_again_and_cut_off_is_noticed(live_hub: LiveHub) -
         assert live_hub.send("PUT", action["header"][str(number)], body=part).status == 200
     address, hub = action["header"]["1"].removeprefix(live_hub.hub.endpoint), urlsplit(live_hub.hub.endpoint)
     with socket.create_connection((hub.hostname, hub.port)) as connection:
-        connection.sendall(f"PUT {address} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+        connection.sendall(f"PUT {address} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
         connection.sendall(b"x" * 3_000_000)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(4096):
