@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: setup demo test test-fast chaos draws lint bench schema clean
+.PHONY: setup demo test test-fast chaos draws fuzz lint bench schema clean
 
 setup: .venv/complete
 
@@ -31,6 +31,10 @@ chaos: setup
 # Property tests on new draws; what they find becomes an example of the test.
 draws: setup
 	HYPOTHESIS_PROFILE=new $(RUN) -m pytest -n 2 -m hypothesis
+
+# What reads foreign data, on 2,000 new draws of each test.
+fuzz: setup
+	HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest -n 2 -m foreign
 
 lint: setup
 	$(RUN) -m ruff check .

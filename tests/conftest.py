@@ -20,9 +20,11 @@ from quantpress.toolchain.progress import plain_lines
 # Writers to the embedded Hub need this variable, and huggingface_hub reads it when it is first imported.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 
-# A property test draws the same examples in every `make test`; `make draws` draws new ones.
-settings.register_profile("same", derandomize=True, database=None)
-settings.register_profile("new", derandomize=False)
+# A property test draws the same examples in every `make test`; `make draws` and `make fuzz` draw new ones. There is no
+# deadline for an example, because a busy machine would miss it.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("new", derandomize=False, deadline=None)
+settings.register_profile("fuzz", derandomize=False, deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.errors import QuantpressError
 from quantpress.files import write_text
+from quantpress.foreign_json import read_object
+from quantpress.source.config import CONFIG_FILE, model_config
 from quantpress.source.safetensors import Storage, contents, sound_header
 
 #: The companions: files of a checkpoint that say how to use the model. Libraries change some companions when they save
@@ -26,14 +28,13 @@ _COMPANIONS = (
 
 def source_config(job: Job) -> dict[str, Any]:
     """Returns the content of the source's config.json."""
-    return dict(json.loads((job.source / "config.json").read_bytes()))
+    return read_object(job.source / CONFIG_FILE)
 
 
 def stored_dtype(config: dict[str, Any]) -> str:
     """Returns the type for tensors that are not quantized: the source's type if it is float16 or bfloat16, otherwise
     float16."""
-    text = config.get("text_config", config)
-    stored = str(text.get("dtype") or text.get("torch_dtype") or "float16")
+    stored = model_config(config).text.declared_dtype or "float16"
     return stored if stored in ("float16", "bfloat16") else "float16"
 
 

@@ -11,9 +11,7 @@ from quantizers.protocol import Job, Parameters
 from quantpress.errors import BadInput, Refused
 from quantpress.hints import hint
 from quantpress.record.measurement import Engine
-
-#: config.json's keys that hold the number of experts in a layer's feed-forward part.
-_EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
+from quantpress.source.config import model_config, single
 
 
 class CheckpointFormat(OneByOne):
@@ -67,7 +65,7 @@ def refuse_experts(config: Parameters, what: str) -> None:
     transformers holds the experts of a layer as one tensor. The tool ``what`` does not quantize such a tensor, so
     nearly all weights would stay unquantized.
     """
-    text = config.get("text_config", config)
-    count = next((text[key] for key in _EXPERT_KEYS if isinstance(text.get(key), int) and text[key] > 1), None)
-    if count:
+    text = model_config(config).text
+    said = (single(counts) or 0 for counts in (text.num_experts, text.num_local_experts, text.n_routed_experts))
+    if count := next((count for count in said if count > 1), None):
         raise Refused(f"{what} quantizes only linears, not the {count} experts of this model: use gguf or gptq")

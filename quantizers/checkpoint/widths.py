@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from quantizers.protocol import Parameters
 from quantpress.errors import Refused
+from quantpress.source.config import TextConfig, model_config, single
 
 #: The group sizes that the kernels for GPTQ and AWQ support (vLLM, ExLlama, Marlin), the largest first.
 GROUP_SIZES = (128, 64, 32)
@@ -34,20 +35,24 @@ def input_widths(config: Parameters) -> dict[str, int]:
 
     Raises :class:`Refused` if config.json names none of the widths.
     """
-    text = config.get("text_config", config)
+    text = model_config(config).text
     widths: dict[str, int] = {}
     for key, kind in _WIDTH_KEYS.items():
-        value = text.get(key)
-        for width in value if isinstance(value, list) else [value]:
-            if isinstance(width, int) and width > 0:
+        for width in getattr(text, key):
+            if width > 0:
                 widths[f"{key} {width}, {kind}"] = width
-    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
-    if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
-        attention = heads * (text.get("head_dim") or hidden // heads)
+    if size := _head_size(text):
+        attention = (single(text.num_attention_heads) or 0) * size
         widths[f"attention width {attention}, inputs of attention's output projections"] = attention
     if not widths:
         raise Refused("config.json names no hidden_size: group sizes cannot be checked for this architecture")
     return widths
+
+
+def _head_size(text: TextConfig) -> int | None:
+    """Returns the width of one attention head, or None if config.json does not say it."""
+    heads, hidden = single(text.num_attention_heads), single(text.hidden_size)
+    return single(text.head_dim) or hidden // heads if heads and hidden is not None else None
 
 
 def dividing(config: Parameters) -> list[int]:
@@ -71,12 +76,10 @@ def output_widths(config: Parameters) -> dict[str, int]:
 
     The number of outputs of every other linear equals one of the input widths, so the dict has it.
     """
-    text = config.get("text_config", config)
-    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
-    shared = text.get("num_key_value_heads")
-    widths = input_widths(config)
-    if isinstance(heads, int) and isinstance(hidden, int) and isinstance(shared, int) and heads > 0:
-        width = shared * (text.get("head_dim") or hidden // heads)
+    text = model_config(config).text
+    widths, shared = input_widths(config), single(text.num_key_value_heads)
+    if shared is not None and (size := _head_size(text)):
+        width = shared * size
         widths[f"key and value width {width}, outputs of attention's key and value projections"] = width
     return widths
 

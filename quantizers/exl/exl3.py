@@ -7,6 +7,7 @@ from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
 from quantpress.errors import Refused
 from quantpress.record.measurement import Engine
+from quantpress.source.config import model_config, single
 from quantpress.toolchain.exllama import EXLLAMAV3
 
 #: ExLlamaV3 pads the widths of linear layers to multiples of this number. If a layer is padded, its output does not fit
@@ -27,11 +28,12 @@ class EXL3(ExLlamaFormat):
 
     def variant(self, name: str, config: Parameters) -> Variant:
         found = super().variant(name, config)
-        text = config.get("text_config", config)
-        hidden, heads = text.get("hidden_size"), text.get("num_key_value_heads") or text.get("num_attention_heads")
-        size = text.get("head_dim") or (hidden or 0) // (text.get("num_attention_heads") or 1)
-        for what, width in (("hidden_size", hidden), ("width of keys and values", (heads or 0) * size)):
-            if isinstance(width, int) and width % _TILE:
+        text = model_config(config).text
+        hidden, heads = single(text.hidden_size) or 0, single(text.num_attention_heads)
+        size = single(text.head_dim) or hidden // (heads or 1)
+        shared = single(text.num_key_value_heads) or heads or 0
+        for what, width in (("hidden_size", hidden), ("width of keys and values", shared * size)):
+            if width % _TILE:
                 raise Refused(f"ExLlamaV3 needs a {what} that {_TILE} divides, and it is {width}: use exl2")
         return found
 

@@ -7,22 +7,20 @@ The converter's own registry decides which architectures have a projector.
 from __future__ import annotations
 
 import ast
-import json
 import re
 from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.convert import convert_projector, last_words
 from quantizers.gguf.unquantized import checked
-from quantizers.protocol import Parameters
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import write_text
+from quantpress.foreign_json import read_object
 from quantpress.record.base import Record
+from quantpress.source.config import CONFIG_FILE, ModelConfig, model_config
 from quantpress.source.gguf import read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
-#: The keys of config.json under which transformers describes an encoder for images or sound.
-_ENCODERS = ("vision_config", "audio_config")
 #: The converter has a table of the architectures whose projector it converts. These are the file in llama.cpp's source
 #: tree that holds the table, and the table's name in that file.
 _REGISTRY, _TABLE = Path("conversion/__init__.py"), "MMPROJ_MODEL_MAP"
@@ -62,8 +60,8 @@ def make_projector(tools: LlamaCpp, source: Path, prepared: Path, model_name: st
     If there is no usable projector, the report says why, and the model's rungs read text only. Raises ``ChildFailed``
     when the converter fails because memory or disk is short.
     """
-    config = json.loads((source / "config.json").read_bytes())
-    has_encoder = any(isinstance(config.get(key), dict) for key in _ENCODERS)
+    config = model_config(read_object(source / CONFIG_FILE))
+    has_encoder = config.vision_config is not None or config.audio_config is not None
     architectures = _architectures(config)
     file, report = projector_file(prepared, model_name), _report_file(prepared, model_name)
     if report.exists() or not (has_encoder or architectures & registered(tools)):
@@ -90,12 +88,11 @@ def registered(tools: LlamaCpp) -> frozenset[str]:
     return frozenset()
 
 
-def _architectures(config: Parameters) -> set[str]:
+def _architectures(config: ModelConfig) -> set[str]:
     """Returns the architectures that the converter looks up for a model (conversion/base.py,
     ``get_model_architecture``)."""
-    vision = config.get("vision_config")
-    parts = (config, vision if isinstance(vision, dict) else {})
-    return {str(name) for part in parts for name in (part.get("architectures") or [])[:1]}
+    named = (config.architectures, config.vision_config and config.vision_config.architectures)
+    return {name for architectures in named for name in (architectures or [])[:1]}
 
 
 def _missing(tools: LlamaCpp, source: Path, model_name: str, file: Path, architectures: set[str]) -> str | None:

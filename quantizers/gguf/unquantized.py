@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from quantizers.protocol import Parameters
 from quantpress.errors import QuantpressError, Refused
+from quantpress.source.config import model_config
 from quantpress.source.weights import matrix_weights
 
 #: The types that the matrices of an unquantized GGUF can have. ggml and the safetensors format use the same names.
@@ -25,10 +26,9 @@ def made_from(config: Parameters) -> str:
     type. These weights become float16, as they do for everyone who loads the model. The preflight check refuses such a
     model if it has values that float16 cannot hold.
     """
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        if declared := part.get("dtype") or part.get("torch_dtype"):
-            return "F16" if str(declared).removeprefix("torch.") == "float16" else AS_STORED
+    for part in model_config(config).parts:
+        if declared := part.declared_dtype:
+            return "F16" if declared.removeprefix("torch.") == "float16" else AS_STORED
     return AS_STORED
 
 

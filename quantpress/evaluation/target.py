@@ -7,7 +7,6 @@ and all from one commit.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,12 @@ from quantpress.errors import BadInput
 from quantpress.evaluation.engines.detect import engine_for
 from quantpress.evaluation.windows import vocabulary
 from quantpress.files import sha256_of
+from quantpress.foreign_json import read_object
 from quantpress.hub.client import explained
 from quantpress.hub.hubs import Hubs
 from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
+from quantpress.source.config import CONFIG_FILE
 from quantpress.source.gguf import read_gguf
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -59,7 +60,7 @@ class Target:
         engine is llama.cpp and the file is not a GGUF file.
         """
         if self.engine != "llama.cpp":
-            return vocabulary(json.loads((self.model / "config.json").read_bytes()))
+            return vocabulary(read_object(self.model / CONFIG_FILE))
         try:
             tokens = read_gguf(self.model).metadata.get("tokenizer.ggml.tokens")
         except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantpress.source.config import values_of
+from quantpress.source.config import is_count, model_config, values_of
 from quantpress.source.source import Source
 
 #: The number of tokens in the largest vocabulary in use (Gemma 3's). If a config.json does not say its own number, this
@@ -39,11 +39,11 @@ def vocabulary(config: Mapping[str, Any]) -> int:
 
     The config of a multimodal model has this number in its text part or in other parts. If other parts have it, the
     largest number counts. If no part has the number, the largest vocabulary in use is assumed. This can give too few
-    windows, which only make a figure less certain. Too many windows would fill the disk.
+    windows, which only make a figure less certain. Too many windows would fill the disk. Raises
+    :class:`~quantpress.errors.Refused` if a value in ``config`` has a wrong type or is out of range.
     """
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        if isinstance(size := part.get("vocab_size"), int):
-            return size
-    nested = [size for size in values_of(config, "vocab_size") if isinstance(size, int)]
+    for part in model_config(config).parts:
+        if part.vocab_size is not None:
+            return part.vocab_size
+    nested = [size for size in values_of(config, "vocab_size") if is_count(size) and size > 0]
     return max(nested, default=_LARGEST_VOCABULARY)

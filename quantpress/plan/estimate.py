@@ -9,6 +9,7 @@ from quantizers import quantizer_of
 from quantizers.protocol import Variant
 from quantizers.traits import traits_of
 from quantpress.record.base import Record
+from quantpress.source.config import model_config
 from quantpress.source.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
@@ -39,10 +40,9 @@ def _weight_bytes(source: Source) -> float:
 
     A multimodal model can name its dtype in the text part of config.json.
     """
-    text = source.config.get("text_config")
-    for part in (source.config, text if isinstance(text, dict) else {}):
-        if dtype := part.get("dtype") or part.get("torch_dtype"):
-            return _DTYPE_BYTES.get(str(dtype), 2.0)
+    for part in model_config(source.config).parts:
+        if dtype := part.declared_dtype:
+            return _DTYPE_BYTES.get(dtype, 2.0)
     return 2.0
 
 

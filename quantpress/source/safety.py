@@ -7,27 +7,42 @@ JSON.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantpress.errors import Refused
+from quantpress.foreign_json import LARGEST, Foreign, read_object, validated
+from quantpress.source.config import CONFIG_FILE, ModelConfig
+from quantpress.source.tokenizer import (
+    GENERATION_FILE,
+    TEMPLATE_FILE,
+    TOKENIZER_CONFIG_FILE,
+    ChatTemplateFile,
+    GenerationConfig,
+    TokenizerConfig,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CONFIG_FILE = "config.json"
 #: In these files, ``auto_map`` can name classes in the repo's own Python files. transformers would import the files and
 #: run their code.
-_MAY_NAME_CODE = (CONFIG_FILE, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+_MAY_NAME_CODE = (CONFIG_FILE, TOKENIZER_CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
 _CODE_KEY = "auto_map"
-#: The largest size of a JSON file, in bytes. The largest published one, Gemma 3's tokenizer_config.json, has 1.2 MB.
-_LARGEST = 10_000_000
+#: The types of the files whose values quantpress uses.
+_TYPES: dict[str, type[Foreign]] = {
+    CONFIG_FILE: ModelConfig,
+    TOKENIZER_CONFIG_FILE: TokenizerConfig,
+    GENERATION_FILE: GenerationConfig,
+    TEMPLATE_FILE: ChatTemplateFile,
+}
+#: The JSON files that are read before anything large is downloaded.
+_SMALL = tuple(dict.fromkeys((*_MAY_NAME_CODE, *_TYPES)))
 #: The largest length of a chat template, in characters. For a file that holds only a template, the limit is in bytes.
 #: The longest published templates, with tools, have some 30,000 characters.
 LONGEST_TEMPLATE = 1_000_000
-_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+_TEMPLATE_FILES = ("chat_template.jinja", TEMPLATE_FILE)
 
 
 def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -38,7 +53,7 @@ def check_small_files(api: HfApi, repo: str, sha: str, sizes: Mapping[str, int])
     for name in _TEMPLATE_FILES:
         if sizes.get(name, 0) > LONGEST_TEMPLATE:
             raise Refused(_too_long(sizes[name]))
-    read = {name: _read(api, repo, sha, name, sizes[name]) for name in _MAY_NAME_CODE if name in sizes}
+    read = {name: _read(api, repo, sha, name, sizes[name]) for name in _SMALL if name in sizes}
     _check_contents(read)
     return read[CONFIG_FILE]
 
@@ -49,18 +64,18 @@ def check_folder(folder: Path) -> dict[str, Any]:
     for name in _TEMPLATE_FILES:
         if (folder / name).is_file() and (size := (folder / name).stat().st_size) > LONGEST_TEMPLATE:
             raise Refused(_too_long(size))
-    read = {name: _parsed(folder / name) for name in _MAY_NAME_CODE if (folder / name).is_file()}
+    read = {name: read_object(folder / name) for name in _SMALL if (folder / name).is_file()}
     _check_contents(read)
     return read[CONFIG_FILE]
 
 
 def _check_contents(read: dict[str, dict[str, Any]]) -> None:
     for name, content in read.items():
-        if _names_code(content):
+        if name in _MAY_NAME_CODE and _names_code(content):
             raise Refused(f"its {name} has an {_CODE_KEY}: code from model repositories is never run")
-        length = _template_length(content.get("chat_template"))
-        if length > LONGEST_TEMPLATE:
-            raise Refused(_too_long(length))
+        typed = validated(_TYPES[name], content, name) if name in _TYPES else None
+        if isinstance(typed, ChatTemplateFile) and typed.template_length > LONGEST_TEMPLATE:
+            raise Refused(_too_long(typed.template_length))
 
 
 def _too_long(length: int) -> str:
@@ -68,24 +83,12 @@ def _too_long(length: int) -> str:
 
 
 def _read(api: HfApi, repo: str, sha: str, name: str, size: int) -> dict[str, Any]:
-    if size > _LARGEST:
-        raise Refused(f"its {name} is larger than {_LARGEST} bytes")
+    if size > LARGEST:
+        raise Refused(f"its {name} is larger than {LARGEST} bytes")
     path = Path(api.hf_hub_download(repo, name, revision=sha))
     if path.stat().st_size != size:
         raise Refused(f"its {name} is not as large as the Hub says")
-    return _parsed(path)
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _LARGEST:
-        raise Refused(f"its {path.name} is larger than {_LARGEST} bytes")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise Refused(f"its {path.name} is not JSON") from None
-    if not isinstance(content, dict):
-        raise Refused(f"its {path.name} is not a JSON object")
-    return content
+    return read_object(path)
 
 
 def _names_code(content: object) -> bool:
@@ -97,14 +100,3 @@ def _names_code(content: object) -> bool:
         case list():
             return any(_names_code(value) for value in content)
     return False
-
-
-def _template_length(template: object) -> int:
-    """Returns the length of a chat template in characters. If there are several named templates, returns their total
-    length."""
-    match template:
-        case str():
-            return len(template)
-        case list():
-            return sum(_template_length(each.get("template")) for each in template if isinstance(each, dict))
-    return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,9 +12,11 @@ from quantpress.errors import QuantpressError, Refused
 from quantpress.files import git_sha1_of, sha256_of
 from quantpress.hub.client import explained
 from quantpress.record.manifest import SourceRecord
+from quantpress.source.config import CONFIG_FILE
 from quantpress.source.gate_fields import gate_fields
 from quantpress.source.licence import is_licence, most_restrictive
-from quantpress.source.safety import CONFIG_FILE, check_folder, check_small_files
+from quantpress.source.safety import check_folder, check_small_files
+from quantpress.source.tokenizer import chat_template_file, tokenizer_config
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -210,16 +211,13 @@ def chat_template(folder: Path) -> str | None:
     """Returns the chat template of a downloaded source, or None if there is none.
 
     The template is ``chat_template.jinja``, or else the template in ``tokenizer_config.json`` or
-    ``chat_template.json``.
+    ``chat_template.json``. Raises :class:`Refused` if one of these two files is not what its type says.
     """
     own = folder / "chat_template.jinja"
     if own.exists():
         return own.read_text(encoding="utf-8", errors="replace")
-    for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
-        template = json.loads(file.read_text(encoding="utf-8")).get("chat_template") if file.exists() else None
-        if isinstance(template, str):
-            return template
-    return None
+    named = tokenizer_config(folder).template
+    return chat_template_file(folder).template if named is None else named
 
 
 def licence_files(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """Checks that the weights of a source are complete and finite.
 
 The weights are read as they are stored in the safetensors files, one piece at a time. The check runs in a child
-process: ``python -m quantpress.source.weights JOB.json RESULT.json``.
+process: ``python -m quantpress.source.weights JOB.json RESULT.json``. The process first reads the tokenizer's files,
+because the cards and Ollama's files need them only after the long work.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from quantpress.files import write_text
 from quantpress.machine.child import explained_exit
 from quantpress.record.base import Record
 from quantpress.source.safetensors_header import SafetensorsTensor, read_safetensors_header
+from quantpress.source.tokenizer import check_tokenizer_files
 from quantpress.text import one_line
 
 #: Matches the number of an expert in a tensor's name. llama.cpp's converter stacks a layer's experts into one
@@ -180,6 +182,7 @@ def _pieces(stream: BinaryIO, tensor: SafetensorsTensor) -> Iterator[bytes]:
 
 def main(job_file: Path, result_file: Path) -> None:
     job = WeightsJob.model_validate_json(job_file.read_bytes())
+    check_tokenizer_files(job.source)
     write_text(result_file, check_weights(job.source).model_dump_json(indent=1))
 
 

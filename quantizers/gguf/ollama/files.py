@@ -23,15 +23,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quantizers.gguf.ollama.chat_rendering import ChatTemplate, Conversation, Inexpressible
 from quantizers.gguf.ollama.go_template import render
-from quantpress.errors import ChildFailed
+from quantpress.errors import ChildFailed, Refused
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, run_child
 from quantpress.record.base import Record
 from quantpress.source.source import chat_template
+from quantpress.source.tokenizer import (
+    TOKENIZER_FILE,
+    Tokenizer,
+    TokenizerConfig,
+    generation_config,
+    token_text,
+    tokenizer,
+    tokenizer_config,
+)
 
 #: Limits of the child process. A template of three roles needs milliseconds and a few megabytes. Python itself takes
 #: some 100 MB in the child.
@@ -215,17 +223,21 @@ def _ollama(go: str, default: str, words: Sequence[str]) -> str:
 
 def ollama_files(source: Path) -> dict[str, str]:
     """Returns a dict from the name of each file to its text, for a fetched source. The dict is empty if the source has
-    no chat template or if no Go template agrees with the chat template.
+    no chat template, if its tokenizer's files are malformed, or if no Go template agrees with the chat template.
 
     The file ``system`` is made only if the model's template has a default system prompt. The file ``params`` is made
     only if a token ends the model's words.
     """
-    template = chat_template(source)
+    try:
+        template = chat_template(source)
+        configuration, added, generation = tokenizer_config(source), tokenizer(source), generation_config(source)
+    except Refused:
+        return {}  # the check of the source says what is wrong
     if template is None:
         return {}
-    configuration = _json(source / "tokenizer_config.json")
-    bos, eos = (_token(configuration.get(key)) for key in ("bos_token", "eos_token"))
-    job = OllamaJob(template=template, bos=bos, eos=eos, adds_bos=_adds_bos(source, configuration, bos))
+    bos, eos = token_text(configuration.bos_token), token_text(configuration.eos_token)
+    adds_bos = _adds_bos(configuration, added if (source / TOKENIZER_FILE).exists() else None, bos)
+    job = OllamaJob(template=template, bos=bos, eos=eos, adds_bos=adds_bos)
     with tempfile.TemporaryDirectory(prefix="quantpress-ollama-") as scratch:
         try:
             found = run_child("quantizers.gguf.ollama.files", job, Expressed, Path(scratch), timeout=10 * _CPU_SECONDS)
@@ -236,42 +248,33 @@ def ollama_files(source: Path) -> dict[str, str]:
     files = {"template": found.template}
     if found.system:
         files["system"] = found.system
-    if stop := _stop_tokens(source, configuration, found.after_assistant.strip()):
+    ends = [eos, found.after_assistant.strip()]
+    if stop := _stop_tokens(added, generation.eos_token_ids, ends):
         files["params"] = json.dumps({"stop": stop}, indent=2, ensure_ascii=False) + "\n"
     return files
 
 
-def _json(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return content if isinstance(content, dict) else {}
-
-
-def _token(value: object) -> str:
-    """Returns a token's text. The tokenizer's configuration holds the text as a string or within an object."""
-    text = value.get("content") if isinstance(value, dict) else value
-    return text if isinstance(text, str) else ""
-
-
-def _adds_bos(source: Path, configuration: dict[str, Any], bos: str) -> bool:
-    """Whether the GGUF file's tokenizer adds ``bos`` by itself. This function reads the files that
-    ``gguf.SpecialVocab`` reads. If the files do not say whether to add a BOS, llama.cpp adds a BOS for SentencePiece
-    only."""
-    said = configuration.get("add_bos_token")
-    if isinstance(said, bool):
-        return said
-    if not (source / "tokenizer.json").exists():
+def _adds_bos(configuration: TokenizerConfig, file: Tokenizer | None, bos: str) -> bool:
+    """Whether the GGUF file's tokenizer adds ``bos`` by itself. This function reads what ``gguf.SpecialVocab`` reads.
+    ``file`` is None if there is no tokenizer.json. If the files do not say whether to add a BOS, llama.cpp adds a BOS
+    for SentencePiece only."""
+    if configuration.add_bos_token is not None:
+        return configuration.add_bos_token
+    if file is None:
         return True
-    processor = _json(source / "tokenizer.json").get("post_processor")
-    return bool(bos) and json.dumps(bos) in json.dumps(processor)
+    return bool(bos) and json.dumps(bos) in json.dumps(file.post_processor)
 
 
-def _stop_tokens(source: Path, configuration: dict[str, Any], after_assistant: str) -> list[str]:
-    """Returns the texts of the tokens that end a reply: the configured tokens, and the token that the template writes
-    after a reply."""
-    added = {token.get("id"): _token(token) for token in _json(source / "tokenizer.json").get("added_tokens") or []}
-    ids = _json(source / "generation_config.json").get("eos_token_id")
-    texts = [added.get(each, "") for each in (ids if isinstance(ids, list) else [ids])]
-    texts += [_token(configuration.get("eos_token")), after_assistant if after_assistant in added.values() else ""]
+def _stop_tokens(file: Tokenizer, ids: Sequence[int], ends: Sequence[str]) -> list[str]:
+    """Returns the texts of the tokens that end a reply: the tokens ``ids``, and what stands in ``ends``.
+
+    ``ends`` are the text of the EOS token and the text that the template writes after a reply. The latter counts only
+    if it is a token.
+    """
+    added = {token.id: token.content for token in file.added_tokens or []}
+    eos, after_assistant = ends
+    texts = [added.get(each, "") for each in ids]
+    texts += [eos, after_assistant if after_assistant in added.values() else ""]
     return list(dict.fromkeys(text for text in texts if text))
 
 

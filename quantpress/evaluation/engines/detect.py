@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from quantpress.errors import BadInput
+from quantpress.errors import BadInput, Refused
+from quantpress.foreign_json import read_object
 from quantpress.record.measurement import Engine
+from quantpress.source.config import model_config
 
 #: Maps a ``quant_method`` of config.json to the engine that loads such a checkpoint. Transformers loads all others.
 _ENGINES: dict[str, Engine] = {"exl3": "exllamav3", "exl2": "exllamav2"}
@@ -26,6 +27,7 @@ def engine_for(path: Path) -> Engine:
 
 def _quant_method(config: Path) -> str:
     try:
-        return str(json.loads(config.read_bytes())["quantization_config"]["quant_method"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+        quantization = model_config(read_object(config)).quantization_config
+    except Refused:
+        return ""  # the engine says better what is wrong with the file
+    return (quantization and quantization.quant_method) or ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from quantpress.foreign_json import read_object
+from quantpress.source.config import CONFIG_FILE
 
 #: Maps a format to the transformers class of its settings, and to GPTQModel's name for the PyTorch kernel.
 PLAIN_KERNELS = {"gptq": ("GPTQConfig", "gptq_torch"), "awq": ("AwqConfig", "torch_awq")}
@@ -21,7 +23,7 @@ def plain_kernels(model: Path) -> dict[str, Any]:
     """
     import transformers
 
-    config = json.loads((model / "config.json").read_bytes())
+    config = read_object(model / CONFIG_FILE)
     given = config.get("quantization_config") or {}
     if given.get("quant_method") not in PLAIN_KERNELS:
         return {}
