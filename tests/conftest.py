@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from quantpress.cli.demo_model import demo_model as make_demo_model
 from quantpress.cli.demo_model import tiny_model as make_tiny_model
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.progress import plain_lines
+from tests.support.disks import disk_of
 
 # Writers to the embedded Hub need this variable, and huggingface_hub reads it when it is first imported.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -120,10 +120,5 @@ def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 20 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", mount], check=True)
-    yield mount
-    subprocess.run(["umount", mount], check=True)
+    with disk_of(tmp_path / "small", 20) as mount:
+        yield mount

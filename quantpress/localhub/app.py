@@ -16,7 +16,7 @@ from quantpress.localhub.api import account, collections, commit, files, lfs, ol
 from quantpress.localhub.collections import prepare
 from quantpress.localhub.context import Hub, error_response
 from quantpress.localhub.database import initialise
-from quantpress.localhub.errors import HubError
+from quantpress.localhub.errors import HubError, is_disk_full, no_room
 from quantpress.localhub.hosts import KnownHost
 
 
@@ -37,6 +37,12 @@ class RawPath:
 
 def _not_found(request: Request, _: Exception) -> Response:
     return error_response(request, HubError(404, "There is nothing at this address"))
+
+
+def _disk_full(request: Request, error: Exception) -> Response:
+    if is_disk_full(error):
+        return error_response(request, no_room("free some, then try again"))
+    raise error
 
 
 def _client_left(_: Request, __: Exception) -> Response:
@@ -70,7 +76,12 @@ def create_app(root: Path, names: Collection[str] = ()) -> Starlette:
             *views.ROUTES,
         ],
         middleware=[Middleware(KnownHost, names=names), Middleware(RawPath)],
-        exception_handlers={HubError: error_response, ClientDisconnect: _client_left, 404: _not_found},
+        exception_handlers={
+            HubError: error_response,
+            OSError: _disk_full,
+            ClientDisconnect: _client_left,
+            404: _not_found,
+        },
     )
     # Each address means one thing, so the router must not redirect an address to another one.
     app.router.redirect_slashes = False

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from quantpress.localhub.errors import HubError
+from quantpress.localhub.errors import HubError, is_disk_full, no_room
 from quantpress.localhub.storage import ObjectStore
 
 SCHEMA_VERSION = 1
@@ -90,9 +90,22 @@ def connect(root: Path) -> sqlite3.Connection:
 
 
 @contextmanager
+def _saying_if_full() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if is_disk_full(error):
+            raise no_room("free some, then try again") from error
+        raise
+
+
+@contextmanager
 def reading(root: Path) -> Iterator[sqlite3.Connection]:
-    """Opens a connection whose reads all see the database in the same state."""
-    with closing(connect(root)) as connection:
+    """Opens a connection whose reads all see the database in the same state.
+
+    Raises HubError (507) if the disk is so full that the database cannot even be opened.
+    """
+    with _saying_if_full(), closing(connect(root)) as connection:
         connection.execute("BEGIN")
         yield connection
         connection.execute("ROLLBACK")
@@ -100,13 +113,17 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(root: Path) -> Iterator[sqlite3.Connection]:
-    """Runs the ``with`` block as one transaction: the database keeps either all changes of the block or none."""
-    with closing(connect(root)) as connection:
+    """Runs the ``with`` block as one transaction: the database keeps either all changes of the block or none.
+
+    Raises HubError (507) if the disk is full.
+    """
+    with _saying_if_full(), closing(connect(root)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # SQLite itself rolls back if the disk is full
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
 
@@ -114,11 +131,12 @@ def writing(root: Path) -> Iterator[sqlite3.Connection]:
 def initialise(root: Path) -> None:
     """Makes the folder and its database if they do not exist. Several processes may do this at the same time.
 
-    Raises HubError if another version of this program wrote the database.
+    Raises HubError if another version of this program wrote the database, or if the disk is full.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    ObjectStore(root).prepare()
-    with closing(connect(root)) as connection:
+    with _saying_if_full():
+        root.mkdir(parents=True, exist_ok=True)
+        ObjectStore(root).prepare()
+    with _saying_if_full(), closing(connect(root)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
     with writing(root) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -7,6 +7,8 @@ To choose the exception for a response, ``huggingface_hub`` looks at the header 
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from collections.abc import Mapping
 
 from quantpress.errors import QuantpressError
@@ -41,6 +43,18 @@ class HubInUse(QuantpressError):
 
 def bad_request(message: str) -> HubError:
     return HubError(400, message, code="BadRequest")
+
+
+def no_room(message: str) -> HubError:
+    return HubError(507, f"No room on the Hub's disk: {message}")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write failed because the disk, or the user's share of it, is full."""
+    if isinstance(error, sqlite3.OperationalError):
+        # SQLite reports SHMSIZE if it cannot make the file that goes with the write-ahead log.
+        return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def repo_not_found(repo_id: str) -> HubError:

@@ -94,7 +94,7 @@ def serve(root: Path, host: str, port: int, names: Collection[str] = ()) -> None
     Call this function in the main thread, because signals arrive there.
 
     Raises HubInUse if the folder or the port is taken, HubError if another version of this program wrote the folder's
-    database, BadInput if the folder cannot be written to.
+    database or if the disk is full, BadInput if the folder cannot be written to.
     """
     import uvicorn
 

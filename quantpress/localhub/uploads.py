@@ -1,29 +1,35 @@
-"""Receives large files: writes the bytes to disk and hashes them as they arrive. No file is ever whole in memory.
+"""The uploads of large files: promises room on the disk, receives the bytes, and turns them into objects.
 
-The server writes each part of an upload directly to its place in one file on the disk. If the parts arrive in order,
-the server hashes them as they arrive, and does not read the file again when the upload is completed. huggingface_hub
-sends the parts in order. If the server restarts, the hash of the earlier parts is lost. The server then reads the file
-once when the upload is completed.
+When the Hub gives out an upload address, it promises the room that the file needs. Nobody else is promised this room.
+A promise is kept for a quarter of an hour after the last byte. Then the client has probably gone: the promise lapses,
+and the bytes that arrived stay only until somebody else needs their room. A client that comes back later asks for room
+again without knowing, because its address still works. If there is no room, the answer is 507.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
+import secrets
+import shutil
 import threading
-import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
 
-from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.errors import HubError, bad_request, is_disk_full, no_room
+from quantpress.localhub.partial import PartialFile
 from quantpress.localhub.storage import ObjectStore
 
-_BLOCK = 1 << 20  # bytes handed to a thread at once
+# The room that stays free for SQLite, so that a disk full of objects still takes commits, deletions and tokens. The
+# largest commit has 25,000 files. With paths of 200 characters, it takes 16 MB of the write-ahead log and 16 MB of the
+# database (measured with SQLite 3.40).
+HEADROOM = 32 * 1024 * 1024
+# A press repeats a request for five minutes, so a client that is still there uses its address within this time.
+_PROMISE_SECONDS = 900
+# The largest part of a file of 50 GB, the most that huggingface.co takes, has 50 MB (a thousandth).
+_DRAINED_BYTES = 64 * 1024 * 1024
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -31,108 +37,13 @@ def _fault(sha256: str, found: str) -> HubError:
     return HubError(422, f"The bytes received have SHA-256 {found}, not {sha256}: send them again")
 
 
-async def _blocks(stream: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """Joins the small chunks of a stream into larger blocks and yields these.
-
-    Raises HubError: 413 as soon as the stream exceeds ``limit`` bytes, 400 if the stream ends before ``limit`` bytes.
-    """
-    pending: list[bytes] = []
-    waiting = total = 0
+async def _drain(stream: AsyncIterator[bytes]) -> None:
+    """Reads the rest of a part. A client whose connection closes while it sends does not see the answer."""
+    left = _DRAINED_BYTES
     async for chunk in stream:
-        total += len(chunk)
-        if total > limit:
-            raise HubError(413, f"More bytes than the {limit} announced")
-        pending.append(chunk)
-        waiting += len(chunk)
-        if waiting >= _BLOCK:
-            yield b"".join(pending)
-            pending, waiting = [], 0
-    if pending:
-        yield b"".join(pending)
-    if total != limit:
-        raise bad_request(f"{total} bytes arrived, {limit} were announced: send them again")
-
-
-class PartialFile:
-    """A file of ``size`` bytes that the server is receiving, in one piece or in parts.
-
-    The hash covers the first ``_hashed`` bytes, as long as nobody else wrote to the file meanwhile. A write below that
-    position makes the hash worthless before its first byte is written, because the write can be cut off anywhere. So do
-    two writes at the same time. The hash object is then replaced, and a writer that began with the old one cannot put
-    its own in place.
-    """
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.completing = threading.Lock()  # held while the file becomes an object
-        self._hash: Any = hashlib.sha256()
-        self._hashed = 0
-        self._writers = 0
-        self._closed = False
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def _writing(self, offset: int) -> Iterator[Any]:
-        """Registers a write at ``offset``. Yields the hash object that the write may continue, or None."""
-        with self._lock:
-            if self._closed:
-                raise HubError(409, "This upload is complete: ask for a new one")
-            self._writers += 1
-            if offset < self._hashed or self._writers > 1:
-                self._hash, self._hashed = hashlib.sha256(), 0
-            base = self._hash if offset == self._hashed and self._writers == 1 else None
-        try:
-            yield base
-        finally:
-            with self._lock:
-                self._writers -= 1
-
-    def close(self) -> None:
-        """Forbids further writes, so that the bytes do not change while they are hashed.
-
-        Raises HubError: 503 if a write is in progress, 409 if the file is closed already.
-        """
-        with self._lock:
-            if self._closed:
-                raise HubError(409, "This upload is over: ask for a new one")
-            if self._writers:
-                raise HubError(503, "Bytes of this upload are still arriving: complete it when they are here")
-            self._closed = True
-
-    async def receive(self, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
-        """Writes the stream's ``length`` bytes to the file at ``offset``.
-
-        Returns the CRC-32 of these bytes in hexadecimal.
-        """
-        checksum = 0
-        with self._writing(offset) as base:
-            running = base.copy() if base is not None else None
-            with await run_in_threadpool(self._open) as file:
-                file.seek(offset)
-                async for block in _blocks(stream, length):
-                    await run_in_threadpool(file.write, block)
-                    if running is not None:
-                        await run_in_threadpool(running.update, block)
-                    checksum = zlib.crc32(block, checksum)
-            with self._lock:
-                if running is not None and self._hash is base:
-                    self._hash, self._hashed = running, offset + length
-        return f"{checksum:08x}"
-
-    def _open(self) -> BinaryIO:
-        return os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-
-    def digest(self) -> str:
-        """Returns the SHA-256 of the whole file.
-
-        Reads the file from disk only if the bytes were not all hashed as they arrived.
-        """
-        with self._lock:
-            if self._hashed == self.size:
-                return str(self._hash.hexdigest())
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        left -= len(chunk)
+        if left < 0:
+            return
 
 
 class Uploads:
@@ -141,17 +52,56 @@ class Uploads:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._partial: dict[str, PartialFile] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def _file(self, upload: str, size: int) -> PartialFile:
-        if _UPLOAD_ID.fullmatch(upload) is None:
-            raise bad_request("Not an upload id")
+    def promise(self, wanted: Sequence[tuple[str, int]]) -> list[str | HubError]:
+        """Promises room for files, each given by SHA-256 and size. Returns an upload id or an error (507) for each.
+
+        If one of the files has no room, none gets any, because the client gives up all of them.
+        """
         with self._lock:
-            return self._partial.setdefault(upload, PartialFile(self._store.incoming / f"large-{upload}", size))
+            answers: list[str | HubError] = []
+            for sha256, size in wanted:
+                upload = secrets.token_hex(16)
+                try:
+                    self._claim(upload, sha256, size)
+                    answers.append(upload)
+                except HubError as error:
+                    answers.append(error)
+            if any(isinstance(answer, HubError) for answer in answers):
+                for answer in answers:
+                    if isinstance(answer, str) and answer in self._partial:
+                        self._forget(answer, self._partial[answer])
+            return answers
 
-    async def receive_part(self, upload: str, size: int, stream: AsyncIterator[bytes], offset: int, length: int) -> str:
-        """Receives one part (or all) of a file of ``size`` bytes. Returns the CRC-32 of the part in hexadecimal."""
-        return await self._file(upload, size).receive(stream, offset, length)
+    def require_room(self, size: int) -> None:
+        """Raises HubError (507) if the disk has no room for ``size`` more bytes beside what was promised."""
+        with self._lock:
+            if size > self._free():
+                self._make_room(size, None)
+            if size > (free := self._free()):
+                raise no_room(f"{size} bytes wanted, {max(0, free)} free")
+
+    async def receive_part(
+        self, upload: str, sha256: str, size: int, stream: AsyncIterator[bytes], offset: int, length: int
+    ) -> str:
+        """Receives one part (or all) of a file of ``size`` bytes. Returns the CRC-32 of the part in hexadecimal.
+
+        Raises HubError (507) if the disk is full. All bytes of this upload are deleted then.
+        """
+        try:
+            file = await run_in_threadpool(self._claim, upload, sha256, size)
+        except HubError:
+            await _drain(stream)
+            raise
+        try:
+            return await file.receive(stream, offset, length)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            await run_in_threadpool(self._forget, upload, file)
+            await _drain(stream)
+            raise no_room(f"the disk was full before the {size} bytes of {sha256} had arrived") from error
 
     def finish(self, upload: str, sha256: str, size: int) -> None:
         """Turns the received file into an object. A second call changes nothing.
@@ -159,7 +109,10 @@ class Uploads:
         Raises HubError: 400 if bytes are missing, 422 if the file's hash is not ``sha256``, 503 if bytes are still
         arriving.
         """
-        file = self._file(upload, size)
+        with self._lock:
+            file = self._file(upload, sha256, size)
+            if not file.path.exists():
+                self._forget(upload, file)  # without bytes, it must not count as a promise
         # The client can repeat its request while the first one is under way. The second request waits for the first.
         with file.completing:
             if self._store.size(sha256) == size:
@@ -177,9 +130,64 @@ class Uploads:
             finally:
                 self._forget(upload, file)
 
+    def _file(self, upload: str, sha256: str, size: int) -> PartialFile:
+        if _UPLOAD_ID.fullmatch(upload) is None:
+            raise bad_request("Not an upload id")
+        with self._lock:
+            path = self._store.incoming / f"large-{upload}"
+            return self._partial.setdefault(upload, PartialFile(path, sha256, size))
+
+    def _claim(self, upload: str, sha256: str, size: int) -> PartialFile:
+        """Returns the file of an upload. Promises it the room that it needs, unless it has a promise.
+
+        Raises HubError (507) if there is no room. The bytes that have arrived are deleted then.
+        """
+        with self._lock:
+            promised = self._partial.get(upload)
+            if promised is not None and not _lapsed(promised):
+                return promised
+            file = self._file(upload, sha256, size)
+            file.use()
+            # The file itself is among what was promised, so what must be free for it is nothing.
+            if self._free() < 0:
+                self._make_room(0, file)
+            if self._free() < 0:
+                free = self._free() + file.missing
+                self._forget(upload, file)
+                raise no_room(f"{file.size} bytes wanted, {max(0, free)} free")
+            return file
+
+    def _free(self) -> int:
+        """Returns the free bytes of the disk that nobody was promised and SQLite does not need. Can be negative."""
+        promised = sum(file.missing for file in self._partial.values() if not _lapsed(file))
+        return shutil.disk_usage(self._store.incoming).free - HEADROOM - promised
+
+    def _make_room(self, size: int, wanted: PartialFile | None) -> None:
+        """Deletes bytes whose sender has gone, until ``size`` bytes are free.
+
+        These are the bytes of lapsed promises, files that an earlier server left, and what an earlier attempt to upload
+        ``wanted`` left.
+        """
+        for upload, file in list(self._partial.items()):
+            again = wanted is not None and file is not wanted and file.sha256 == wanted.sha256
+            if (again or _lapsed(file)) and self._free() < size:
+                with suppress(HubError):  # bytes arrive right now, so its sender has not gone
+                    file.close()
+                    self._forget(upload, file)
+        known = {file.path for file in self._partial.values()}
+        for path in self._store.incoming.glob("large-*"):
+            if path not in known and self._free() < size:
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _PROMISE_SECONDS:
+                        path.unlink()
+
     def _forget(self, upload: str, file: PartialFile) -> None:
         """Drops an upload with its bytes. A later request with the same address begins with an empty file."""
         with self._lock:
             if self._partial.get(upload) is file:
                 file.path.unlink(missing_ok=True)
                 del self._partial[upload]
+
+
+def _lapsed(file: PartialFile) -> bool:
+    return file.idle_seconds > _PROMISE_SECONDS

@@ -28,11 +28,10 @@ from quantpress.localhub.commits import (
     regular_entry,
     require_stored,
 )
-from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, text_field
+from quantpress.localhub.context import Call, Hub, endpoint, hub_of, parse_object, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.names import check_path
-from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploadmode import LARGE_FILE, is_lfs
 
 # In the body of a commit, one line carries one file in base64. If a file needs a longer line, the file must be an LFS
@@ -75,16 +74,17 @@ def _preupload(call: Call) -> Response:
     return JSONResponse({"files": answers})
 
 
-def _operation(store: ObjectStore, key: str, value: dict[str, Any]) -> Operation:
+def _operation(hub: Hub, key: str, value: dict[str, Any]) -> Operation:
     match key:
         case "file":
             content = text_field(value, "content")
             encoding = value.get("encoding", "utf-8")
             data = _decoded(content) if encoding == "base64" else content.encode()
-            return Add(regular_entry(store, text_field(value, "path"), data))
+            hub.uploads.require_room(len(data))
+            return Add(regular_entry(hub.store, text_field(value, "path"), data))
         case "lfsFile":
             size = _file_size(value["size"]) if value.get("size") is not None else None
-            return Add(lfs_entry(store, text_field(value, "path"), text_field(value, "oid"), size))
+            return Add(lfs_entry(hub.store, text_field(value, "path"), text_field(value, "oid"), size))
         case "deletedFile":
             return DeleteFile(check_path(text_field(value, "path")))
         case "deletedFolder":
@@ -135,7 +135,7 @@ async def _commit(request: Request) -> Response:
         if key == "header":
             header = value
         else:
-            operations.append(await run_in_threadpool(_operation, call.hub.store, key, value))
+            operations.append(await run_in_threadpool(_operation, call.hub, key, value))
         if len(operations) > _MAX_OPERATIONS:
             raise HubError(413, f"A commit has at most {_MAX_OPERATIONS} operations")
     if header is None:

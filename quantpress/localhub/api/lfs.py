@@ -9,8 +9,6 @@ action's ``href``.
 from __future__ import annotations
 
 import math
-import secrets
-import shutil
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -43,8 +41,7 @@ def _signed(call: Call, path: str, fields: dict[str, str | int]) -> str:
     return call.endpoint + call.hub.signer.sign(path, fields)
 
 
-def _upload_action(call: Call, oid: str, size: int, multipart: bool) -> dict[str, Any]:
-    upload = secrets.token_hex(16)
+def _upload_action(call: Call, upload: str, oid: str, size: int, multipart: bool) -> dict[str, Any]:
     whole: dict[str, str | int] = {"upload": upload, "size": size}
     if not multipart or size <= _PART_BYTES:
         return {"href": _signed(call, f"/lfs/{oid}", {**whole, "offset": 0, "length": size})}
@@ -69,21 +66,18 @@ def _batch(call: Call) -> Response:
         repo = call.repo_to_write(db)
     transfers = body.get("transfers")
     multipart = isinstance(transfers, list) and "multipart" in transfers
-    free = shutil.disk_usage(call.hub.root).free
-    answers: list[dict[str, Any]] = []
-    for oid, size in map(_wanted, objects):
-        answer: dict[str, Any] = {"oid": oid, "size": size}
-        if call.hub.store.keep(oid, size):
-            pass  # the client need not upload it
-        elif size > free:
-            answer["error"] = {"code": 507, "message": f"No room: {size} bytes wanted, {free} free"}
+    answers: list[dict[str, Any]] = [{"oid": oid, "size": size} for oid, size in map(_wanted, objects)]
+    absent = [answer for answer in answers if not call.hub.store.keep(answer["oid"], answer["size"])]
+    promised = call.hub.uploads.promise([(answer["oid"], answer["size"]) for answer in absent])
+    verify = f"{call.endpoint}{repo_address(repo.repo_type, repo.repo_id)}.git/info/lfs/objects/verify"
+    for answer, upload in zip(absent, promised, strict=True):
+        if isinstance(upload, HubError):
+            answer["error"] = {"code": upload.status, "message": upload.message}
         else:
-            verify = f"{call.endpoint}{repo_address(repo.repo_type, repo.repo_id)}.git/info/lfs/objects/verify"
             answer["actions"] = {
-                "upload": _upload_action(call, oid, size, multipart),
+                "upload": _upload_action(call, upload, answer["oid"], answer["size"], multipart),
                 "verify": {"href": verify, "header": {}},
             }
-        answers.append(answer)
     return JSONResponse({"transfer": "multipart" if multipart else "basic", "objects": answers}, media_type=_MEDIA_TYPE)
 
 
@@ -105,7 +99,7 @@ async def _receive(request: Request) -> tuple[str, dict[str, str], str]:
     hub = hub_of(request)
     hub.signer.check(request.scope["path"], fields)
     checksum = await hub.uploads.receive_part(
-        fields["upload"], int(fields["size"]), request.stream(), int(fields["offset"]), int(fields["length"])
+        fields["upload"], oid, int(fields["size"]), request.stream(), int(fields["offset"]), int(fields["length"])
     )
     return oid, fields, checksum
 

@@ -57,7 +57,7 @@ class Sender:
         return task, end
 
     async def _receive(self, stream: AsyncIterator[bytes], offset: int, length: int) -> None:
-        await self.uploads.receive_part(UPLOAD, len(CONTENT), stream, offset, length)
+        await self.uploads.receive_part(UPLOAD, SHA256, len(CONTENT), stream, offset, length)
 
     def finish(self) -> None:
         self.uploads.finish(UPLOAD, SHA256, len(CONTENT))
