@@ -16,6 +16,7 @@ from quantizers.checkpoint.files import describe, make_plain, source_config, sto
 from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
+from quantpress.source.weight_files import weight_paths, weights_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ class Reference(CheckpointFormat):
         threshold = parameters.get("outlier_threshold")
         largest_inputs = _largest_inputs(job) if threshold else {}
         linears, rounded, kept = _linear_names(job), 0, 0
-        for file in sorted(job.source.glob("*.safetensors")):
+        for file in weight_paths(job.source):
             tensors = load_file(file)
             for name, tensor in tensors.items():
                 if name in linears:
@@ -85,8 +86,9 @@ class Reference(CheckpointFormat):
                     tensors[name] = tensors[name].to(getattr(torch, dtype))
             save_file(tensors, job.out / file.name, metadata={"format": "pt"})
             (job.out / file.name).chmod(0o644)
-        for file in [job.source / "config.json", *job.source.glob("*.safetensors.index.json")]:
-            shutil.copyfile(file, job.out / file.name)
+        index = found.index if (found := weights_in(job.source)) else None
+        for name in ["config.json", *([index] if index else [])]:
+            shutil.copyfile(job.source / name, job.out / name)
         make_plain(job, dtype)
         tokens = job.calibration.samples * job.calibration.length if threshold else 0
         output = describe(job, None, {"calibration_tokens": tokens, "outlier_weights": kept})

@@ -11,12 +11,15 @@ from pathlib import Path
 from quantizers.gguf.unquantized import UnquantizedType
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import atomic
+from quantpress.source.weight_files import weight_paths
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
 
-#: The converter may see only files of a source with these suffixes: safetensors, configuration and tokenizer. It must
-#: not see code or pickles.
-_SEEN_SUFFIXES = {".json", ".safetensors", ".model", ".txt", ".md", ".jinja", ".tiktoken"}
+#: The converter may see only files of a source with these suffixes, and the weights: configuration and tokenizer. It
+#: must not see code or pickles.
+_SEEN_SUFFIXES = {".json", ".model", ".txt", ".md", ".jinja", ".tiktoken"}
+#: The converter reads all safetensors files whose names begin so (conversion/base.py, ``index_tensors``).
+_WEIGHTS = "model"
 #: These match what the converter logs before it gives up (convert_hf_to_gguf.py; conversion/base.py,
 #: ``get_vocab_base_pre``).
 _UNKNOWN_ARCHITECTURE = re.compile(r"Model (\S+) is not supported")
@@ -66,14 +69,16 @@ def last_words(error: ChildFailed) -> str:
 def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Path]) -> None:
     """Runs the converter on a folder of links to the source's files. The folder has the model's name, because the
     converter takes names in the metadata from the folder's name."""
-    seen = [path for path in sorted(source.iterdir()) if path.is_file() and path.suffix in _SEEN_SUFFIXES]
-    if not any(path.suffix == ".safetensors" for path in seen):
+    weights = weight_paths(source)
+    if not weights:
         raise Refused(f"{source} holds no safetensors file: only such weights are read")
+    seen = {path.name: path for path in sorted(source.iterdir()) if path.is_file() and path.suffix in _SEEN_SUFFIXES}
+    seen |= {path.name if path.name.startswith(_WEIGHTS) else f"{_WEIGHTS}-{path.name}": path for path in weights}
     with tempfile.TemporaryDirectory() as scratch:
         view = Path(scratch) / model_name
         view.mkdir()
-        for path in seen:
-            (view / path.name).symlink_to(path.resolve())
+        for name, path in seen.items():
+            (view / name).symlink_to(path.resolve())
         command: list[str | Path] = [sys.executable, tools.converter, view, "--model-name", model_name, *options]
         run_tool(command, Path(scratch), _refuse_unknown(tools.version))
 

@@ -22,6 +22,7 @@ from quantpress.record.measurement import Engine
 from quantpress.repo_id import check_repo_id
 from quantpress.source.config import CONFIG_FILE
 from quantpress.source.gguf import read_gguf
+from quantpress.source.weight_files import weights_among
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 #: The forms of a repository: ``namespace/name``, ``namespace/name@branch`` and ``namespace/name:Q4_K_M``.
@@ -118,7 +119,11 @@ def _downloaded(repo: str, revision: str, tag: str | None, hubs: Hubs) -> Target
             names = [sibling.rfilename for sibling in info.siblings or [] if "/" not in sibling.rfilename]
             wanted = _wanted(repo, names, tag)
             commit = info.sha or revision
-            paths = [Path(api.hf_hub_download(repo, name, revision=commit)) for name in wanted]
+            small = [name for name in wanted if not name.endswith(".safetensors")]
+            paths = [Path(api.hf_hub_download(repo, name, revision=commit)) for name in small]
+            # The index is there now, and says which weights are read.
+            weights = _weights_to_read(paths[0].parent, wanted)
+            paths += [Path(api.hf_hub_download(repo, name, revision=commit)) for name in weights]
         if paths[0].suffix == ".gguf":
             return Target("llama.cpp", paths[0], f"{commit}/{wanted[0]}")
         return Target(engine_for(paths[0].parent), paths[0].parent, commit)
@@ -139,6 +144,15 @@ def _wanted(repo: str, names: list[str], tag: str | None) -> list[str]:
     if not models:
         raise BadInput(f"{repo}: no GGUF file for {tag!r}" if tag else f"{repo}: neither a config.json nor a GGUF file")
     raise BadInput(f"{repo}: {len(models)} GGUF models; name one, as in {repo}:Q4_K_M; there are {', '.join(models)}")
+
+
+def _weights_to_read(folder: Path, names: list[str]) -> list[str]:
+    """Returns the files with the weights of a checkpoint with files ``names``, whose other files are in ``folder``.
+
+    If transformers would find none, returns all safetensors files, because other engines use other names.
+    """
+    found = weights_among(names, folder)
+    return [name for name in names if name.endswith(".safetensors") and not (found and found.leaves_out(name))]
 
 
 def _is_first(name: str) -> bool:

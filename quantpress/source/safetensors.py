@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quantpress.errors import QuantpressError
 from quantpress.source.safetensors_header import SafetensorsHeader, SafetensorsTensor, read_safetensors_header
+from quantpress.source.weight_files import weight_paths
 
 #: Maps the safetensors format's names of data types to our names.
 _TYPES = {
@@ -56,7 +57,7 @@ class Contents:
 
 
 def contents(folder: Path, storage: Storage | None = None, source: Path | None = None) -> Contents:
-    """Counts the weights of all safetensors files of ``folder``. ``storage`` is None for an unquantized model.
+    """Counts the weights in the files of ``folder`` that a loader reads. ``storage`` is None for an unquantized model.
 
     A linear layer is quantized if it has a tensor whose name ends with one of ``storage.beside``. The reason is that a
     format writes only ``weight`` for a linear layer that it leaves unquantized.
@@ -90,7 +91,7 @@ def sound_header(file: Path) -> SafetensorsHeader:
 
 
 def _tensors(folder: Path) -> dict[str, SafetensorsTensor]:
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_paths(folder)
     if not files:
         raise QuantpressError(f"{folder} holds no safetensors files")
     return {tensor.name: tensor for file in files for tensor in sound_header(file).tensors}

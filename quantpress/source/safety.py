@@ -22,6 +22,7 @@ from quantpress.source.tokenizer import (
     GenerationConfig,
     TokenizerConfig,
 )
+from quantpress.source.weight_files import LARGEST_INDEX
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -82,13 +83,23 @@ def _too_long(length: int) -> str:
     return f"its chat template has {length} characters, and more than {LONGEST_TEMPLATE} are not read"
 
 
+def read_index(api: HfApi, repo: str, sha: str, name: str, size: int) -> bytes:
+    """Returns the content of an index of weights. ``size`` is what the Hub says. Raises :class:`Refused` if the index
+    is too large or has another size."""
+    return _downloaded(api, repo, sha, name, size, LARGEST_INDEX).read_bytes()
+
+
 def _read(api: HfApi, repo: str, sha: str, name: str, size: int) -> dict[str, Any]:
-    if size > LARGEST:
-        raise Refused(f"its {name} is larger than {LARGEST} bytes")
+    return read_object(_downloaded(api, repo, sha, name, size, LARGEST))
+
+
+def _downloaded(api: HfApi, repo: str, sha: str, name: str, size: int, largest: int) -> Path:
+    if size > largest:
+        raise Refused(f"its {name} is larger than {largest} bytes")
     path = Path(api.hf_hub_download(repo, name, revision=sha))
     if path.stat().st_size != size:
         raise Refused(f"its {name} is not as large as the Hub says")
-    return read_object(path)
+    return path
 
 
 def _names_code(content: object) -> bool:

@@ -15,8 +15,9 @@ from quantpress.record.manifest import SourceRecord
 from quantpress.source.config import CONFIG_FILE
 from quantpress.source.gate_fields import gate_fields
 from quantpress.source.licence import is_licence, most_restrictive
-from quantpress.source.safety import check_folder, check_small_files
+from quantpress.source.safety import check_folder, check_small_files, read_index
 from quantpress.source.tokenizer import chat_template_file, tokenizer_config
+from quantpress.source.weight_files import require_weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -60,7 +61,7 @@ class Source:
 
     @property
     def weight_bytes(self) -> int:
-        """The size of the safetensors files, in bytes."""
+        """The size of the weights' files, in bytes."""
         return sum(file.size for file in self.files if file.path.endswith(".safetensors"))
 
 
@@ -79,9 +80,10 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
             files = tuple(_wanted_files(info))
             if not any(file.path == CONFIG_FILE for file in files):
                 raise Refused(f"no {CONFIG_FILE}: not a transformers model")
-            if not any(file.path.endswith(".safetensors") for file in files):
-                raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
-            config = check_small_files(api, repo, info.sha or revision, {file.path: file.size for file in files})
+            sizes, sha = {file.path: file.size for file in files}, info.sha or revision
+            config = check_small_files(api, repo, sha, sizes)
+            weights = require_weight_files(sizes, config, lambda name: read_index(api, repo, sha, name, sizes[name]))
+            files = tuple(file for file in files if not weights.leaves_out(file.path))
         except GatedRepoError:
             raise Refused(f"gated: accept the terms at {endpoint}/{repo} and give a token (hf auth login)") from None
         except RevisionNotFoundError:
@@ -101,8 +103,11 @@ def local_source(folder: Path) -> Source:
         raise Refused(f"{folder}: no {CONFIG_FILE}: not a transformers model")
     config = check_folder(folder)
     paths = sorted(path for path in folder.iterdir() if path.is_file() and _WANTED.fullmatch(path.name))
-    if not any(path.suffix == ".safetensors" for path in paths):
-        raise Refused(f"{folder}: no safetensors: pickle checkpoints are refused; save it as safetensors")
+    try:
+        weights = require_weight_files([path.name for path in paths], config, lambda name: (folder / name).read_bytes())
+    except Refused as refusal:
+        raise Refused(f"{folder}: {refusal}") from None
+    paths = [path for path in paths if not weights.leaves_out(path.name)]
     hashes = {path.name: sha256_of(path) for path in paths}
     sha = hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in hashes.items()).encode()).hexdigest()
     name = "-".join(re.findall(r"[A-Za-z0-9]+(?:[._][A-Za-z0-9]+)*", folder.resolve().name))[:90] or "model"
@@ -123,7 +128,8 @@ def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
 
 
 def _wanted_files(info: ModelInfo) -> list[SourceFile]:
-    """Returns the files that quantpress reads. All of them are at the repo's root."""
+    """Returns the files with names that quantpress reads, all at the repo's root. Some of the weights among them may be
+    files that the loader leaves out."""
     return [
         SourceFile(
             sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else None, sibling.blob_id or ""

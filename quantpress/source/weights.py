@@ -22,6 +22,7 @@ from quantpress.machine.child import explained_exit
 from quantpress.record.base import Record
 from quantpress.source.safetensors_header import SafetensorsTensor, read_safetensors_header
 from quantpress.source.tokenizer import check_tokenizer_files
+from quantpress.source.weight_files import weight_paths, weights_in
 from quantpress.text import one_line
 
 #: Matches the number of an expert in a tensor's name. llama.cpp's converter stacks a layer's experts into one
@@ -79,14 +80,14 @@ class WeightsReport(Record):
 
 
 def check_weights(source: Path) -> WeightsReport:
-    """Reads the headers of all safetensors files of ``source``, and all tensors of float types. Reads 16 MiB of a
+    """Reads the headers of the files with the weights of ``source``, and all tensors of float types. Reads 16 MiB of a
     tensor at a time, to save memory.
 
     Raises :class:`Refused`, which names the file or the tensor, if a weight is NaN or infinite, or a file is cut off or
-    damaged. Also raises it if there is no safetensors file, if the files hold no tensor, or if an index is unreadable
+    damaged. Also raises it if there is no safetensors file, if the files hold no tensor, or if the index is unreadable
     or names a file or tensor that is missing.
     """
-    files = sorted(source.glob("*.safetensors"))
+    files = weight_paths(source)
     if not files:
         raise Refused(f"{source} holds no safetensors file: only such weights are read")
     tensors = [tensor for file in files for tensor in _tensors(file)]
@@ -121,7 +122,7 @@ def matrix_weights(source: Path) -> Counter[str]:
     The types have the safetensors format's names. Raises :class:`Refused` if a file is cut off or damaged.
     """
     found: Counter[str] = Counter()
-    for file in sorted(source.glob("*.safetensors")):
+    for file in weight_paths(source):
         for tensor in _tensors(file):
             if len(tensor.shape) > 1:
                 found[tensor.dtype] += tensor.elements
@@ -140,21 +141,14 @@ def _damaged(file: Path, why: str) -> str:
 
 
 def _check_index(source: Path, tensors: list[SafetensorsTensor]) -> None:
-    """Raises :class:`Refused` if a file lacks a tensor that an index says it holds, or the file itself is missing."""
+    """Raises :class:`Refused` if a file lacks a tensor that the index says it holds."""
+    index = found.index if (found := weights_in(source)) else None
+    if index is None:
+        return
     there = {(tensor.file.name, tensor.name) for tensor in tensors}
-    files = {tensor.file.name for tensor in tensors}
-    for index in sorted(source.glob("*.safetensors.index.json")):
-        try:
-            named = json.loads(index.read_bytes())["weight_map"].items()
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise Refused(f"{index.name} is no index of safetensors files: ask upstream") from None
-        for tensor, file in named:
-            if file not in files:
-                raise Refused(
-                    f"{index.name} says that {file} holds tensor {tensor}, but {file} is missing: ask upstream"
-                )
-            if (file, tensor) not in there:
-                raise Refused(f"{index.name} says that {file} holds tensor {tensor}, but it does not: ask upstream")
+    for tensor, file in json.loads((source / index).read_bytes())["weight_map"].items():
+        if (file, tensor) not in there:
+            raise Refused(f"{index} says that {file} holds tensor {tensor}, but it does not: ask upstream")
 
 
 def _largest(tensor: SafetensorsTensor, kind: _Float) -> int:

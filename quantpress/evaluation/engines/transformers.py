@@ -36,6 +36,7 @@ from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.machine.peak_memory import own_peak_bytes
 from quantpress.record.measurement import Evaluation
+from quantpress.source.weight_files import weight_paths
 
 #: Windows in one forward pass. A quantized linear layer unpacks its weights once per pass, for any number of windows.
 _WINDOWS_PER_PASS = 4
@@ -148,7 +149,7 @@ def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
     if job.save_logits is None:
         return "auto"
     free, total = torch.cuda.mem_get_info()
-    stored = sum(file.stat().st_size for file in job.model.glob("*.safetensors"))
+    stored = sum(file.stat().st_size for file in weight_paths(job.model))
     return "float32" if 2 * stored < free - total // 10 else "auto"
 
 
