@@ -27,7 +27,7 @@ from quantpress.settings import Settings, load_settings
 #: The stages of a model as tasks.
 _STAGES = ModelStages(
     fetch=stage("fetch {bench.source.record.repo}")(model_stages.fetch),
-    check=stage("check {bench.source.record.repo}")(stages.check_weights),
+    check=stage("check {bench.source.record.repo}")(stages.check_source),
     baseline=stage("baseline: transformers")(stages.measure_base),
     toolchain=toolchain,
     check_format=check,

@@ -35,8 +35,10 @@ def make_checkpoint(job: Job, program: Path) -> Output:
     from quantizers.checkpoint.calibration import calibration_windows
     from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
     from quantizers.gptqmodel.backend import packed
+    from quantpress.evaluation.tensors import compare_tensors
     from quantpress.toolchain.run import run_tool
 
+    compare_tensors(job.source)  # the library would fill a missing tensor with random numbers
     windows = calibration_windows(job.source, job.calibration)
     dtype = stored_dtype(source_config(job))
     order = {

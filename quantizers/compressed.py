@@ -15,6 +15,7 @@ from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
+from quantpress.evaluation.engines.strict import strict_loading
 from quantpress.source.safetensors import Storage
 
 if TYPE_CHECKING:
@@ -98,13 +99,14 @@ class CompressedTensors(CheckpointFormat):
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # llm-compressor takes any GPU that it sees
         torch.set_num_threads(job.threads)
         dtype = stored_dtype(source_config(job))
-        model = AutoModelForCausalLM.from_pretrained(
-            str(job.source),
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
+        with strict_loading():
+            model = AutoModelForCausalLM.from_pretrained(
+                str(job.source),
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
         oneshot(model=model, recipe=_recipe(job.variant.parameters), dataset=_windows(job))
         model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
         # llm-compressor's recipe file names Python types. The file is not needed: the manifest has the parameters.

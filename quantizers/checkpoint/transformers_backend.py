@@ -6,6 +6,7 @@ from typing import Any
 
 from quantizers.checkpoint.files import make_plain, sort_metadata
 from quantizers.protocol import Job
+from quantpress.evaluation.engines.strict import strict_loading
 
 
 def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> None:
@@ -18,15 +19,16 @@ def quantize_while_loading(job: Job, quantization_config: Any, dtype: str) -> No
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(job.threads)
-    model = AutoModelForCausalLM.from_pretrained(
-        str(job.source),
-        quantization_config=quantization_config,
-        dtype=getattr(torch, dtype),
-        device_map={"": "cuda:0" if job.device == "cuda" else "cpu"},
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
+    with strict_loading():
+        model = AutoModelForCausalLM.from_pretrained(
+            str(job.source),
+            quantization_config=quantization_config,
+            dtype=getattr(torch, dtype),
+            device_map={"": "cuda:0" if job.device == "cuda" else "cpu"},
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
     model.save_pretrained(str(job.out), **({"max_shard_size": job.split_above} if job.split_above else {}))
     for file in job.out.glob("*.safetensors"):
         sort_metadata(file)

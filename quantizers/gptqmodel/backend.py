@@ -14,6 +14,7 @@ from typing import Any
 from quantizers.checkpoint.calibration import calibration_windows
 from quantizers.checkpoint.files import describe, make_plain, source_config, stored_dtype
 from quantizers.protocol import Job, Output
+from quantpress.evaluation.engines.strict import strict_loading
 from quantpress.source.safetensors import Storage
 
 #: A quantized linear has one tensor of weights and others. These are the endings of the others' names. GPTQ's and AWQ's
@@ -92,9 +93,10 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
     torch.set_num_threads(job.threads)
     windows = calibration_windows(job.source, job.calibration)
     dtype = stored_dtype(source_config(job))
-    model = GPTQModel.load(
-        str(job.source), config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True
-    )
+    with strict_loading():
+        model = GPTQModel.load(
+            str(job.source), config, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True
+        )
     samples = [
         {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
         for ids in windows

@@ -29,7 +29,7 @@ from quantpress.press.compose import aliases_of, compose_format, content_of
 from quantpress.press.events import Event, Failed, Judged, Noted
 from quantpress.press.format import judged, prepared
 from quantpress.press.format_stages import PLAIN, FormatStages, check, own_context
-from quantpress.press.stages import check_weights, measure_base
+from quantpress.press.stages import check_source, measure_base
 from quantpress.press.waves import in_turn, layout, make_wave, refused
 from quantpress.publish.commit import BranchCommit
 from quantpress.record.manifest import Entry
@@ -172,7 +172,8 @@ def _make(plan: FormatPlan, model: Bench, report: Callable[[str], None]) -> tupl
     install_on_demand(traits_of(quantizer_of(plan.to_press[0].variant)).toolchain, plain_lines(report))
     stages = _telling(report)
     report("looking at the source")
-    check_weights(model)
+    if unused := check_source(model).in_words:
+        report(unused)
     check(model, plan)
     report("measuring the unquantized model")
     bench = prepared(plan, model, measure_base(model), (), stages)

@@ -87,7 +87,8 @@ def _press_files(plan: ModelPlan, settings: Settings, stages: ModelStages) -> It
         )
     bench = replace(bench, settings=plan.within_disk(settings, bench.workspace.room()))
     stages.fetch(bench, plan.disk_needed(bench.settings))
-    stages.check(bench)
+    if unused := stages.check(bench).in_words:
+        yield Noted(f"{repo}: {unused}")
     sound = []
     for each in plan.formats:
         if each.to_make:

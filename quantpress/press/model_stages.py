@@ -10,6 +10,7 @@ from pathlib import Path
 from quantpress.comparison.publish import make_comparison_gated, open_comparison, publish_comparison
 from quantpress.errors import Refused
 from quantpress.evaluation.base import Baseline
+from quantpress.evaluation.tensors import TensorsReport
 from quantpress.hub.client import explained
 from quantpress.hub.hubs import source_hub, target_hub
 from quantpress.plan.steps import FormatPlan
@@ -19,7 +20,6 @@ from quantpress.publish.collection import keep_collection
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 from quantpress.source.source import fetch as download
-from quantpress.source.weights import WeightsReport
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ModelStages:
     """The stages that :func:`quantpress.press.model.press_model` calls. ``format`` holds the stages of one format."""
 
     fetch: Callable[[Bench, int], Path]
-    check: Callable[[Bench], WeightsReport]
+    check: Callable[[Bench], TensorsReport]
     baseline: Callable[[Bench], Baseline]
     toolchain: Callable[[str], str | None]
     check_format: Callable[[Bench, FormatPlan], None]

@@ -19,6 +19,7 @@ from quantizers.traits import traits_of
 from quantizers.wave import WaveJob, WaveResult
 from quantpress.evaluation.base import BaseKey, Baseline
 from quantpress.evaluation.job import EvaluationJob
+from quantpress.evaluation.tensors import TensorsJob, TensorsReport
 from quantpress.files import sha256_of
 from quantpress.gate.judge import judge
 from quantpress.gate.limits import limit_of
@@ -40,10 +41,21 @@ class Made:
     result: Result
 
 
-def check_weights(bench: Bench) -> WeightsReport:
-    """Checks the source's weights once, before any format begins. A truncated file or a NaN is an error."""
-    job, folder = WeightsJob(source=bench.workspace.source.resolve()), bench.workspace.work / "weights"
-    return finished(job, WeightsReport, folder) or run_child("quantpress.source.weights", job, WeightsReport, folder)
+def check_source(bench: Bench) -> TensorsReport:
+    """Checks the source once, before any format begins. Raises :class:`ChildFailed`, with the reason, if a file is
+    truncated, the model's class needs a tensor that is in no file, or a weight is NaN.
+
+    The tensors come first, because only the headers are read for them.
+    """
+    source, work = bench.workspace.source.resolve(), bench.workspace.work
+    tensors = TensorsJob(source=source)
+    report = finished(tensors, TensorsReport, work / "tensors") or run_child(
+        "quantpress.evaluation.tensors", tensors, TensorsReport, work / "tensors"
+    )
+    weights = WeightsJob(source=source)
+    if finished(weights, WeightsReport, work / "weights") is None:
+        run_child("quantpress.source.weights", weights, WeightsReport, work / "weights")
+    return report
 
 
 def measure_base(bench: Bench) -> Baseline:

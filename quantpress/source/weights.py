@@ -83,17 +83,10 @@ def check_weights(source: Path) -> WeightsReport:
     """Reads the headers of the files with the weights of ``source``, and all tensors of float types. Reads 16 MiB of a
     tensor at a time, to save memory.
 
-    Raises :class:`Refused`, which names the file or the tensor, if a weight is NaN or infinite, or a file is cut off or
-    damaged. Also raises it if there is no safetensors file, if the files hold no tensor, or if the index is unreadable
-    or names a file or tensor that is missing.
+    Raises :class:`Refused`, which names the file or the tensor, if a weight is NaN or infinite, or as
+    :func:`tensors_of` does.
     """
-    files = weight_paths(source)
-    if not files:
-        raise Refused(f"{source} holds no safetensors file: only such weights are read")
-    tensors = [tensor for file in files for tensor in _tensors(file)]
-    if not tensors:
-        raise Refused(_damaged(files[0], "it holds no tensor"))
-    _check_index(source, tensors)
+    tensors = tensors_of(source)
     broken, beyond = [], []
     for tensor in tensors:
         kind = _FLOATS.get(tensor.dtype)
@@ -114,6 +107,22 @@ def check_weights(source: Path) -> WeightsReport:
         largest_tensor=max(stacked.values(), default=0),
         beyond_float16=beyond,
     )
+
+
+def tensors_of(source: Path) -> list[SafetensorsTensor]:
+    """Returns the tensors in the headers of the files with the weights of ``source``.
+
+    Raises :class:`Refused` if a file is cut off or damaged, if there is no safetensors file, or if the files hold no
+    tensor. Also raises it if the index is unreadable or names a file or tensor that is missing.
+    """
+    files = weight_paths(source)
+    if not files:
+        raise Refused(f"{source} holds no safetensors file: only such weights are read")
+    tensors = [tensor for file in files for tensor in _tensors(file)]
+    if not tensors:
+        raise Refused(_damaged(files[0], "it holds no tensor"))
+    _check_index(source, tensors)
+    return tensors
 
 
 def matrix_weights(source: Path) -> Counter[str]:

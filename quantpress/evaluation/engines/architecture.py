@@ -34,3 +34,24 @@ def auto_class(model: Path) -> Any:
         f"transformers has no language model for the model type {config.model_type!r}: "
         "leave the model out of the catalog"
     )
+
+
+def model_class(model: Path) -> tuple[Any, Any]:
+    """Returns the class that :func:`auto_class` instantiates for the checkpoint in the folder ``model``, and the config
+    that the class gets. Raises :class:`Refused` as :func:`auto_class` does.
+
+    The choice is that of ``from_pretrained`` (transformers 5.17, models/auto/auto_factory.py): a class of a language
+    model alone gets only the language model's part of the config.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    auto = auto_class(model)
+    config = AutoConfig.from_pretrained(str(model), local_files_only=True, trust_remote_code=False)
+    chosen = _get_model_class(config, auto._model_mapping)
+    text = config.get_text_config()
+    if text is not config and chosen.config_class is type(text):
+        if quantization := getattr(config, "quantization_config", None):
+            text.quantization_config = quantization
+        config = text
+    return chosen, config

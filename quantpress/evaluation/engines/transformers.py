@@ -21,6 +21,7 @@ from quantpress.errors import BadInput
 from quantpress.evaluation.divergence import summary, token_divergences
 from quantpress.evaluation.engines.architecture import auto_class
 from quantpress.evaluation.engines.kernels import plain_kernels
+from quantpress.evaluation.engines.strict import strict_loading
 from quantpress.evaluation.engines.torch_runtime import continued, peak_device_bytes, weights_bytes
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import LogitsWriter, read_header, read_windows, token_sha256, write_logits
@@ -98,21 +99,24 @@ def load_tokenizer(model: Path) -> Any:
 def load_model(model: Path, device: Device, threads: int, dtype: Literal["auto", "float32"] | None = None) -> Any:
     """Loads the checkpoint for inference, from safetensors only.
 
-    The default dtype is float32 on the CPU, and the stored dtype on CUDA.
+    The default dtype is float32 on the CPU, and the stored dtype on CUDA. Raises
+    :class:`~quantpress.errors.Refused` if the files lack a tensor that the model needs.
     """
     import torch
 
     torch.set_num_threads(threads)
     dtype = dtype or ("float32" if device == "cpu" else "auto")
-    loaded = auto_class(model).from_pretrained(
-        str(model),
-        device_map={"": "cuda:0" if device == "cuda" else "cpu"},
-        dtype=dtype,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        **(plain_kernels(model) if device == "cuda" else {}),
-    )
+    chosen = auto_class(model)
+    with strict_loading():
+        loaded = chosen.from_pretrained(
+            str(model),
+            device_map={"": "cuda:0" if device == "cuda" else "cpu"},
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **(plain_kernels(model) if device == "cuda" else {}),
+        )
     if dtype == "float32":
         _widen_torchao(loaded)
     return loaded.eval()
