@@ -12,6 +12,7 @@ from quantizers.checkpoint.files import describe, source_config, stored_dtype
 from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
+from quantpress.source.language_models import require_plain_language_model
 from quantpress.source.safetensors import Storage
 
 #: Maps a variant to its parameters, the default variant first. The parameters are those options of transformers'
@@ -65,6 +66,7 @@ class BitsAndBytes(CheckpointFormat):
     def variant(self, name: str, config: Parameters) -> Variant:
         self.check_name(name)
         refuse_experts(config, "bitsandbytes")
+        require_plain_language_model(config, "bitsandbytes")
         return Variant(
             format=self.format,
             name=name,

@@ -16,6 +16,7 @@ from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
 from quantpress.evaluation.engines.strict import strict_loading
+from quantpress.source.language_models import require_plain_language_model
 from quantpress.source.safetensors import Storage
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CompressedTensors(CheckpointFormat):
     def variant(self, name: str, config: Parameters) -> Variant:
         self.check_name(name)
         refuse_experts(config, "quantpress with llm-compressor")
+        require_plain_language_model(config, "quantpress with llm-compressor")
         branch, nominal_bits = name, 8.0
         if name == _W8A8:
             parameters: Parameters = {

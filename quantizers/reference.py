@@ -16,6 +16,7 @@ from quantizers.checkpoint.files import describe, make_plain, source_config, sto
 from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
+from quantpress.source.language_models import require_plain_language_model
 from quantpress.source.weight_files import weight_paths, weights_in
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Reference(CheckpointFormat):
     def variant(self, name: str, config: Parameters) -> Variant:
         self.check_name(name)
         refuse_experts(config, "the reference format")
+        require_plain_language_model(config, "the reference format")
         branch = "main" if name == _DEFAULT else name
         return Variant(format=self.format, name=name, branch=branch, parameters=_PARAMETERS[name], nominal_bits=16.0)
 

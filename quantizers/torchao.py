@@ -15,6 +15,7 @@ from quantizers.checkpoint.format import CheckpointFormat, refuse_experts
 from quantizers.checkpoint.widths import GROUP_SIZES, check_group_size, largest_group_size
 from quantizers.protocol import Job, Output, Parameters, Variant
 from quantizers.traits import Traits
+from quantpress.source.language_models import require_plain_language_model
 from quantpress.source.safetensors import Storage
 
 #: The endings of the names of scales and zero points in torchao's safetensors (torchao.prototype.safetensors).
@@ -113,6 +114,7 @@ class TorchAO(CheckpointFormat):
     def variant(self, name: str, config: Parameters) -> Variant:
         self.check_name(name)
         refuse_experts(config, "TorchAO")
+        require_plain_language_model(config, "TorchAO")
         kind, _, group = name.partition("-")
         scheme = _SCHEMES[kind]
         parameters: Parameters = {"config": scheme.config, **dict(scheme.arguments)}

@@ -28,6 +28,7 @@ from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.recipe import Calibration, Recipe
 from quantpress.record.shelf import Shelf, read_shelf
 from quantpress.settings import Settings
+from quantpress.source.language_models import require_language_model
 from quantpress.source.licence import require_permission
 from quantpress.source.model_types import require_known_type
 from quantpress.source.source import Source, look_up_source
@@ -125,6 +126,7 @@ def plan_model(
         source = look_up_source(hubs.source, line.repo, line.revision)
         source = replace(source, record=require_permission(source.record, line.licence_override))
         require_known_type(source.config)
+        require_language_model(source.config, source.record.files)
     except Refused as refusal:
         return whole("block", f"blocked: {refusal}")
     texts = texts_for(amount.text)

@@ -38,6 +38,8 @@ from quantpress.record.report import VariantReport, report_entry
 from quantpress.record.shelf import Shelf
 from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
+from quantpress.source.language_models import require_language_model
+from quantpress.source.model_types import require_known_type
 from quantpress.source.source import Source, fetch, link, local_source, look_up_source
 from quantpress.toolchain.progress import plain_lines
 from quantpress.toolchain.registry import install_on_demand
@@ -86,6 +88,8 @@ def quantize(
     """
     _check(order)
     source = _find_source(order.model, hub)
+    require_known_type(source.config)
+    require_language_model(source.config, source.record.files)
     plan = _plan(order, catalog, source, settings, report)
     (format_plan,) = plan.formats
     if not format_plan.to_press:

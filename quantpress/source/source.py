@@ -31,7 +31,7 @@ _NAME = r"[A-Za-z0-9][^/\\\x00-\x1f\x7f]*"
 #: files are downloaded.
 _WANTED = re.compile(
     r"(config|generation_config|preprocessor_config|processor_config|tokenizer|tokenizer_config|special_tokens_map"
-    rf"|added_tokens|vocab|{_NAME}\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)"
+    rf"|added_tokens|vocab|modules|{_NAME}\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)"
     rf"|{_NAME}\.(safetensors|model)|{_LICENCE_NAMES}"
 )
 

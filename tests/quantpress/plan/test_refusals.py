@@ -58,6 +58,19 @@ def test_what_no_library_or_machine_here_can_make_is_blocked(
     ]
 
 
+def test_a_model_that_is_no_language_model_is_blocked_by_name(press: Press) -> None:
+    press.source("up/Reward", CONFIG | {"architectures": ["LlamaForSequenceClassification"]})
+    press.source("up/Embedding", **{"modules.json": b"[]"})
+    assert press.reasons("up/Reward", formats=["gguf", "gptq"]) == [
+        "blocked: LlamaForSequenceClassification is a classifier, and only language models are made: leave the model "
+        "out of the catalog"
+    ]
+    assert press.reasons("up/Embedding") == [
+        "blocked: its modules.json makes it an embedding model, and only language models are made: leave the model out "
+        "of the catalog"
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
