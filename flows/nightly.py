@@ -16,12 +16,16 @@ from quantpress.hub.hubs import hubs, target_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
 from quantpress.plan.steps import ModelPlan, Step
+from quantpress.press.deadlines import of_model
 from quantpress.press.model import leave_idle
 from quantpress.record.report import ModelReport
 from quantpress.settings import load_settings
 
+#: Seconds after which a night gives up what it has not begun or finished. The next night goes on from the manifests.
+_WEEK = 604_800
 
-@flow(name="nightly")
+
+@flow(name="nightly", timeout_seconds=_WEEK)
 def nightly(
     catalog: str = "catalog.yaml", only: str | None = None, formats: list[str] | None = None
 ) -> list[ModelReport] | State[list[ModelReport]]:
@@ -33,12 +37,14 @@ def nightly(
     except StageFailed as error:
         return Failed(message=str(error), data=[ModelReport(model=only or "", failures=[str(error)])])
     show_plan(plans, _left_behind(catalog) if only is None and formats is None else [])
+    settings = load_settings(load_catalog(Path(catalog)).settings)
     reports = []
     for each in plans:
         for step in each.deferred:
             log.warning("%s %s %s: %s", step.model, step.format, step.variant, step.reason)
         if each.has_work:
-            state = press_model(each.line.repo, catalog, formats, each.upload, return_state=True)
+            press = press_model.with_options(timeout_seconds=of_model(each, settings))
+            state = press(each.line.repo, catalog, formats, each.upload, return_state=True)
             outcome = state.result(raise_on_failure=False)
             report = (
                 outcome
@@ -47,7 +53,7 @@ def nightly(
             )
         else:
             report = ModelReport(model=each.line.repo)
-            leave_idle(each, load_settings(load_catalog(Path(catalog)).settings), formats)
+            leave_idle(each, settings, formats)
         reports.append(report.model_copy(update={"failures": [*report.failures, *each.obstacles]}))
     show_results(reports)
     log.info("%d variants made", sum(len(report.variants) for report in reports))

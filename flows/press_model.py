@@ -38,7 +38,11 @@ _STAGES = ModelStages(
 )
 
 
-@flow(name="press-model", flow_run_name="press {repo}")
+#: Seconds for a press that an operator starts for one model alone. ``nightly`` gives each model its own deadline.
+_WEEK = 604_800
+
+
+@flow(name="press-model", flow_run_name="press {repo}", timeout_seconds=_WEEK)
 def press_model(
     repo: str, catalog: str = "catalog.yaml", formats: list[str] | None = None, upload_budget: int | None = None
 ) -> ModelReport | State[ModelReport]:

@@ -67,6 +67,16 @@ class Settings(BaseSettings):
     upload_budget: ByteSize | None = Field(
         None, description="bytes that one run may upload, such as 500GB; variants beyond it wait for the next run"
     )
+    deadline: float = Field(
+        20,
+        ge=0,
+        description="how many times its estimated time a child process may run, and two hours besides; 0: no deadline",
+    )
+    child_memory: ByteSize | None = Field(
+        None,
+        description="memory that a child process may take, such as 100GB; what takes more is ended; default: all but "
+        "a reserve of the machine's memory",
+    )
     private: bool = Field(False, description="make new repositories private")
 
     @classmethod

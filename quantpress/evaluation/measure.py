@@ -12,6 +12,7 @@ from quantpress.evaluation.text import EvaluationText
 from quantpress.evaluation.windows import windows_of_vocabulary
 from quantpress.machine.child import run_child
 from quantpress.machine.scratch import scratch
+from quantpress.machine.watch import Limits
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.settings import Settings
 
@@ -44,7 +45,8 @@ def measure(target: Target, text: EvaluationText, settings: Settings, base: Targ
                 device=settings.compute_device(),
                 **logits,
             )
-            return run_child("quantpress.evaluation.job", job, Evaluation, folder / name)
+            most = Limits(memory=settings.child_memory)
+            return run_child("quantpress.evaluation.job", job, Evaluation, folder / name, most)
 
         if base is None:
             return run(target, "model")

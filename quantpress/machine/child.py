@@ -26,6 +26,7 @@ from quantpress.machine.cause import Cause, cause_of_exit, cause_of_kill
 from quantpress.machine.credentials import without_credentials
 from quantpress.machine.failed_logs import keep_log
 from quantpress.machine.process import process_group
+from quantpress.machine.watch import Limits, watch
 
 #: Variables with this prefix configure the connection to Prefect. No child needs them.
 _PREFECT_PREFIX = "PREFECT_"
@@ -40,6 +41,8 @@ _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 _EXPLAINED, _TOOL_FAILED = 3, 4
 _ERROR = "error: "
 
+_LIMITS = Limits()
+
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -52,15 +55,15 @@ def child_environment() -> dict[str, str]:
     return _PATIENT | kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, timeout: float | None = None) -> R:
+def run_child(module: str, job: BaseModel, result: type[R], folder: Path, limits: Limits = _LIMITS) -> R:
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
-    ``timeout`` is in seconds. Raises :class:`ChildFailed` if the child exits non-zero, dies of a signal, runs out of
-    time or writes no valid result. If the child explained its error (:func:`explained_exit`), the message is this
-    explanation. If the result is invalid, the message names the invalid field. Otherwise the message begins with the
-    line of the child's exception, and then quotes what the child said of the weights that it loaded, and its last
-    lines. The message names the file to which the child's whole log was copied. If this process is interrupted, it
-    kills the child and all processes of the child's process group.
+    Raises :class:`ChildFailed` if the child exits non-zero, dies of a signal, exceeds ``limits`` or writes no valid
+    result. If the child explained its error (:func:`explained_exit`), the message is this explanation. If the result is
+    invalid, the message names the invalid field. If the child exceeded a limit, the message is one line that names the
+    limit. Otherwise the message begins with the line of the child's exception, and then quotes what the child said of
+    the weights that it loaded, and its last lines. The message names the file to which the child's whole log was
+    copied. If this process is interrupted, it kills the child and all processes of the child's process group.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,11 +73,13 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, *, tim
     command = [sys.executable, "-m", module, str(job_file), str(result_file)]
     # The child runs in the job's folder, because some libraries write logs to the working folder.
     with log_file.open("wb") as log, process_group(command, child_environment(), folder, log) as group:
-        if not group.wait(timeout):
-            raise _failed(cause_of_kill, f"{module} ran longer than {timeout:.0f} s", log_file)
+        exceeded = watch(group, limits, log_file)
         code = group.end()
+    if exceeded is not None:
+        raise ChildFailed(f"{module} was ended because it {exceeded} (log: {keep_log(log_file)})")
     if code < 0:
-        raise _failed(cause_of_kill, f"{module} was killed by {signal.Signals(-code).name}", log_file)
+        why = ", as the kernel does when no memory is left" if -code == signal.SIGKILL else ""
+        raise _failed(cause_of_kill, f"{module} was killed by {signal.Signals(-code).name}{why}", log_file)
     if code in (_EXPLAINED, _TOOL_FAILED) and (explanation := _explanation(log_file)):
         kept = keep_log(log_file)
         raise ChildFailed(f"{explanation}\n  log: {kept}" if code == _TOOL_FAILED else explanation)

@@ -8,23 +8,31 @@ import subprocess
 
 from quantpress.machine.child import child_environment
 
+#: Seconds to wait for nvidia-smi. It hangs if the driver does.
+_TIMEOUT = 60
+
 
 def ask_nvidia_smi(field: str) -> list[str]:
     """Returns the value of ``field`` for each GPU that this process may use.
 
-    ``field`` is a name that ``nvidia-smi --query-gpu`` knows. Returns an empty list if nvidia-smi is missing or fails.
+    ``field`` is a name that ``nvidia-smi --query-gpu`` knows. Returns an empty list if nvidia-smi is missing, fails or
+    does not answer.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    asked = subprocess.run(
-        [program, f"--query-gpu={field}", "--format=csv,noheader,nounits", *_visible()],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=child_environment(),
-    )
+    try:
+        asked = subprocess.run(
+            [program, f"--query-gpu={field}", "--format=csv,noheader,nounits", *_visible()],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=child_environment(),
+            timeout=_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        return []
     lines = asked.stdout.splitlines() if asked.returncode == 0 else []
     return [line.strip() for line in lines if line.strip()]
 

@@ -3,6 +3,7 @@ control groups leave."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,11 @@ def available_memory(
     if found is None:
         raise Refused(f"{meminfo} does not say how much memory is available: Linux 3.14 or newer is needed")
     return min([int(found[1]) * 1024, *_left_in_groups(own_group, groups)])
+
+
+def total_memory() -> int:
+    """Returns the bytes of the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _left_in_groups(own_group: Path, groups: Path) -> Iterator[int]:

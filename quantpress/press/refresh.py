@@ -19,6 +19,7 @@ from quantpress.machine.child import finished, run_child
 from quantpress.plan.steps import FormatPlan, VariantPlan
 from quantpress.press import stages
 from quantpress.press.bench import Bench
+from quantpress.press.deadlines import limits
 from quantpress.record.manifest import File
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_
     result = finished(job, Result, folder)
     if result is None:
         shutil.rmtree(job.out, ignore_errors=True)
-        result = run_child("quantizers.job", job, Result, folder)
+        result = run_child("quantizers.job", job, Result, folder, limits(bench, planned.variant))
     if result.obstacle is not None:
         bench.workspace.remove_variant(planned.recipe)
         return Stale(result.obstacle)

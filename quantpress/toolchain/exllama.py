@@ -18,16 +18,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from quantpress.errors import QuantpressError, Refused
-from quantpress.machine.cause import cause_of_exit
 from quantpress.machine.child import child_environment
-from quantpress.machine.process import process_group
 from quantpress.toolchain.cache import cache_folder, make_once
+from quantpress.toolchain.logged import run_logged
 from quantpress.toolchain.machine import Cuda, cuda
 from quantpress.toolchain.progress import Progress, silent
 from quantpress.toolchain.wheel import PinnedWheel, download, install_pinned, unpack
-
-#: The number of seconds between two counts of the compiled files.
-_INTERVAL = 2.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,11 @@ def _build(package: ExLlama, compiler: Cuda, folder: Path, progress: Progress, j
         "TORCH_EXTENSIONS_DIR": str(work),
         "MAX_JOBS": str(jobs),
     }
-    _watched([sys.executable, "-c", f"import {package.name}.ext"], environment, log, _Count(package, folder), progress)
+    log.unlink(missing_ok=True)
+    what, count = f"building {package.name}", _Count(package, folder)
+    total = count.total()
+    command = [sys.executable, "-c", f"import {package.name}.ext"]
+    run_logged(command, environment, log, what, lambda: progress(what, min(count.done(), total), total))
     built = work / package.extension / f"{package.extension}.so"
     if not built.is_file():
         raise QuantpressError(f"{package.name} was imported, but left no {built.name} (log: {log})")
@@ -187,14 +187,3 @@ class _Count:
 
     def done(self) -> int:
         return len(list((self.folder / "work" / self.package.extension).glob("*.o")))
-
-
-def _watched(command: list[str], environment: dict[str, str], log: Path, count: _Count, progress: Progress) -> None:
-    what, total = f"building {count.package.name}", count.total()
-    with log.open("wb") as written, process_group(command, environment, log.parent, written) as group:
-        while not group.wait(_INTERVAL):
-            progress(what, min(count.done(), total), total)
-        code = group.end()
-    if code != 0:
-        how = f"{what} failed with exit code {code}"
-        raise QuantpressError(cause_of_exit(log.read_text(errors="replace")).said_of(how, log))

@@ -24,6 +24,8 @@ from quantpress.toolchain.progress import Progress, silent
 SETTING = "QUANTPRESS_LLAMA_CPP"
 _CONVERTER = "convert_hf_to_gguf.py"
 _RECORD = "toolchain.json"
+#: Seconds to wait for a tool that only tells its version.
+_TIMEOUT = 60
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,18 @@ def _is_program(path: Path) -> bool:
 
 
 def _reported_version(tool: Path) -> str:
-    done = subprocess.run(
-        [str(tool), "--version"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=child_environment(),
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(tool), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=child_environment(),
+            check=False,
+            timeout=_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        raise QuantpressError(f"{tool} --version does not answer for {_TIMEOUT} s") from None
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
     reported = next((line for line in lines if line.startswith("version:")), None)
     if done.returncode != 0 or reported is None:

@@ -29,6 +29,7 @@ from quantizers.gguf.ollama.go_template import render
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import write_text
 from quantpress.machine.child import explained_exit, run_child
+from quantpress.machine.watch import Limits
 from quantpress.record.base import Record
 from quantpress.source.source import chat_template
 from quantpress.source.tokenizer import (
@@ -45,6 +46,7 @@ from quantpress.source.tokenizer import (
 #: some 100 MB in the child.
 _CPU_SECONDS = 20
 _MEMORY_BYTES = 2_000_000_000
+_LIMITS = Limits(seconds=10 * _CPU_SECONDS)
 
 #: Words that no template contains. They include characters that a template could treat in a special way: line breaks,
 #: quotes, braces, ``<``, ``&`` and ``>``.
@@ -240,7 +242,7 @@ def ollama_files(source: Path) -> dict[str, str]:
     job = OllamaJob(template=template, bos=bos, eos=eos, adds_bos=adds_bos)
     with tempfile.TemporaryDirectory(prefix="quantpress-ollama-") as scratch:
         try:
-            found = run_child("quantizers.gguf.ollama.files", job, Expressed, Path(scratch), timeout=10 * _CPU_SECONDS)
+            found = run_child("quantizers.gguf.ollama.files", job, Expressed, Path(scratch), _LIMITS)
         except ChildFailed:
             return {}  # out of time or memory
     if found.template is None:

@@ -15,6 +15,7 @@ from quantpress.evaluation.measure import measure
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.target import Target, local_target
 from quantpress.evaluation.text import evaluation_text
+from quantpress.machine.watch import Limits
 from quantpress.record.measurement import Evaluation
 from quantpress.settings import Settings
 from quantpress.source.source import Source
@@ -45,7 +46,7 @@ def test_a_model_is_measured_by_the_protocol_of_the_press(tmp_path: Path, monkey
     """With a vocabulary of 1,000 tokens, a window takes 510,000 bytes, so a budget of 4 MB holds 7 of 64 windows."""
     jobs: list[EvaluationJob] = []
 
-    def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path) -> Evaluation:
+    def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path, limits: Limits) -> Evaluation:
         jobs.append(job)
         return samples.evaluation(16.1)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from quantpress.errors import ChildFailed
 from quantpress.machine.child import begun, finished, run_child
+from quantpress.machine.watch import Limits
 
 SECRET = [
     "HF_TOKEN",
@@ -138,8 +139,10 @@ def test_a_result_that_is_none_is_one_line_and_not_found_again(module: str, tmp_
 
 
 def test_a_child_that_hangs_is_ended(module: str, tmp_path: Path) -> None:
-    with pytest.raises(ChildFailed, match="ran longer than 1 s"):
-        run_child(module, Question(number=3), Answer, tmp_path / "job", timeout=1)
+    with pytest.raises(ChildFailed) as caught:
+        run_child(module, Question(number=3), Answer, tmp_path / "job", Limits(seconds=1))
+    log = tmp_path / "job" / "log.txt"
+    assert str(caught.value) == f"asked was ended because it ran longer than 1 s (log: {log})"
 
 
 def test_no_token_reaches_a_child(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.text import WIKITEXT_TRAIN, Texts, calibration_text
 from quantpress.evaluation.wikitext import fetch_wikitext
 from quantpress.hub.hubs import Hubs
+from quantpress.machine.watch import Limits
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
 from quantpress.press.bench import Bench
@@ -153,7 +154,7 @@ def test_evaluate_uses_it(
     """The stand-in has not one window, so no child can measure on it. The test checks which text a child is given."""
     jobs: list[EvaluationJob] = []
 
-    def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path) -> Evaluation:
+    def run(module: str, job: EvaluationJob, result: type[Evaluation], folder: Path, limits: Limits) -> Evaluation:
         jobs.append(job)
         return samples.evaluation(16.1)
 
