@@ -9,7 +9,7 @@ from pathlib import Path
 
 from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Quantizer, Result
-from quantpress.files import place, write_text
+from quantpress.files import place, sums_of, write_text
 from quantpress.machine.child import explained_exit
 from quantpress.machine.peak_memory import own_peak_bytes
 
@@ -49,14 +49,29 @@ def main(job_file: Path, result_file: Path) -> None:
     else:
         job.out.mkdir(parents=True, exist_ok=True)
         output = chosen.quantize(job)
+    seconds = time.monotonic() - started
     result = Result(
         output=output,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
+        sums=_sums_of(job, output),
         peak_memory_bytes=peak_memory_bytes(),
         peak_device_memory_bytes=peak_device_memory_bytes(),
         obstacle=obstacle,
     )
     write_text(result_file, result.model_dump_json(indent=1))
+
+
+def _sums_of(job: Job, output: Output | None) -> dict[str, str]:
+    match job.step:
+        case "check":
+            return {}
+        case "prepare":
+            return sums_of(job.prepared)
+        case "refresh":
+            return sums_of(job.out)
+        case "quantize":
+            assert output is not None
+            return sums_of(job.out, output.files)
 
 
 def _keep_published(chosen: Quantizer, job: Job) -> None:

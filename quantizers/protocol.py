@@ -96,7 +96,9 @@ class Result(Record):
     ``output`` is the output of ``quantize``, or None for the other steps. ``seconds`` is wall time.
     ``peak_memory_bytes`` is the peak RSS. ``peak_device_memory_bytes`` is the most memory that PyTorch allocated on
     GPUs, or None if PyTorch used no GPU. If ``refresh`` made nothing, ``obstacle`` says what has changed in the
-    source's tensors since the weights were quantized.
+    source's tensors since the weights were quantized. ``sums`` maps each file that the step made to its SHA-256. The
+    paths are relative to ``job.prepared`` for ``prepare``, and to ``job.out`` for the other steps. A later run uses the
+    files again only if they still have these hashes.
     """
 
     output: Output | None
@@ -104,6 +106,7 @@ class Result(Record):
     peak_memory_bytes: int
     peak_device_memory_bytes: int | None = None
     obstacle: str | None = None
+    sums: dict[str, str] = {}
 
 
 class Layout(Record):

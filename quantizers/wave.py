@@ -13,7 +13,7 @@ from quantizers import quantizer_of
 from quantizers.checkpoint.one_by_one import OneByOne
 from quantizers.job import peak_device_memory_bytes, peak_memory_bytes
 from quantizers.protocol import Job, Result
-from quantpress.files import write_text
+from quantpress.files import sums_of, write_text
 from quantpress.machine.child import explained_exit, keep
 from quantpress.record.base import Record
 
@@ -51,6 +51,7 @@ def main(wave_file: Path, result_file: Path) -> None:
             seconds=(time.monotonic() - started) / len(wave.jobs),
             peak_memory_bytes=peak_memory_bytes(),
             peak_device_memory_bytes=peak_device_memory_bytes(),
+            sums=sums_of(job.out, output.files),
         )
         # The result lies beside the variant's files. So, if this run dies before the wave ends, the next run finds the
         # finished variants.

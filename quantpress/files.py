@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,29 @@ def sha256_of(path: Path) -> str:
         while piece := stream.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def sums_of(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Maps the path of each file in ``folder`` to its hex SHA-256. The paths are relative to ``folder``.
+
+    ``names`` are the paths of the wanted files. Without ``names``, all files count, except links and what has a part of
+    its path that begins with a dot, because such files are temporary.
+    """
+    if names is None:
+        found = sorted(
+            path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+        )
+        names = [path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)]
+    return {name: sha256_of(folder / name) for name in names}
+
+
+def changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
+    """Returns the paths in ``sums`` at which ``folder`` has no file or a file of another SHA-256."""
+    return [name for name, digest in sums.items() if not _has_sum(folder / name, digest)]
+
+
+def _has_sum(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256_of(file) == digest
 
 
 def stays_within(path: str) -> bool:

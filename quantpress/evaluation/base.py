@@ -11,21 +11,23 @@ use cannot vanish.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quantpress.files import write_text
+from quantpress.files import changed, sums_of, write_text
 from quantpress.record.base import Record
 from quantpress.record.measurement import Evaluation, Protocol
 from quantpress.record.recipe import fingerprint_of
 from quantpress.settings import Settings
 from quantpress.toolchain.cache import make_once
 
-_LOGITS, _EVALUATION, _KEY = "logits.bin", "evaluation.json", "key.json"
+_LOGITS, _SUMS, _EVALUATION, _KEY = "logits.bin", "sums.json", "evaluation.json", "key.json"
 
 
 class BaseKey(Record):
@@ -64,16 +66,20 @@ class BaseCache:
         """Returns the base of ``key``, with its files linked into ``out``.
 
         If neither ``out`` nor the cache has the base, ``measure`` is called with a path, and writes the
-        log-probabilities to this path. If several processes ask at the same time, one measures and the others wait.
+        log-probabilities to this path. If several processes ask at the same time, one measures and the others wait. A
+        base whose log-probabilities have changed on the disk since they were measured is removed and measured again.
         """
-        if not (out / _EVALUATION).exists():
+        if not _is_whole(out):
             kept = self.folder / key.name
 
             def make(part: Path) -> None:
                 evaluation = measure(part / _LOGITS)
                 write_text(part / _KEY, key.model_dump_json(indent=1))
+                write_text(part / _SUMS, json.dumps(sums_of(part, [_LOGITS])))
                 write_text(part / _EVALUATION, evaluation.model_dump_json(indent=1))
 
+            if kept.exists() and not _is_whole(kept):
+                _remove(kept)
             while not self._link(kept, out):
                 make_once(kept, make)
             self._make_room()
@@ -86,7 +92,7 @@ class BaseCache:
         """
         out.mkdir(parents=True, exist_ok=True)
         try:
-            for name in (_LOGITS, _EVALUATION):
+            for name in (_LOGITS, _SUMS, _EVALUATION):
                 (out / name).unlink(missing_ok=True)
                 os.link(kept / name, out / name)
             os.utime(kept)
@@ -101,10 +107,27 @@ class BaseCache:
         for base in found:
             total += sum(file.stat().st_size for file in base.iterdir())
             if total > self.capacity:
-                # The base is renamed first, so that no process finds a base with only some of its files.
-                leaving = base.with_name(f".{base.name}.leaving")
-                base.rename(leaving)
-                shutil.rmtree(leaving, ignore_errors=True)
+                _remove(base)
+
+
+def _remove(base: Path) -> None:
+    """Removes a base from the cache.
+
+    The base is renamed first, so that no process finds a base with only some of its files.
+    """
+    leaving = base.with_name(f".{base.name}.leaving")
+    with suppress(FileNotFoundError):  # another process removes it too
+        base.rename(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder has a base, with the log-probabilities that were measured."""
+    try:
+        sums = json.loads((folder / _SUMS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return (folder / _EVALUATION).exists() and not changed(folder, sums)
 
 
 def base_cache(settings: Settings) -> BaseCache:

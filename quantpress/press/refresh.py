@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from quantizers import quantizer_of
 from quantizers.protocol import Job, Output, Result
 from quantpress.errors import QuantpressError
-from quantpress.files import sha256_of
+from quantpress.files import changed, sha256_of
 from quantpress.hub.client import explained
 from quantpress.machine.child import finished, run_child
 from quantpress.plan.steps import FormatPlan, VariantPlan
@@ -41,13 +41,20 @@ class Stale:
 def retrieve(api: HfApi, repo_id: str, revision: str, files: list[File], folder: Path) -> Path:
     """Downloads ``files`` of a repo into ``folder`` and returns ``folder``. Raises :class:`QuantpressError` if a file
     does not have the size and the hash that the manifest lists."""
+    # A file is checked before it gets its name in ``folder``, because a killed press leaves what has its name, and the
+    # next press takes that for checked.
+    arriving = folder / ".arriving"
     with explained(api.endpoint, f"downloading from {repo_id}"):
         for file in files:
-            path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, local_dir=folder))
+            if not changed(folder, {file.path: file.sha256}):
+                continue
+            path = Path(api.hf_hub_download(repo_id, file.path, revision=revision, local_dir=arriving))
             if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
                 path.unlink()
                 raise QuantpressError(f"{repo_id}@{revision}: {file.path} is not what its manifest says: verify it")
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the Hub client keeps its metadata there
+            (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(folder / file.path)
+    shutil.rmtree(arriving, ignore_errors=True)
     return folder
 
 
@@ -100,7 +107,7 @@ def refresh(bench: Bench, planned: VariantPlan, published: stages.Made, weights_
     job = stages.job_of(bench, "refresh", planned.variant, planned.recipe)
     job = job.model_copy(update={"published": published.files.resolve()})
     result = finished(job, Result, folder)
-    if result is None:
+    if result is None or changed(job.out, result.sums):
         shutil.rmtree(job.out, ignore_errors=True)
         result = run_child("quantizers.job", job, Result, folder, limits(bench, planned.variant))
     if result.obstacle is not None:
@@ -130,5 +137,10 @@ def fetch_published(api: HfApi, bench: Bench, plan: FormatPlan, planned: Variant
         tensor_types=artifact.tensor_types,
         details=artifact.details,
     )
-    result = Result(output=output, seconds=entry.seconds, peak_memory_bytes=entry.peak_memory_bytes)
+    result = Result(
+        output=output,
+        seconds=entry.seconds,
+        peak_memory_bytes=entry.peak_memory_bytes,
+        sums={file.path: file.sha256 for file in artifact.files},
+    )
     return stages.Made(folder, result)

@@ -17,10 +17,11 @@ from quantizers import quantizer, quantizer_of
 from quantizers.protocol import CalibrationText, Job, Result, Variant
 from quantizers.traits import traits_of
 from quantizers.wave import WaveJob, WaveResult
+from quantpress.errors import QuantpressError
 from quantpress.evaluation.base import BaseKey, Baseline
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.tensors import TensorsJob, TensorsReport
-from quantpress.files import sha256_of
+from quantpress.files import changed, sha256_of
 from quantpress.gate.judge import judge
 from quantpress.gate.limits import limit_of
 from quantpress.machine.child import begin, begun, finished, run_child
@@ -110,7 +111,11 @@ def prepare(
     if keeps_costly and not begun(job, folder):
         published = bench.workspace.prepared(recipe).with_suffix(".published")
         job = job.model_copy(update={"published": published.resolve()})
-    if finished(job, Result, folder) is None:
+    before = finished(job, Result, folder)
+    damaged = changed(job.prepared, before.sums) if before is not None else []
+    for name in damaged:
+        (job.prepared / name).unlink(missing_ok=True)  # the quantizer makes what is missing
+    if before is None or damaged:
         if not begun(job, folder):
             shutil.rmtree(job.prepared, ignore_errors=True)
         retrieve(job)
@@ -175,14 +180,12 @@ def _made_before(bench: Bench, planned: VariantPlan) -> Made | None:
 
 def evaluate(bench: Bench, planned: VariantPlan, made: Made, baseline: Baseline) -> Evaluation:
     """Measures a variant's perplexity, and its divergence from the log-probabilities that transformers gave for the
-    unquantized model."""
+    unquantized model. Figures that an earlier run measured count only if they are of the same bytes."""
     assert made.result.output is not None
     chosen = quantizer_of(planned.variant)
     model = traits_of(chosen).model_path(made.files, made.result.output.files)
-    job, folder = (
-        _evaluation(bench, chosen.engine, model, baseline),
-        bench.workspace.variant(planned.recipe) / "evaluation",
-    )
+    job = _evaluation(bench, chosen.engine, model, baseline)
+    folder = bench.workspace.variant(planned.recipe) / f"evaluation-{fingerprint_of(dict(made.result.sums))[:12]}"
     return finished(job, Evaluation, folder) or run_child(
         "quantpress.evaluation.job", job, Evaluation, folder, limits(bench, planned.variant)
     )
@@ -204,6 +207,10 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
     """Judges a variant's figures, and returns the variant's entry for the manifest."""
     output = made.result.output
     assert output is not None
+    files = [describe(made.files / name) for name in output.files]
+    for name, file in zip(output.files, files, strict=True):
+        if file.sha256 != made.result.sums.get(name, file.sha256):
+            raise QuantpressError(f"{made.files / name}: changed on the disk after it was made; run again")
     verdict = judge(evaluation, baseline.evaluation, limit_of(planned.variant, bench.gates))
     return Entry(
         recipe=planned.recipe,
@@ -211,7 +218,7 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
         branch=planned.variant.branch,
         status="published" if verdict.passed else "withheld",
         artifact=Artifact(
-            files=[describe(made.files / name) for name in output.files],
+            files=files,
             bits_per_weight=output.bits_per_weight,
             tensor_types=output.tensor_types,
             details=output.details,
@@ -230,7 +237,9 @@ def describe(path: Path) -> File:
 
 
 def _all_there(folder: Path, result: Result) -> bool:
-    return result.output is not None and all((folder / name).is_file() for name in result.output.files)
+    """Whether the files that the result names are in the folder, with the bytes that they had when they were made."""
+    named = result.output is not None and set(result.output.files) == set(result.sums)
+    return named and not changed(folder, result.sums)
 
 
 def job_of(

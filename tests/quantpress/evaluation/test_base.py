@@ -94,3 +94,33 @@ def test_a_measurement_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
     cache.take(key("a"), tmp_path / "use", Measurer())
     assert (tmp_path / "use" / "logits.bin").read_bytes() == b"\1" * 1000
+
+
+def test_a_base_that_changed_on_the_disk_is_measured_again(tmp_path: Path) -> None:
+    """Its figures and its header look sound, so nothing else would notice."""
+    cache, measure = BaseCache(tmp_path / "cache", 10_000), Measurer()
+    used = cache.take(key("a"), tmp_path / "use", measure)
+    with used.logits.open("r+b") as stream:  # the cache and its user share the bytes
+        stream.write(b"\0")
+
+    assert cache.take(key("a"), tmp_path / "use", measure).logits.read_bytes() == b"\2" * 1000
+    assert cache.take(key("a"), tmp_path / "other", measure).logits.read_bytes() == b"\2" * 1000
+    assert len(measure.asked) == 2
+
+
+def test_a_users_own_copy_that_changed_is_taken_from_the_cache_again(tmp_path: Path) -> None:
+    cache, measure = BaseCache(tmp_path / "cache", 10_000), Measurer()
+    used = cache.take(key("a"), tmp_path / "use", measure)
+    used.logits.unlink()
+    used.logits.write_bytes(b"\1" * 999)
+
+    assert cache.take(key("a"), tmp_path / "use", measure).logits.read_bytes() == b"\1" * 1000
+    assert len(measure.asked) == 1
+
+
+def test_a_base_that_an_earlier_version_kept_without_its_hash_is_measured_again(tmp_path: Path) -> None:
+    cache, measure = BaseCache(tmp_path / "cache", 10_000), Measurer()
+    cache.take(key("a"), tmp_path / "use", measure)
+    (cache.folder / key("a").name / "sums.json").unlink()
+
+    assert cache.take(key("a"), tmp_path / "other", measure).logits.read_bytes() == b"\2" * 1000
