@@ -174,23 +174,34 @@ def _licence_file(licences: list[str], files: tuple[SourceFile, ...]) -> str | N
 def fetch(api: HfApi, source: Source, folder: Path) -> Path:
     """Downloads the source's files into ``folder`` and checks the size and the hash of each file. Returns ``folder``.
 
-    Files that are already in ``folder`` are not downloaded again. The Hub client recognizes them by their hashes. If a
-    link is in the place of a file, the link is removed first, because a download could otherwise read or write outside
-    ``folder`` through the link. Raises :class:`QuantpressError` if a download fails or a file is not what the Hub says.
+    Files that are already in ``folder`` are not downloaded again, if they have their hashes. If a link is in the place
+    of a file, the link is removed first, because a download could otherwise read or write outside ``folder`` through
+    the link. Raises :class:`QuantpressError` if a download fails or a file is not what the Hub says.
+
+    Call this function only while you hold the model's lock, because parts of downloads that killed processes left are
+    removed. The Hub client gives each such part a name of its own, and never uses it again.
     """
     repo = source.record.repo
     for file in source.files:
         if (folder / file.path).is_symlink():
             (folder / file.path).unlink()
+    for part in (folder / ".cache").rglob("*.incomplete"):
+        part.unlink()
     with explained(api.endpoint, f"downloading {repo}"):
         for file in source.files:
-            api.hf_hub_download(repo, file.path, revision=source.record.sha, local_dir=folder)
-    for file in source.files:
-        local = folder / file.path
-        if local.stat().st_size != file.size or not _is_same(local, file):
-            local.unlink()
-            raise QuantpressError(f"{repo}: the download of {file.path} is damaged; it was removed, run again")
+            # The client takes a file of an earlier run for whole. If it is damaged, it is downloaded once more.
+            if not any(_download(api, source, file, folder) for _ in range(2)):
+                raise QuantpressError(f"{repo}: the download of {file.path} is damaged; it was removed, run again")
     return folder
+
+
+def _download(api: HfApi, source: Source, file: SourceFile, folder: Path) -> bool:
+    """Downloads a file, unless ``folder`` has it. Returns whether it is what the Hub says. If not, removes it."""
+    local = Path(api.hf_hub_download(source.record.repo, file.path, revision=source.record.sha, local_dir=folder))
+    if local.stat().st_size == file.size and _is_same(local, file):
+        return True
+    local.unlink()
+    return False
 
 
 def link(source: Source, folder: Path, place: Path) -> None:

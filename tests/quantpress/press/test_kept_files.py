@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.hf_api import RepoFile
 
 from quantizers.job import main as run_job
 from quantizers.protocol import Job, Output, Result, Variant
@@ -26,7 +27,7 @@ from quantpress.press.refresh import retrieve
 from quantpress.press.stages import Made
 from quantpress.record.manifest import File
 from quantpress.settings import Settings
-from quantpress.source.source import Source
+from quantpress.source.source import Source, SourceFile, fetch
 from tests.support import samples
 
 FILE, WEIGHTS = "Tiny-Q8_0.gguf", b"weights " * 1000
@@ -56,7 +57,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps of the child processes that were started. They do not run, because quantizing takes minutes."""
     started: list[str] = []
 
-    def run_child(module: str, job: Any, result: type[Any], folder: Path) -> Any:
+    def run_child(module: str, job: Any, result: type[Any], folder: Path, limits: Any) -> Any:
         started.append(job.step if isinstance(job, Job) else "evaluate")
         if not isinstance(job, Job):
             keep(job, samples.evaluation(16.2, 0.001), folder)
@@ -91,7 +92,7 @@ def test_a_variant_that_is_as_it_was_made_is_not_made_again(bench: Bench, childr
     assert children == []
 
 
-@pytest.mark.parametrize("content", [BROKEN, WEIGHTS[:100], b""])
+@pytest.mark.parametrize("content", [BROKEN, WEIGHTS[:100], b""], ids=["changed", "cut short", "empty"])
 def test_a_variant_whose_bytes_changed_is_made_again(bench: Bench, children: list[str], content: bytes) -> None:
     made_before(bench).write_bytes(content)
     stages.quantize(bench, planned())
@@ -156,7 +157,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HfApi]:
     with running_hub(tmp_path_factory.mktemp("hub")) as hub:
         api = HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write"))
         api.create_repo("press/T")
-        api.upload_file(repo_id="press/T", path_in_repo=FILE, path_or_fileobj=WEIGHTS)
+        for name in (FILE, "config.json"):
+            api.upload_file(repo_id="press/T", path_in_repo=name, path_or_fileobj=WEIGHTS)
         yield api
 
 
@@ -184,3 +186,23 @@ def test_a_published_file_that_was_kept_and_changed_is_fetched_again(hub: HfApi,
     retrieve(hub, "press/T", "main", [file], tmp_path / "published")
     assert [path.name for path in (tmp_path / "published").iterdir()] == [FILE]
     assert (tmp_path / "published" / FILE).read_bytes() == WEIGHTS
+
+
+def test_a_source_that_was_kept_and_changed_is_fetched_again_at_once(hub: HfApi, tmp_path: Path) -> None:
+    commit = hub.model_info("press/T").sha
+    assert commit is not None
+    record = samples.source().model_copy(update={"repo": "press/T", "sha": commit})
+    files = tuple(
+        SourceFile(each.path, each.size, each.lfs.sha256 if each.lfs else None, each.blob_id)
+        for each in hub.list_repo_tree("press/T")
+        if isinstance(each, RepoFile) and each.path in (FILE, "config.json")
+    )
+    source, folder = Source(record, {}, files), tmp_path / "source"
+    fetch(hub, source, folder)
+    abandoned = folder / ".cache" / "huggingface" / "download" / "x.0123abcd.incomplete"
+    abandoned.write_bytes(WEIGHTS[:100])
+    for name in (FILE, "config.json"):
+        (folder / name).write_bytes(BROKEN)
+    fetch(hub, source, folder)
+    assert [(folder / name).read_bytes() for name in (FILE, "config.json")] == [WEIGHTS, WEIGHTS]
+    assert not abandoned.exists()
