@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.convert import convert_projector, last_words
-from quantizers.gguf.unquantized import checked
+from quantizers.gguf.unquantized import file_stem
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import write_text
 from quantpress.foreign_json import read_object
@@ -45,7 +45,7 @@ class ProjectorReport(Record):
 def projector_file(prepared: Path, model_name: str) -> Path:
     """Returns the path of the projector's file. Because of its name, clients do not take the file for a model, and
     llama.cpp's ``-hf`` finds the file."""
-    return prepared.resolve() / f"mmproj-{checked(model_name)}-F16.gguf"
+    return prepared.resolve() / f"mmproj-{file_stem(model_name)}-F16.gguf"
 
 
 def projector_report(prepared: Path, model_name: str) -> ProjectorReport | None:
@@ -125,4 +125,4 @@ def _not_finite(file: Path) -> str | None:
 
 
 def _report_file(prepared: Path, model_name: str) -> Path:
-    return prepared.resolve() / f"mmproj-{checked(model_name)}.json"
+    return prepared.resolve() / f"mmproj-{file_stem(model_name)}.json"

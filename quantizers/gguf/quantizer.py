@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from quantizers.gguf.ladder import DEFAULT, LADDERS, RUNGS, check_rung, unsuited
 from quantizers.gguf.limits import LIMITS
-from quantizers.gguf.unquantized import checked, made_from, storage_of, unquantized_file, unquantized_name
+from quantizers.gguf.unquantized import file_stem, made_from, storage_of, unquantized_file, unquantized_name
 from quantizers.protocol import Job, Layout, Output, Parameters, Variant
 from quantizers.traits import Traits
 from quantpress.errors import QuantpressError, Refused
@@ -254,12 +254,12 @@ def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
 def rung_file(job: Job) -> Path:
     """Returns the path of a rung's file. The file's name contains the rung's name, because clients find a rung by this
     name."""
-    return job.out.resolve() / f"{checked(job.model_name)}-{job.variant.name}.gguf"
+    return job.out.resolve() / f"{file_stem(job.model_name)}-{job.variant.name}.gguf"
 
 
 def imatrix_file(prepared: Path, model_name: str) -> Path:
     """Returns the path of the imatrix. Because of this file name, clients do not take the imatrix for a model."""
-    return prepared.resolve() / f"{checked(model_name)}.imatrix.gguf"
+    return prepared.resolve() / f"{file_stem(model_name)}.imatrix.gguf"
 
 
 def ollama_folder(prepared: Path) -> Path:
@@ -270,4 +270,4 @@ def ollama_folder(prepared: Path) -> Path:
 
 def report_file(prepared: Path, model_name: str) -> Path:
     """Returns the path of the imatrix's report, a JSON file (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
-    return prepared.resolve() / f"{checked(model_name)}.imatrix.json"
+    return prepared.resolve() / f"{file_stem(model_name)}.imatrix.json"

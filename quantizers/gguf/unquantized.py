@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
+from quantizers.gguf.ladder import RUNGS
 from quantizers.protocol import Parameters
 from quantpress.errors import QuantpressError, Refused
+from quantpress.record.clients import findable
 from quantpress.source.config import model_config
 from quantpress.source.weights import matrix_weights
 
@@ -55,7 +57,7 @@ def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
 def unquantized_name(model_name: str, storage: UnquantizedType) -> str:
     """Returns the unquantized GGUF's file name. Raises :class:`Refused` if the model's name is not a plain file
     name."""
-    return f"{checked(model_name)}-{storage}.gguf"
+    return f"{file_stem(model_name)}-{storage}.gguf"
 
 
 def unquantized_file(prepared: Path, model_name: str) -> Path:
@@ -70,8 +72,12 @@ def unquantized_file(prepared: Path, model_name: str) -> Path:
     )
 
 
-def checked(model_name: str) -> str:
-    """Returns ``model_name``. Raises :class:`Refused` if it is not a plain file name."""
+def file_stem(model_name: str) -> str:
+    """Returns the model's name for file names. If the name contains a rung's name, clients would take any file for that
+    rung, so it is changed (:func:`quantpress.record.clients.findable`).
+
+    Raises :class:`Refused` if ``model_name`` is not a plain file name.
+    """
     if not _SAFE_NAME.fullmatch(model_name):
         raise Refused(f"model name {model_name!r} is not a plain file name: use letters, digits, '.', '_' and '-'")
-    return model_name
+    return findable(model_name, RUNGS)

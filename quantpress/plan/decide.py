@@ -14,8 +14,10 @@ from quantpress.card.templates import templates_fingerprint
 from quantpress.evaluation.protocol import difference
 from quantpress.gate.judge import exceeds
 from quantpress.gate.limits import Limit
+from quantpress.record.clients import findable
 from quantpress.record.manifest import Alias, Entry, SourceRecord
 from quantpress.record.measurement import Protocol
+from quantpress.record.names import model_name
 from quantpress.record.recipe import Recipe
 from quantpress.record.shelf import Shelf
 
@@ -58,7 +60,7 @@ def decide(
     if entry is None:
         return Decision("press", "new")
     if entry.fingerprint == recipe.fingerprint:
-        return _decide_by_protocol(entry, protocol) or _decide_by_gate(entry, limit)
+        return _decide_by_name(entry) or _decide_by_protocol(entry, protocol) or _decide_by_gate(entry, limit)
     changed = _changed(entry.recipe, recipe)
     if changed != ["source_sha"]:
         return Decision("press", f"recipe changed: {', '.join(changed)}")
@@ -115,6 +117,21 @@ def _weights(paths: list[str]) -> list[str]:
 def changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Returns the paths of files that were added, removed or changed. Both dicts map a path to a hash."""
     return sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+
+
+def _decide_by_name(entry: Entry) -> Decision | None:
+    """Compares the names of an entry's files with the names that clients find. Returns None if clients find them.
+
+    Older versions kept a rung's name in the model's name, and clients took the wrong file.
+    """
+    chosen = quantizer(entry.recipe.format)
+    if entry.status != "published" or not traits_of(chosen).is_one_file:
+        return None
+    name = model_name(entry.recipe.source)
+    stem = findable(name, {tag for ladder in chosen.ladders().values() for tag in ladder})
+    if stem == name or not entry.artifact.files[0].path.startswith(f"{name}-"):
+        return None
+    return Decision("press", f"clients find a tag in {name}: its file is made again as {stem}-{entry.variant}.gguf")
 
 
 def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:

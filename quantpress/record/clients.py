@@ -66,6 +66,29 @@ def is_model(path: str) -> bool:
     return name.endswith(".gguf") and first and not any(word in name for word in _BESIDE_MODELS)
 
 
+def findable(stem: str, tags: Iterable[str]) -> str:
+    """Returns ``stem``, changed so that clients find no tag in it and take a file that begins with it for a model.
+
+    A model's name can contain a tag, as in ``tiny-Q4_K_M-merge``. Then every file ``tiny-Q4_K_M-merge-TAG.gguf`` would
+    answer to ``Q4_K_M``. So hyphens split the tag: ``tiny-Q4-K-M-merge``. Words of files that belong to a model are
+    changed too: ``i-matrix``, ``mtp_``.
+    """
+    longest_first = sorted({*tags, *_PREFERRED}, key=len, reverse=True)
+    tag = re.compile(f"(?:{'|'.join(map(re.escape, longest_first))})(?=[.-])", re.IGNORECASE)
+    while found := tag.search(f"{stem}-"):
+        stem = stem[: found.start()] + _split(found[0]) + stem[found.end() :]
+    for word in _BESIDE_MODELS:
+        apart = f"{word[:-1]}_" if word.endswith("-") else f"{word[0]}-{word[1:]}"
+        stem = f"{stem}-".replace(word, apart).removesuffix("-")
+    return stem
+
+
+def _split(tag: str) -> str:
+    """Returns a tag with hyphens for its underscores. In a tag without underscores, a hyphen comes before the first
+    digit."""
+    return tag.replace("_", "-") if "_" in tag else re.sub(r"(?=\d)", "-", tag, count=1)
+
+
 def llama_cpp_takes(paths: Sequence[str], tag: str | None) -> str | None:
     """Returns the file that ``llama-cli -hf REPO[:TAG]`` loads, or None if llama.cpp finds none.
 

@@ -210,3 +210,19 @@ def test_a_variant_that_no_run_may_upload_is_blocked(press: Press) -> None:
     (plan,) = press.plan({"repo": "up/first", "variants": {"gguf": ["Q8_0"]}}, upload_budget=1)
     assert (plan.has_work, plan.deferred, [step.action for step in plan.blocked]) == (False, [], ["block"])
     assert plan.blocked[0].reason.endswith(" a run: no run can upload it: raise QUANTPRESS_UPLOAD_BUDGET")
+
+
+def test_files_that_clients_mistake_for_another_rung_are_made_again(press: Press) -> None:
+    line = {"repo": "up/tiny-Q4_K_M-merge", "variants": {"gguf": ["IQ4_XS"]}}
+    press.source("up/tiny-Q4_K_M-merge")
+    plan = press.plan(line)[0]
+
+    def published(name: str) -> list[str]:
+        artifact = samples.entry("gguf", "IQ4_XS", bits=4.5, divergence=0.03, files=[name]).artifact
+        published_as(press, "press/tiny-Q4_K_M-merge-GGUF", plan, artifact=artifact)
+        return press.reasons(line)
+
+    assert published("tiny-Q4_K_M-merge-IQ4_XS.gguf") == [
+        "clients find a tag in tiny-Q4_K_M-merge: its file is made again as tiny-Q4-K-M-merge-IQ4_XS.gguf"
+    ]
+    assert published("tiny-Q4-K-M-merge-IQ4_XS.gguf") == ["up to date"]

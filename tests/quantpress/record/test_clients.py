@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantpress.record.clients import is_model, llama_cpp_takes, ollama_takes
+from quantpress.record.clients import findable, is_model, llama_cpp_takes, ollama_takes
 
 LADDER = ["M-BF16.gguf", "M-F16.gguf", "M-IQ4_XS.gguf", "M-Q4_K_M.gguf", "M-Q8_0.gguf", "M.imatrix.gguf", "README.md"]
 
@@ -68,3 +68,20 @@ def test_what_goes_with_a_model_is_none(name: str) -> None:
 def test_whatever_the_names_are_one_of_them_or_none_is_taken(paths: list[str], tag: str) -> None:
     assert llama_cpp_takes(paths, tag) in (*paths, None)
     assert ollama_takes(paths, tag) in (*paths, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct"),
+        ("Qwen3-8B-Q8", "Qwen3-8B-Q8"),
+        ("tiny-Q4_K_M-merge", "tiny-Q4-K-M-merge"),
+        ("tiny-q8_0", "tiny-q8-0"),
+        ("M-F16.v2", "M-F-16.v2"),
+        ("imatrix-study", "i-matrix-study"),
+        ("eagle3-llama", "eagle3_llama"),
+        ("7B-mtp", "7B-mtp_"),
+    ],
+)
+def test_a_name_that_clients_misread_is_changed(name: str, stem: str) -> None:
+    assert findable(name, ["Q4_K_M", "Q8_0", "F16"]) == stem
