@@ -11,6 +11,9 @@ from pathlib import Path
 from quantizers.gguf.unquantized import UnquantizedType
 from quantpress.errors import ChildFailed, Refused
 from quantpress.files import atomic
+from quantpress.foreign_json import read_object
+from quantpress.source.config import CONFIG_FILE, model_config
+from quantpress.source.tokenizer import tokenizer
 from quantpress.source.weight_files import weight_paths
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
@@ -52,13 +55,29 @@ def convert_vocabulary(tools: LlamaCpp, source: Path, model_name: str, file: Pat
     """Writes the metadata and the tokenizer of ``source`` to ``file``, without weights. This takes seconds.
 
     Raises :class:`Refused` when llama.cpp's converter does not know the architecture or the pre-tokenizer, when the
-    converter cannot read the tokenizer, and when the source holds no safetensors.
+    converter cannot read the tokenizer or it has more tokens than the model, and when the source holds no safetensors.
     """
     try:
         with atomic(file) as temporary:
             _run(tools, source, model_name, ["--vocab-only", "--outfile", temporary])
     except ChildFailed as error:
+        if reason := too_many_tokens(source):
+            raise Refused(reason) from None
         raise Refused(f"llama.cpp's converter cannot read its tokenizer ({last_words(error)}): {_REMEDY}") from None
+
+
+def too_many_tokens(source: Path) -> str | None:
+    """Returns why the converter cannot read a tokenizer with more tokens than the model has embeddings (``vocab_size``
+    of config.json), or None if it has not. The converter only asserts this (conversion/base.py, ``get_vocab_base``)."""
+    tokens = tokenizer(source).size
+    rows = model_config(read_object(source / CONFIG_FILE)).text.vocab_size
+    if rows is None or tokens <= rows:
+        return None
+    return (
+        f"its tokenizer has {tokens} tokens and its config.json says vocab_size {rows}, so {tokens - rows} of the "
+        "tokens have no embedding: ask upstream to resize the embeddings or to remove these tokens, or leave gguf out of "
+        "the model's formats"
+    )
 
 
 def last_words(error: ChildFailed) -> str:

@@ -78,11 +78,30 @@ class GenerationConfig(Foreign):
         return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
+class Vocabulary(Foreign):
+    """The part of tokenizer.json that holds the tokens: their numbers by their texts, or a list of them in order."""
+
+    vocab: dict[str, TokenId] | list[Any] = []
+
+    @property
+    def size(self) -> int:
+        """The number of tokens, if there is none between them that is missing: the largest number, plus one."""
+        numbers = self.vocab.values() if isinstance(self.vocab, dict) else range(len(self.vocab))
+        return max(numbers, default=-1) + 1
+
+
 class Tokenizer(Foreign):
     """The typed part of tokenizer.json. ``post_processor`` adds special tokens to a text."""
 
     added_tokens: list[Token] | None = None
     post_processor: dict[str, Any] | None = None
+    model: Vocabulary | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of tokens, with the added ones: the largest number, plus one."""
+        added = [token.id for token in self.added_tokens or [] if token.id is not None]
+        return max(self.model.size if self.model else 0, max(added, default=-1) + 1)
 
 
 #: The files and their types.

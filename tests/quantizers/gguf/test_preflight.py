@@ -77,6 +77,24 @@ def test_a_tokenizer_that_cannot_be_read_is_named(llama_cpp: LlamaCpp, model: Pa
 
 
 @pytest.mark.slow
+def test_a_tokenizer_with_more_tokens_than_the_model(llama_cpp: LlamaCpp, model: Path) -> None:
+    """The finetune's tokenizer got three more tokens, and the embedding was not resized."""
+    content = json.loads((model / "tokenizer.json").read_bytes())
+    names = ["<tool>", "</tool>", "<pad>"]
+    more = [content["added_tokens"][0] | {"id": 49152 + number, "content": name} for number, name in enumerate(names)]
+    change(model / "tokenizer.json", added_tokens=content["added_tokens"] + more)
+
+    with pytest.raises(Refused) as caught:
+        check_source(llama_cpp, model, "Tiny", "F16", "cpu")
+
+    assert str(caught.value) == (
+        "its tokenizer has 49155 tokens and its config.json says vocab_size 49152, so 3 of the tokens have no "
+        "embedding: ask upstream to resize the embeddings or to remove these tokens, or leave gguf out of the model's "
+        "formats"
+    )
+
+
+@pytest.mark.slow
 def test_a_bos_that_is_added_and_not_named(llama_cpp: LlamaCpp, model: Path) -> None:
     give_it_one_more_token(model)
     change(model / "tokenizer_config.json", add_bos_token=True, bos_token=None)
