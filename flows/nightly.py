@@ -12,6 +12,7 @@ from flows.artifacts import show_plan, show_results
 from flows.press_model import press_model
 from flows.stage import StageFailed, stage
 from quantpress.catalog.reader import load_catalog
+from quantpress.errors import in_words
 from quantpress.hub.hubs import hubs, target_hub
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
@@ -19,7 +20,7 @@ from quantpress.plan.steps import ModelPlan, Step
 from quantpress.press.deadlines import of_model
 from quantpress.press.model import leave_idle
 from quantpress.record.report import ModelReport
-from quantpress.settings import load_settings
+from quantpress.settings import Settings, load_settings
 
 #: Seconds after which a night gives up what it has not begun or finished. The next night goes on from the manifests.
 _WEEK = 604_800
@@ -42,18 +43,7 @@ def nightly(
     for each in plans:
         for step in each.deferred:
             log.warning("%s %s %s: %s", step.model, step.format, step.variant, step.reason)
-        if each.has_work:
-            press = press_model.with_options(timeout_seconds=of_model(each, settings))
-            state = press(each.line.repo, catalog, formats, each.upload, return_state=True)
-            outcome = state.result(raise_on_failure=False)
-            report = (
-                outcome
-                if isinstance(outcome, ModelReport)
-                else ModelReport(model=each.line.repo, failures=[state.message or "crashed"])
-            )
-        else:
-            report = ModelReport(model=each.line.repo)
-            leave_idle(each, settings, formats)
+        report = _carried_out(each, catalog, settings, formats)
         reports.append(report.model_copy(update={"failures": [*report.failures, *each.obstacles]}))
     show_results(reports)
     log.info("%d variants made", sum(len(report.variants) for report in reports))
@@ -61,6 +51,26 @@ def nightly(
     if failures:
         return Failed(message="\n".join(failures), data=reports)
     return reports
+
+
+def _carried_out(plan: ModelPlan, catalog: str, settings: Settings, formats: list[str] | None) -> ModelReport:
+    """Presses a model that has work, in a flow of its own. Removes what killed runs left of a model that has none.
+
+    Whatever happens to the model is in the report, so that the next model has its turn.
+    """
+    repo = plan.line.repo
+    try:
+        if not plan.has_work:
+            leave_idle(plan, settings, formats)
+            return ModelReport(model=repo)
+        press = press_model.with_options(timeout_seconds=of_model(plan, settings))
+        state = press(repo, catalog, formats, plan.upload, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+    except Exception as error:  # such as a folder of work that somebody else owns
+        return ModelReport(model=repo, failures=[f"{repo}: {in_words(error)}"])
+    if isinstance(outcome, ModelReport):
+        return outcome
+    return ModelReport(model=repo, failures=[f"{repo}: {state.message or 'crashed'}"])
 
 
 def _left_behind(catalog: str) -> list[Step]:

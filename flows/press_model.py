@@ -77,7 +77,10 @@ def _pressed(repo: str, catalog: str, formats: list[str] | None, settings: Setti
     committed: list[str] = []
     failures: list[str] = []
     try:
-        for event in pressed(plan_one(repo, catalog, formats, settings), settings, _STAGES):
+        plan = plan_one(repo, catalog, formats, settings)
+        if plan.source is None:  # since the night's plan, the whole model is blocked
+            failures += plan.obstacles
+        for event in pressed(plan, settings, _STAGES):
             match event:
                 case events.Failed():
                     log.error("%s", event.line)

@@ -6,6 +6,8 @@ program's output. ``exit_code`` is the exit status of the command line (1 failed
 
 from __future__ import annotations
 
+from quantpress.text import one_line
+
 
 class QuantpressError(Exception):
     """An expected failure. The message explains the failure, so no traceback is shown."""
@@ -33,6 +35,10 @@ class Unreadable(QuantpressError):
     """
 
 
+class Unreachable(QuantpressError):
+    """A Hub cannot be reached, is too busy, or is not a Hub. So nothing else can be read from it now."""
+
+
 class ChildFailed(QuantpressError):
     """A child process crashed, was killed or reported an error. The message quotes the child's output.
 
@@ -42,3 +48,11 @@ class ChildFailed(QuantpressError):
     def __init__(self, message: str, cause: str = "") -> None:
         super().__init__(message)
         self.cause = cause
+
+
+def in_words(error: Exception) -> str:
+    """Returns why something failed, in one line. Names the type of an error that nobody expected."""
+    if isinstance(error, QuantpressError):
+        return str(error)
+    said = one_line(str(error))
+    return f"{type(error).__name__}{': ' if said else ''}{said} (unexpected: report it with the name of the repository)"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from quantpress.errors import QuantpressError
+from quantpress.errors import QuantpressError, Unreachable
 from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 #: An address with a query. If the address is that of an upload or a download, its query holds a signature.
 _QUERY = re.compile(r"""(https?://[^\s?'"<>]*)\?[^\s'"<>]*""")
+
+
+#: The status codes that concern a whole Hub: too many requests, and a Hub that is down or behind a proxy that waits in
+#: vain for it. Any other code concerns the repository that was asked for.
+_OF_THE_HUB = frozenset({408, 429, 502, 503, 504})
 
 
 def prepare_hub_client(endpoint: str) -> None:
@@ -48,7 +54,8 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
     """Turns an error in the ``with`` block into a message of one line: what was asked, of which Hub, and the answer.
 
     Removes the queries of addresses from the message. Raises :class:`QuantpressError` in place of every error of the
-    client, the connection and the local disk.
+    client, the connection and the local disk. It is :class:`Unreachable` if the error concerns the whole Hub: there is
+    no connection, the Hub is down, or what answers is not a Hub.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -57,6 +64,12 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
     failures = (HfHubHTTPError, http_library().HTTPError, OSError, HubFailed)
     try:
         yield
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        # The client reads JSON wherever a Hub answers with success. A proxy or a login page answers with HTML.
+        raise Unreachable(
+            f"{what} on {endpoint}: the answer is not JSON, so this is not a Hub (a proxy or a login page?): "
+            "check the address and the network"
+        ) from None
     except (*failures, RuntimeError) as error:
         # If the upload of a large file fails, huggingface_hub wraps the error in a RuntimeError.
         found = error.__cause__ if type(error) is RuntimeError else error
@@ -64,4 +77,21 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
             raise
         said = _QUERY.sub(r"\1", str(found))
         answer = next((line.strip() for line in said.splitlines() if line.strip()), type(found).__name__)
-        raise QuantpressError(f"{what} on {endpoint}: {answer}") from None
+        kind = Unreachable if _concerns_the_hub(found) else QuantpressError
+        raise kind(f"{what} on {endpoint}: {answer}") from None
+
+
+def _concerns_the_hub(error: Exception) -> bool:
+    """Whether an error of the client concerns the whole Hub, and not only the repository that was asked for."""
+    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError
+
+    from quantpress.hub.patience import HubFailed, http_library
+
+    match error:
+        case HubFailed():
+            return error.status is None or error.status in _OF_THE_HUB
+        case LocalEntryNotFoundError() | FileMetadataError():
+            return True  # no connection, and an answer without the headers of a Hub
+        case HfHubHTTPError():
+            return error.response.status_code in _OF_THE_HUB
+    return isinstance(error, http_library().HTTPError)

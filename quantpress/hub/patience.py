@@ -60,7 +60,14 @@ _log = logging.getLogger(__name__)
 
 
 class HubFailed(QuantpressError):
-    """Raised if our patience ends before a Hub answers a request, or while the Hub still asks us to try later."""
+    """Raised if our patience ends before a Hub answers a request, or while the Hub still asks us to try later.
+
+    ``status`` is the status code of the last answer, or None if the Hub did not answer.
+    """
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,8 @@ def _patiently(
     def give_up(state: Any) -> NoReturn:
         (trouble, told), seconds = _failure(state), state.seconds_since_start
         lasted = f", for {seconds:.0f} s" if seconds else ""
-        raise HubFailed(f"{where}: {trouble}{lasted}; {asks(told) if told else 'try again later'}")
+        status = None if state.outcome.failed else state.outcome.result().status_code
+        raise HubFailed(f"{where}: {trouble}{lasted}; {asks(told) if told else 'try again later'}", status)
 
     return Retrying(
         retry=retry_if_result(lambda response: response.status_code in _PASSING)

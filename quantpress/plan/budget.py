@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quantpress.errors import QuantpressError
+from quantpress.hub.client import explained
+
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
@@ -42,10 +45,9 @@ def storage_used(api: HfApi, namespace: str) -> int | None:
 
     Counts only the models that the token gives access to.
     """
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        sizes = [model.used_storage for model in api.list_models(author=namespace, expand=["usedStorage"])]
-    except HfHubHTTPError:
+        with explained(api.endpoint, f"listing {namespace}"):
+            sizes = [model.used_storage for model in api.list_models(author=namespace, expand=["usedStorage"])]
+    except QuantpressError:
         return None
     return None if None in sizes else sum(size or 0 for size in sizes)

@@ -12,16 +12,17 @@ from quantizers import quantizer
 from quantizers.protocol import Quantizer
 from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, suggestion
 from quantpress.comparison.state import why_outdated
-from quantpress.errors import BadInput, QuantpressError, Refused, Unreadable
+from quantpress.errors import BadInput, QuantpressError, Refused
 from quantpress.evaluation.protocol import current_protocol
 from quantpress.evaluation.text import PYDOC, WIKITEXT, WIKITEXT_TRAIN, Texts, find_texts
 from quantpress.evaluation.wikitext import ARCHIVE, DATASET, fetch_wikitext
 from quantpress.gate.limits import limit_of
 from quantpress.hub.hubs import Hubs
+from quantpress.plan.blocked import ENDS_THE_PLAN, NothingPlanned, blocked_step, left_out, too_large
 from quantpress.plan.budget import UploadBudget
-from quantpress.plan.decide import Action, decide, decide_cards
+from quantpress.plan.decide import decide, decide_cards
 from quantpress.plan.devices import require_device
-from quantpress.plan.estimate import Estimate, estimate_variant
+from quantpress.plan.estimate import estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
 from quantpress.record.measurement import Protocol
 from quantpress.record.names import comparison_repo, model_name
@@ -61,10 +62,22 @@ def plan_catalog(
     def texts_for(calibration: str | None) -> Texts:
         """Finds the calibration text that a setting names, and the evaluation text. The cache keeps
         the texts of each setting for all models of this call."""
-        return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
+        try:
+            return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
+        except ENDS_THE_PLAN:
+            raise
+        except QuantpressError as error:
+            raise NothingPlanned(str(error)) from None
 
-    plans = (plan_model(catalog, line, settings, hubs, formats, texts_for) for line in lines)
-    return [_within(plan, budget) for plan in plans]
+    def planned(line: ModelLine) -> ModelPlan:
+        try:
+            return plan_model(catalog, line, settings, hubs, formats, texts_for)
+        except ENDS_THE_PLAN:
+            raise
+        except Exception as error:  # whatever happens to one model must not stop the others
+            return _whole(catalog, line, blocked_step(line.repo, "", "", "", error))
+
+    return [_within(planned(line), budget) for line in lines]
 
 
 def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
@@ -83,7 +96,7 @@ def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
                     update = {"action": "defer", "reason": reason, "estimate": None}
                     blocked.append(step.model_copy(update=update))
                 else:
-                    blocked.append(_blocked(step.model, step.format, step.variant, step.repo_id, Refused(reason)))
+                    blocked.append(blocked_step(step.model, step.format, step.variant, step.repo_id, Refused(reason)))
             else:
                 kept.append(variant)
         formats.append(replace(each, variants=tuple(kept), blocked=tuple(blocked)))
@@ -112,23 +125,18 @@ def plan_model(
     """Returns the plan of one line of the catalog. Reads the source Hub and the target Hub and changes nothing on them.
 
     ``texts_for`` takes the setting of the calibration text and returns the calibration text and the evaluation text.
-    Raises :class:`~quantpress.errors.QuantpressError` if a Hub cannot be reached.
+    Raises :class:`Refused` if quantpress cannot use the model. Raises :class:`~quantpress.errors.Unreachable` if a Hub
+    cannot be reached.
     """
-    amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
-
-    def whole(action: Action, reason: str) -> ModelPlan:
-        step = Step(model=line.repo, format="", variant="", repo_id="", action=action, reason=reason)
-        return ModelPlan(line, None, None, amount, gates, (), (step,))
-
     if line.skip:
-        return whole("skip", f"skipped: {line.skip}")
-    try:
-        source = look_up_source(hubs.source, line.repo, line.revision)
-        source = replace(source, record=require_permission(source.record, line.licence_override))
-        require_known_type(source.config)
-        require_language_model(source.config, source.record.files)
-    except Refused as refusal:
-        return whole("block", f"blocked: {refusal}")
+        reason = f"skipped: {line.skip}"
+        step = Step(model=line.repo, format="", variant="", repo_id="", action="skip", reason=reason)
+        return _whole(catalog, line, step)
+    source = look_up_source(hubs.source, line.repo, line.revision)
+    source = replace(source, record=require_permission(source.record, line.licence_override))
+    require_known_type(source.config)
+    require_language_model(source.config, source.record.files)
+    amount, gates = catalog.calibration_of(line), catalog.gates_of(line)
     texts = texts_for(amount.text)
     protocol = current_protocol(source, settings, texts.evaluation)
     conditions = Conditions(recipe_calibration(texts, amount), protocol, gates)
@@ -137,27 +145,31 @@ def plan_model(
         if formats is not None and format_name not in formats:
             continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
+        shelf, card = Shelf(repo_id, {}, {}), None
         try:
             shelf = read_shelf(hubs.target, repo_id)
-        except Unreadable as unreadable:
-            step = _blocked(line.repo, format_name, "", repo_id, unreadable)
-            plans.append(FormatPlan(format_name, Shelf(repo_id, {}, {}), (), (step,)))
-            continue
-        try:
+            card = _plan_cards(format_name, shelf, source)
             shelf.require_ours("main")
             _require_wikitext(shelf, texts, amount, settings)
             names = catalog.variants_of(line, format_name, source.config)
-        except Refused as refusal:
-            step = _blocked(line.repo, format_name, "", repo_id, refusal)
-            card = _plan_cards(format_name, shelf, source)
+            chosen = quantizer(format_name, catalog.backend_of(line, format_name))
+            planned = plan_format(names, chosen, source, conditions, shelf, settings)
+            reasons = catalog.left_out(line, format_name, source.config)
+        except ENDS_THE_PLAN:
+            raise
+        except Exception as error:  # whatever happens to one format must not stop the others
+            step = blocked_step(line.repo, format_name, "", repo_id, error)
             plans.append(FormatPlan(format_name, shelf, (), (step,), card))
-            continue
-        chosen = quantizer(format_name, catalog.backend_of(line, format_name))
-        planned = plan_format(names, chosen, source, conditions, shelf, settings)
-        left_out = catalog.left_out(line, format_name, source.config)
-        plans.append(replace(planned, blocked=planned.blocked + _skipped(line.repo, format_name, repo_id, left_out)))
+        else:
+            steps = left_out(line.repo, format_name, repo_id, reasons)
+            plans.append(replace(planned, blocked=planned.blocked + steps))
     comparison = _plan_comparison(line.repo, settings, plans, hubs.target)
     return ModelPlan(line, source, texts, amount, gates, tuple(plans), (), comparison)
+
+
+def _whole(catalog: Catalog, line: ModelLine, step: Step) -> ModelPlan:
+    """Returns the plan of a model that is skipped or blocked as a whole, for the reason in ``step``."""
+    return ModelPlan(line, None, None, catalog.calibration_of(line), catalog.gates_of(line), (), (step,))
 
 
 def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
@@ -185,30 +197,19 @@ def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, setti
         )
 
 
-def _skipped(model: str, format_name: str, repo_id: str, left_out: Mapping[str, str]) -> tuple[Step, ...]:
-    """Returns a step for each variant in ``left_out``, which maps a variant's name to the reason.
-
-    A ladder (a list of variants) in the catalog names these variants, but the model cannot have them.
-    """
-    return tuple(
-        Step(
-            model=model, format=format_name, variant=name, repo_id=repo_id, action="skip", reason=f"left out: {reason}"
-        )
-        for name, reason in left_out.items()
-    )
-
-
 def _plan_comparison(model: str, settings: Settings, plans: list[FormatPlan], target_hub: HfApi) -> Step | None:
     repo_id = comparison_repo(settings.namespace, model_name(model))
     shelves = [each.shelf for each in plans]
     manifests = {each.repo_id: each.manifests["main"] for each in shelves if "main" in each.manifests}
-    reason = why_outdated(target_hub, repo_id, manifests)
-    if reason is None:
-        return None
     try:
+        reason = why_outdated(target_hub, repo_id, manifests)
+        if reason is None:
+            return None
         read_shelf(target_hub, repo_id).require_ours("main")
-    except Refused as refusal:
-        return _blocked(model, "", "", repo_id, refusal)
+    except ENDS_THE_PLAN:
+        raise
+    except Exception as error:  # the formats do not need their comparison
+        return blocked_step(model, "", "", repo_id, error)
     return Step(model=model, format="", variant="", repo_id=repo_id, action="compare", reason=reason)
 
 
@@ -241,7 +242,7 @@ def plan_format(
             require_device(variant, source, settings)
             version = chosen.version()
         except Refused as refusal:
-            blocked.append(_blocked(repo, format_name, name, repo_id, refusal))
+            blocked.append(blocked_step(repo, format_name, name, repo_id, refusal))
             continue
         recipe = Recipe(
             format=format_name,
@@ -256,7 +257,7 @@ def plan_format(
         action, reason = decide(recipe, variant.branch, source.record, shelf, limit, conditions.protocol)
         estimate = estimate_variant(source, variant)
         if action == "press" and budget is not None and estimate.upload > budget:
-            blocked.append(_blocked(repo, format_name, name, repo_id, _too_large(estimate, budget)))
+            blocked.append(blocked_step(repo, format_name, name, repo_id, too_large(estimate, budget)))
             continue
         step = Step(
             model=repo,
@@ -278,15 +279,3 @@ def _plan_cards(format_name: str, shelf: Shelf, source: Source) -> Step | None:
         return None
     model, repo_id = source.record.repo, shelf.repo_id
     return Step(model=model, format=format_name, variant="", repo_id=repo_id, action="card", reason=reason)
-
-
-def _too_large(estimate: Estimate, budget: int) -> Refused:
-    return Refused(
-        f"about {estimate.upload / 1e9:.2f} GB, more than the disk budget of {budget / 1e9:.2f} GB: "
-        "raise QUANTPRESS_DISK_BUDGET or leave the variant out"
-    )
-
-
-def _blocked(model: str, format_name: str, variant: str, repo_id: str, refusal: QuantpressError) -> Step:
-    reason = f"blocked: {refusal}"
-    return Step(model=model, format=format_name, variant=variant, repo_id=repo_id, action="block", reason=reason)

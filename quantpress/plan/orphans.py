@@ -11,6 +11,7 @@ from quantpress.catalog.schema import Catalog
 from quantpress.comparison.state import read_state
 from quantpress.errors import Unreadable
 from quantpress.hub.client import explained
+from quantpress.plan.blocked import ENDS_THE_PLAN, blocked_step
 from quantpress.plan.steps import Step
 from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.shelf import read_manifest
@@ -28,7 +29,8 @@ def find_orphans(catalog: Catalog, settings: Settings, target_hub: HfApi) -> lis
 
     A repo holds one format or a comparison of formats. If quantpress made the repo and no line of the catalog asks for
     it, the repo is orphaned. A line that skips its model still counts. Reads one listing of the namespace. Then reads
-    the manifest, or the comparison's state, of each listed repo that the catalog does not ask for. Raises
+    the manifest, or the comparison's state, of each listed repo that the catalog does not ask for. A repo for which
+    this fails gets a step that is blocked. Raises
     :class:`~quantpress.errors.QuantpressError` if the Hub cannot be reached.
     """
     names = {line.repo: model_name(line.repo) for line in catalog.models}
@@ -48,6 +50,10 @@ def _orphan(api: HfApi, repo_id: str, models: Collection[str]) -> Step | None:
         found = _made_of(api, repo_id)
     except Unreadable as error:
         return Step(model="", format="", variant="", repo_id=repo_id, action="orphaned", reason=f"orphaned: {error}")
+    except ENDS_THE_PLAN:
+        raise
+    except Exception as error:  # whatever happens to one repository must not hide the others
+        return blocked_step("", "", "", repo_id, error)
     if found is None:
         return None  # quantpress did not make this repo; somebody else gave it the tag
     model, format_name = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from quantpress.errors import QuantpressError, Refused
 from quantpress.files import git_sha1_of, sha256_of
 from quantpress.hub.client import explained
 from quantpress.record.manifest import SourceRecord
+from quantpress.source.card_metadata import card_metadata
 from quantpress.source.config import CONFIG_FILE
 from quantpress.source.gate_fields import gate_fields
 from quantpress.source.licence import is_licence, most_restrictive
@@ -34,6 +36,10 @@ _WANTED = re.compile(
     rf"|added_tokens|vocab|modules|{_NAME}\.safetensors\.index)\.json|merges\.txt|chat_template\.(jinja|json)"
     rf"|{_NAME}\.(safetensors|model)|{_LICENCE_NAMES}"
 )
+
+
+#: Matches a commit of git, as SHA-1 or SHA-256.
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def look_up_source(api: HfApi, repo: str, revision: str) -> Source:
             raise Refused(f"not found: {repo} has no revision {revision!r}") from None
         except RepositoryNotFoundError:
             raise Refused(f"not found: {endpoint} has no model {repo} (or it is private and needs a token)") from None
-    return Source(_record(repo, info, files), config, files)
+    return Source(source_record(repo, info, files), config, files)
 
 
 def local_source(folder: Path) -> Source:
@@ -123,6 +129,8 @@ def _model_info(api: HfApi, repo: str, revision: str) -> ModelInfo:
     """
     try:
         return api.model_info(repo, revision=revision, files_metadata=True)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise  # the answer is not that of a Hub
     except (TypeError, ValueError, AttributeError, KeyError):
         raise Refused("the metadata of its card is not what the Hub documents: ask upstream to mend it") from None
 
@@ -139,26 +147,23 @@ def _wanted_files(info: ModelInfo) -> list[SourceFile]:
     ]
 
 
-def _record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> SourceRecord:
+def source_record(repo: str, info: ModelInfo, files: tuple[SourceFile, ...]) -> SourceRecord:
+    """Returns the record of a source. Raises :class:`Refused` if the Hub gives no commit, or another kind of gate."""
     card: dict[str, Any] = vars(info.card_data) if info.card_data else {}
-
-    def text(key: str) -> str | None:
-        value = card.get(key)
-        return value if isinstance(value, str) else None
-
-    language = card.get("language") or []
-    languages = [language] if isinstance(language, str) else [item for item in language if isinstance(item, str)]
-    licence = card.get("license")
-    licences = [each for each in (licence if isinstance(licence, list) else [licence]) if isinstance(each, str)]
+    known, said = card_metadata(card), card_metadata({"pipeline_tag": info.pipeline_tag})
+    if not _COMMIT.fullmatch(str(info.sha)):
+        raise Refused("the Hub names no commit of it")
+    if info.gated not in (None, False, "auto", "manual"):
+        raise Refused("the Hub gates it in a way that is not documented")
     return SourceRecord(
         repo=repo,
-        sha=info.sha or "",
-        license=most_restrictive(licences),
-        license_name=text("license_name"),
-        license_link=text("license_link") or _licence_file(licences, files),
-        language=languages,
-        pipeline_tag=info.pipeline_tag or text("pipeline_tag"),
-        tags=[tag for tag in card.get("tags") or [] if isinstance(tag, str)],
+        sha=str(info.sha),
+        license=most_restrictive(known.license),
+        license_name=known.license_name,
+        license_link=known.license_link or _licence_file(known.license, files),
+        language=known.language,
+        pipeline_tag=said.pipeline_tag or known.pipeline_tag,
+        tags=known.tags,
         files={file.path: file.sha256 or file.git_sha1 for file in files},
         gated=info.gated or None,
         gate_fields=gate_fields(card),

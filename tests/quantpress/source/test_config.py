@@ -17,6 +17,7 @@ from quantpress.evaluation.windows import logits_bytes, vocabulary, windows_with
 from quantpress.plan.estimate import weight_count
 from quantpress.record.manifest import SourceRecord
 from quantpress.source.config import ModelConfig, model_config
+from quantpress.source.language_models import require_language_model
 from quantpress.source.model_types import require_known_type
 from quantpress.source.source import Source, SourceFile
 from tests.support.foreign import objects
@@ -88,6 +89,6 @@ def test_any_config_is_planned_or_refused(config: dict[str, Any]) -> None:
             assert quantizer(name).variant(variant, config).format == name
         except Refused as refusal:
             assert "\n" not in str(refusal)
-    for check in (output_widths, require_known_type):
+    for check in (output_widths, require_known_type, require_language_model):
         with suppress(Refused):
             check(config)
