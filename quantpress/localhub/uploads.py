@@ -134,7 +134,7 @@ class Uploads:
         if _UPLOAD_ID.fullmatch(upload) is None:
             raise bad_request("Not an upload id")
         with self._lock:
-            path = self._store.incoming / f"large-{upload}"
+            path = self._store.incoming / f"large-{upload}-{sha256}"
             return self._partial.setdefault(upload, PartialFile(path, sha256, size))
 
     def _claim(self, upload: str, sha256: str, size: int) -> PartialFile:
@@ -165,11 +165,12 @@ class Uploads:
     def _make_room(self, size: int, wanted: PartialFile | None) -> None:
         """Deletes bytes whose sender has gone, until ``size`` bytes are free.
 
-        These are the bytes of lapsed promises, files that an earlier server left, and what an earlier attempt to upload
-        ``wanted`` left.
+        These are the bytes of lapsed promises, files that an earlier server left as long ago, and what earlier attempts
+        to upload ``wanted`` left.
         """
+        sha256 = wanted.sha256 if wanted is not None else None
         for upload, file in list(self._partial.items()):
-            again = wanted is not None and file is not wanted and file.sha256 == wanted.sha256
+            again = file is not wanted and file.sha256 == sha256
             if (again or _lapsed(file)) and self._free() < size:
                 with suppress(HubError):  # bytes arrive right now, so its sender has not gone
                     file.close()
@@ -178,7 +179,8 @@ class Uploads:
         for path in self._store.incoming.glob("large-*"):
             if path not in known and self._free() < size:
                 with suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > _PROMISE_SECONDS:
+                    again = sha256 is not None and path.name.endswith(sha256)
+                    if again or time.time() - path.stat().st_mtime > _PROMISE_SECONDS:
                         path.unlink()
 
     def _forget(self, upload: str, file: PartialFile) -> None:

@@ -1,4 +1,4 @@
-"""Kills a press again and again until it has published everything: the machinery of the chaos test."""
+"""Kills a press and its Hub, and fills the Hub's disk, until all is published: the machinery of the chaos test."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from quantpress.localhub.server import RunningHub, running_hub
+from tests.support.disks import fill
 from tests.support.line import Line, Request, unwatched
 from tests.support.operating import Operator
 
@@ -59,30 +60,44 @@ def random_instants(chance: random.Random, longest: float) -> Iterator[Instant]:
 
 
 class MortalHub:
-    """The embedded Hub of a folder, behind a line (a proxy). After a kill, the Hub starts again on another port."""
+    """The embedded Hub of a folder, behind a line (a proxy). After a kill, the Hub starts again on another port.
+
+    Before its disk is filled, the folder must be on a small disk of its own.
+    """
 
     def __init__(self, root: Path, line: Line) -> None:
-        self._root, self._line = root, line
+        self.root, self._line = root, line
+        self._filler: Path | None = None
         self._running = ExitStack()
         self.start()
 
     def start(self) -> None:
-        self.now: RunningHub = self._running.enter_context(running_hub(self._root))
+        self.now: RunningHub = self._running.enter_context(running_hub(self.root))
         self._line.upstream = self.now.endpoint
 
     def kill(self) -> None:
         """Kills the Hub as a power loss would."""
         os.kill(self.now.pid, signal.SIGKILL)
 
+    def fill_disk(self) -> None:
+        """Takes all free space of the Hub's disk."""
+        self._filler = fill(self.root.parent)
+
+    def empty_disk(self) -> None:
+        """Gives back what fill_disk took."""
+        if self._filler is not None:
+            self._filler.unlink()
+            self._filler = None
+
     def close(self) -> None:
         self._running.close()
 
 
 class Trap:
-    """Watches a line's requests and kills a process once, at the given instant."""
+    """Watches a line's requests and acts once, at the given instant: it kills a process or fills a disk."""
 
-    def __init__(self, instant: AtRequest, kill: Callable[[], None]) -> None:
-        self.instant, self._kill = instant, kill
+    def __init__(self, instant: AtRequest, act: Callable[[], None]) -> None:
+        self.instant, self._act = instant, act
         self._seen = 0
         self._chosen: Request | None = None
         self.sprung = threading.Event()
@@ -94,31 +109,37 @@ class Trap:
             if self._seen == self.instant.number:
                 self._chosen = request
         if request is self._chosen and passed >= self.instant.share * request.length and not self.sprung.is_set():
-            self._kill()
+            self._act()
             self.sprung.set()
 
 
 @dataclass
 class Chaos:
-    """A press and a Hub with a line between them, and the kills of both."""
+    """A press and a Hub with a line between them, the kills of both, and when the Hub's disk was filled."""
 
     operator: Operator
     hub: MortalHub
     line: Line
     press_kills: list[Instant] = field(default_factory=list)
     hub_kills: list[AtRequest] = field(default_factory=list)
+    full_disks: list[AtRequest] = field(default_factory=list)
 
-    def live(self, press_ends: Instant | None, hub_ends: AtRequest | None, **environment: str) -> bool:
-        """Runs the press and kills it at ``press_ends``. Kills the Hub at ``hub_ends`` and starts it again.
+    def live(
+        self, press_ends: Instant | None, hub_ends: AtRequest | None, disk_fills: AtRequest | None, **environment: str
+    ) -> bool:
+        """Runs the press and kills it at ``press_ends``. Kills the Hub at ``hub_ends`` and starts it again. Fills the
+        Hub's disk at ``disk_fills``, until the press has ended.
 
-        Returns whether the press ended by itself. A press that ends by itself must succeed.
+        Returns whether the press ended by itself and has published everything. A press that ends by itself must have
+        done so, unless the disk was full.
         """
         press = self.operator.start_silent("run", **environment)
         press_trap = Trap(press_ends, press.kill) if isinstance(press_ends, AtRequest) else None
         hub_trap = Trap(hub_ends, self.hub.kill) if hub_ends is not None else None
+        disk_trap = Trap(disk_fills, self.hub.fill_disk) if disk_fills is not None else None
 
         def watch(request: Request, passed: int) -> None:
-            for trap in (press_trap, hub_trap):
+            for trap in (press_trap, hub_trap, disk_trap):
                 if trap is not None:
                     trap.watch(request, passed)
 
@@ -137,8 +158,15 @@ class Chaos:
             self.line.watch = unwatched
         if hub_trap is not None and hub_trap.sprung.is_set():
             self._restart_hub(hub_trap.instant)
+        self.hub.empty_disk()
+        was_full = disk_trap is not None and disk_trap.sprung.is_set()
+        if disk_trap is not None and was_full:
+            self.full_disks.append(disk_trap.instant)
         if press.returncode == 0:
             return True
+        if was_full and press.returncode == 1:
+            assert "No room on the Hub's disk" in self.operator.log.read_text(), self.operator.log.read_text()[-4000:]
+            return False
         assert press.returncode == -signal.SIGKILL, self.operator.log.read_text()[-4000:]
         assert press_ends is not None
         self.press_kills.append(press_ends)
@@ -150,6 +178,9 @@ class Chaos:
         self.hub_kills.append(killed_at)
 
     def summary(self) -> str:
-        """Says how often the press and the Hub were killed."""
+        """Says how often the press and the Hub were killed, and how often the Hub's disk was full."""
         kinds = Counter(kill.kind if isinstance(kill, AtRequest) else "any time" for kill in self.press_kills)
-        return f"{len(self.press_kills)} kills of the press {dict(kinds)}, {len(self.hub_kills)} of the Hub"
+        return (
+            f"{len(self.press_kills)} kills of the press {dict(kinds)}, {len(self.hub_kills)} of the Hub, "
+            f"{len(self.full_disks)} full disks"
+        )

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,13 @@ def disk_of(mount: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Makes a file that takes all free space of the folder's disk, except ``leave`` bytes. Returns the file."""
+    """Makes a file that takes all free space of the folder's disk, except ``leave`` bytes. Returns the file.
+
+    Others can write to the disk meanwhile.
+    """
     file = folder / "filler"
     with file.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(folder).free - leave)
+        while (free := shutil.disk_usage(folder).free - leave) > 0:
+            with suppress(OSError):  # another was faster, and this much is no longer free
+                os.posix_fallocate(stream.fileno(), os.fstat(stream.fileno()).st_size, free)
     return file

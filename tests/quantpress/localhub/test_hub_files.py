@@ -212,7 +212,7 @@ def test_an_upload_is_not_completed_while_bytes_arrive(live_hub: LiveHub) -> Non
         late.sendall(f"PUT {address} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode())
         late.sendall(b"x" * 3_000_000)
         upload = parse_qs(urlsplit(address).query)["upload"][0]
-        temporary = live_hub.hub.root / "incoming" / f"large-{upload}"
+        temporary = live_hub.hub.root / "incoming" / f"large-{upload}-{oid}"
         while not temporary.exists() or not temporary.stat().st_size:
             threading.Event().wait(0.01)
         for number, part in (("1", content[:size]), ("2", content[size:])):

@@ -217,12 +217,22 @@ def test_a_sender_that_begins_again_needs_its_room_once(disk: Path) -> None:
 def test_what_an_earlier_server_left_goes_when_its_room_is_needed(disk: Path) -> None:
     store = ObjectStore(disk)
     store.prepare()
-    left = store.incoming / f"large-{'0' * 32}"
+    left = store.incoming / f"large-{'0' * 32}-{named(1)[0]}"
     left.write_bytes(FIRST)
     uploads = Uploads(store)
     assert isinstance(uploads.promise([named(2)])[0], HubError)
     os.utime(left, (time.time() - 901,) * 2)
     promised(uploads, 2)
+    assert not left.exists()
+
+
+def test_a_sender_that_begins_again_at_another_server_needs_its_room_once(disk: Path) -> None:
+    """Both the Hub and the press were killed in the middle of an upload."""
+    store = ObjectStore(disk)
+    store.prepare()
+    left = store.incoming / f"large-{'0' * 32}-{named(1)[0]}"
+    left.write_bytes(FIRST)
+    promised(Uploads(store), 1)
     assert not left.exists()
 
 
