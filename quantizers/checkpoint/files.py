@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from quantizers.checkpoint.head import tied_as_stored
 from quantizers.protocol import Job, Output, Parameters
 from quantpress.errors import QuantpressError
 from quantpress.files import write_text
@@ -42,7 +43,8 @@ def make_plain(job: Job, dtype: str) -> None:
     """Replaces the companions and config.json in ``job.out``, where a library has saved a quantized model.
 
     The companions become the source's. config.json becomes the source's, with the ``quantization_config`` and
-    ``tie_word_embeddings`` that the library wrote. ``dtype`` is the type of the unquantized tensors.
+    ``tie_word_embeddings`` that the library wrote. If the files hold a head that differs from the embeddings,
+    config.json says that the two are not tied. ``dtype`` is the type of the unquantized tensors.
     """
     for pattern in _COMPANIONS:
         for path in job.out.glob(pattern):
@@ -57,6 +59,7 @@ def make_plain(job: Job, dtype: str) -> None:
     }
     if "quantization_config" in written:
         merged["quantization_config"] = written["quantization_config"]
+    merged = tied_as_stored(merged, job.out)
     write_text(job.out / "config.json", json.dumps(merged, indent=2, sort_keys=True) + "\n")
 
 
