@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from quantizers.protocol import Quantizer
+from quantpress.source.quantized import Fp8Source
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Traits:
     ``toolchain`` is the toolchain that ``quantpress toolchain install`` makes for the format, or None if Python
     packages are enough. If ``is_one_file`` is true, the format's engine loads the variant's first file, and clients
     find this file by the variant's name. Otherwise the engine loads the folder. ``renews_parts`` says whether a variant
-    in several files can get new metadata while its weights stay the same.
+    in several files can get new metadata while its weights stay the same. ``fp8_source`` says what the format does with
+    a source in FP8 blocks.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Traits:
     toolchain: str | None = None
     is_one_file: bool = False
     renews_parts: bool = True
+    fp8_source: Fp8Source = "blocked"
 
     def model_path(self, folder: Path, files: Sequence[str]) -> Path:
         """Returns the path that the format's engine loads, for a variant whose ``files`` lie in ``folder``."""

@@ -21,7 +21,7 @@ class AWQ(GPTQModelFormat):
 
     format = "awq"
     suffix = "AWQ"
-    traits = Traits(core_seconds_per_weight=5.1e-6)
+    traits = Traits(core_seconds_per_weight=5.1e-6, fp8_source="dequantized")
 
     def ladders(self) -> dict[str, list[str]]:
         return {"default": [_AUTO]}

@@ -28,7 +28,12 @@ class GGUF:
     engine: Literal["llama.cpp", "transformers"] = "llama.cpp"
     continues = True
     traits = Traits(
-        limits=LIMITS, core_seconds_per_weight=3.5e-7, toolchain="llama.cpp", is_one_file=True, renews_parts=False
+        limits=LIMITS,
+        core_seconds_per_weight=3.5e-7,
+        toolchain="llama.cpp",
+        is_one_file=True,
+        renews_parts=False,
+        fp8_source="read",
     )
 
     def ladders(self) -> dict[str, list[str]]:

@@ -42,7 +42,7 @@ class GPTQ(GPTQModelFormat):
 
     format = "gptq"
     suffix = "GPTQ"
-    traits = Traits(core_seconds_per_weight=3.8e-6)
+    traits = Traits(core_seconds_per_weight=3.8e-6, fp8_source="dequantized")
 
     def ladders(self) -> dict[str, list[str]]:
         return {"default": ["gptq-4bit-auto"], "thebloke": list(_THEBLOKE)}

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantpress.evaluation.frontier import Comparison, dominating, frontier, worse_text, worse_with_more_bits
+from quantpress.card.notes import notes_of
+from quantpress.evaluation.frontier import Comparison, frontier
 from quantpress.record.manifest import Entry
 from quantpress.record.measurement import Evaluation
 
@@ -143,7 +144,7 @@ def _row(entry: Entry, comparison: Comparison) -> Row:
         divergence=divergence_text(evaluation) if comparable else MISSING,
         same_top=same_top_text(evaluation) if comparable else MISSING,
         types=_types_text(entry),
-        notes=_notes(entry, comparison),
+        notes=notes_of(entry, comparison, found.types if (found := fallback(entry)) else []),
     )
 
 
@@ -153,34 +154,6 @@ def _types_text(entry: Entry) -> str:
     shares = sorted(entry.artifact.tensor_types.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{name} {count / total * 100:.0f}\u00a0%" for name, count in shares if total and count / total >= 0.005]
     return ", ".join(named) or MISSING
-
-
-def _notes(entry: Entry, comparison: Comparison) -> list[str]:
-    notes = []
-    evaluation = entry.evaluation
-    found = fallback(entry)
-    if found:
-        notes.append(f"stored as {', '.join(found.types)}")
-    if comparison.protocol not in (None, evaluation.protocol):
-        protocol = evaluation.protocol
-        notes.append(f"measured on {protocol.windows} windows of {protocol.text}: not comparable with the others")
-    elif entry in comparison.entries:
-        worse_than = worse_with_more_bits(entry, comparison.entries)
-        other = dominating(entry, comparison.entries, comparison.distance)
-        if worse_than is not None:
-            notes.append(worse_text(worse_than))
-        elif other is not None:
-            closer = comparison.distance(other) < comparison.distance(entry)
-            notes.append(
-                f"{other.variant} is no larger and measures closer"
-                if closer
-                else f"{other.variant} is smaller and measures as close"
-            )
-    if reason := entry.artifact.details.get("by_llama_quantize"):
-        notes.append(f"made by llama-quantize by itself: {reason}")
-    if evaluation.non_finite:
-        notes.append(f"{evaluation.non_finite} of {evaluation.scored_tokens} positions gave no finite number")
-    return notes
 
 
 def fallback(entry: Entry) -> Fallback | None:

@@ -10,6 +10,7 @@ from quantizers.protocol import Variant
 from quantizers.traits import traits_of
 from quantpress.record.base import Record
 from quantpress.source.config import model_config
+from quantpress.source.quantized import quantization_of
 from quantpress.source.source import Source
 
 #: Bytes per weight of the dtypes in which models are published.
@@ -38,8 +39,12 @@ def weight_count(source: Source) -> int:
 def _weight_bytes(source: Source) -> float:
     """Returns the bytes of one weight in the dtype that config.json names, or 2 if it names no known dtype.
 
-    A multimodal model can name its dtype in the text part of config.json.
+    A multimodal model can name its dtype in the text part of config.json. A model in FP8 blocks names the dtype in
+    which it computes.
     """
+    quantized = quantization_of(source.config)
+    if quantized is not None and quantized.is_fp8_blocks:
+        return _DTYPE_BYTES["float8_e4m3fn"]
     for part in model_config(source.config).parts:
         if dtype := part.declared_dtype:
             return _DTYPE_BYTES.get(dtype, 2.0)

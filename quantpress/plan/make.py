@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from quantizers import quantizer
 from quantizers.protocol import Quantizer
+from quantizers.traits import traits_of
 from quantpress.catalog.schema import CalibrationLine, Catalog, GateLine, ModelLine, suggestion
 from quantpress.comparison.state import why_outdated
 from quantpress.errors import BadInput, QuantpressError, Refused
@@ -24,6 +25,7 @@ from quantpress.plan.decide import decide, decide_cards
 from quantpress.plan.devices import require_device
 from quantpress.plan.estimate import estimate_variant
 from quantpress.plan.steps import FormatPlan, ModelPlan, Step, VariantPlan
+from quantpress.plan.withdraw import without_bad
 from quantpress.record.measurement import Protocol
 from quantpress.record.names import comparison_repo, model_name
 from quantpress.record.recipe import Calibration, Recipe
@@ -32,6 +34,7 @@ from quantpress.settings import Settings
 from quantpress.source.language_models import require_language_model
 from quantpress.source.licence import require_permission
 from quantpress.source.model_types import require_known_type
+from quantpress.source.quantized import require_unquantized
 from quantpress.source.source import Source, look_up_source
 
 if TYPE_CHECKING:
@@ -145,24 +148,26 @@ def plan_model(
         if formats is not None and format_name not in formats:
             continue
         repo_id = f"{settings.namespace}/{model_name(line.repo)}-{quantizer(format_name).suffix}"
+        chosen = quantizer(format_name, catalog.backend_of(line, format_name))
         shelf, card = Shelf(repo_id, {}, {}), None
         try:
             shelf = read_shelf(hubs.target, repo_id)
             card = _plan_cards(format_name, shelf, source)
             shelf.require_ours("main")
+            require_unquantized(source.config, format_name, traits_of(chosen).fp8_source)
             _require_wikitext(shelf, texts, amount, settings)
             names = catalog.variants_of(line, format_name, source.config)
-            chosen = quantizer(format_name, catalog.backend_of(line, format_name))
             planned = plan_format(names, chosen, source, conditions, shelf, settings)
             reasons = catalog.left_out(line, format_name, source.config)
         except ENDS_THE_PLAN:
             raise
         except Exception as error:  # whatever happens to one format must not stop the others
             step = blocked_step(line.repo, format_name, "", repo_id, error)
-            plans.append(FormatPlan(format_name, shelf, (), (step,), card))
+            plans.append(without_bad(FormatPlan(format_name, shelf, (), (step,), card), chosen, source))
         else:
             steps = left_out(line.repo, format_name, repo_id, reasons)
-            plans.append(replace(planned, blocked=planned.blocked + steps))
+            planned = replace(planned, blocked=planned.blocked + steps)
+            plans.append(without_bad(planned, chosen, source))
     comparison = _plan_comparison(line.repo, settings, plans, hubs.target)
     return ModelPlan(line, source, texts, amount, gates, tuple(plans), (), comparison)
 

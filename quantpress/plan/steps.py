@@ -20,6 +20,7 @@ from quantpress.record.base import Record
 from quantpress.record.recipe import Recipe
 from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
+from quantpress.source.quantized import quantization_of
 from quantpress.source.source import Source
 
 #: If the settings name no disk budget, variants may take this share of the disk that is left for them. The rest is a
@@ -227,7 +228,9 @@ class ModelPlan:
             return 0
         windows = windows_within(self.source, settings.windows, settings.logits_budget)
         logits = 2 * logits_bytes(self.source, windows)
-        return self.source.weight_bytes + max(each.disk for each in self._estimates) + logits
+        # The dequantized source takes as much as the unquantized GGUF.
+        copies = 1 if quantization_of(self.source.config) is None else 2
+        return self.source.weight_bytes + copies * max(each.disk for each in self._estimates) + logits
 
     @property
     def has_work(self) -> bool:

@@ -40,6 +40,7 @@ from quantpress.repo_id import check_repo_id
 from quantpress.settings import Settings
 from quantpress.source.language_models import require_language_model
 from quantpress.source.model_types import require_known_type
+from quantpress.source.quantized import require_unquantized
 from quantpress.source.source import Source, fetch, link, local_source, look_up_source
 from quantpress.toolchain.progress import plain_lines
 from quantpress.toolchain.registry import install_on_demand
@@ -153,6 +154,7 @@ def _plan(
     texts = find_texts(amount.text, settings, lambda: fetch_if_reachable(settings, report))
     protocol = current_protocol(source, settings, texts.evaluation)
     chosen = quantizer(order.format, backend)
+    require_unquantized(source.config, order.format, traits_of(chosen).fp8_source)
     repo_id = f"{settings.namespace or 'local'}/{model_name(line.repo)}-{chosen.suffix}"
     names = catalog.variants_of(line, order.format, source.config)
     nowhere = Shelf(repo_id, {}, {})

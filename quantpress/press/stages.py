@@ -28,6 +28,7 @@ from quantpress.machine.child import begin, begun, finished, run_child
 from quantpress.plan.steps import VariantPlan
 from quantpress.press.bench import Bench
 from quantpress.press.deadlines import limits
+from quantpress.press.unquantized import dequantize, origin, plain_source, source_for
 from quantpress.record.manifest import Artifact, Entry, File
 from quantpress.record.measurement import Engine, Evaluation
 from quantpress.record.names import model_name
@@ -47,14 +48,15 @@ def check_source(bench: Bench) -> TensorsReport:
     """Checks the source once, before any format begins. Raises :class:`ChildFailed`, with the reason, if a file is
     truncated, the model's class needs a tensor that is in no file, or a weight is NaN.
 
-    The tensors come first, because only the headers are read for them.
+    The tensors come first, because only the headers are read for them. A source in FP8 blocks is dequantized before
+    that, because transformers dequantizes only widths that the blocks divide.
     """
-    source, work = bench.workspace.source.resolve(), bench.workspace.work
-    tensors = TensorsJob(source=source)
+    source, work = bench.workspace.source, bench.workspace.work
+    tensors = TensorsJob(source=dequantize(source, bench.source.config, work, limits(bench)).resolve())
     report = finished(tensors, TensorsReport, work / "tensors") or run_child(
         "quantpress.evaluation.tensors", tensors, TensorsReport, work / "tensors", limits(bench)
     )
-    weights = WeightsJob(source=source)
+    weights = WeightsJob(source=source.resolve())
     if finished(weights, WeightsReport, work / "weights") is None:
         run_child("quantpress.source.weights", weights, WeightsReport, work / "weights", limits(bench))
     return report
@@ -67,7 +69,8 @@ def measure_base(bench: Bench) -> Baseline:
     key = BaseKey(sha=bench.workspace.sha, protocol=bench.protocol, engine="transformers", device=bench.device)
 
     def measure(logits: Path) -> Evaluation:
-        job = _evaluation(bench, "transformers", bench.workspace.source)
+        plain = plain_source(bench.workspace.source, bench.source.config, bench.workspace.work)
+        job = _evaluation(bench, "transformers", plain)
         job = job.model_copy(update={"save_logits": logits.resolve()})
         return run_child("quantpress.evaluation.job", job, Evaluation, folder, limits(bench))
 
@@ -221,7 +224,7 @@ def gate(bench: Bench, planned: VariantPlan, made: Made, evaluation: Evaluation,
             files=files,
             bits_per_weight=output.bits_per_weight,
             tensor_types=output.tensor_types,
-            details=output.details,
+            details=output.details | origin(bench.source.config),
         ),
         evaluation=evaluation,
         verdict=verdict,
@@ -246,11 +249,13 @@ def job_of(
     bench: Bench, step: Literal["check", "prepare", "quantize", "refresh"], variant: Variant, recipe: Recipe
 ) -> Job:
     """Returns the job that asks a quantizer to carry out ``step`` for a variant."""
+    workspace = bench.workspace
+    source = source_for(quantizer_of(variant), workspace.source, bench.source.config, workspace.work)
     return Job(
         step=step,
         variant=variant,
         model_name=model_name(recipe.source),
-        source=bench.workspace.source.resolve(),
+        source=source.resolve(),
         prepared=bench.workspace.prepared(recipe).resolve(),
         out=(bench.workspace.variant(recipe) / "files").resolve(),
         calibration=CalibrationText(

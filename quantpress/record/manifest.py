@@ -17,6 +17,8 @@ from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Recipe
 
 MANIFEST_FILE = "quantpress.json"
+#: The key of an artifact's details that says how the source's weights were stored, if they were quantized already.
+SOURCE_WEIGHTS = "source_weights"
 
 
 class File(Record):

@@ -31,6 +31,7 @@ from quantpress.machine.scratch import scratch
 from quantpress.machine.workspace import Workspace, alone, require_disk
 from quantpress.plan.estimate import estimate_variant
 from quantpress.press.refresh import WEIGHTS_FROM
+from quantpress.press.unquantized import provide
 from quantpress.record.manifest import MANIFEST_FILE, Entry, Manifest, parse_manifest
 from quantpress.record.recipe import Calibration, Recipe
 from quantpress.repo_id import check_repo_id
@@ -122,7 +123,8 @@ def rebuild(
         alone(settings.home, recipe.source, lambda: report("waiting for a press that works on this model here")),
         scratch(settings.home, "rebuild") as place_of_work,
     ):
-        folders = [_fetch(hubs.source, each, settings.home, report) for each in sources]
+        fetched = [(_fetch(hubs.source, each, settings.home, report), each) for each in sources]
+        folders = [provide(chosen, at, each.config, place_of_work / each.record.sha[:12]) for at, each in fetched]
         job = _job(_Original(manifest, entry, made), folders[0], text, place_of_work, settings)
         out, names = _make(job, place_of_work, report)
         for later in folders[1:]:
