@@ -15,7 +15,7 @@ from quantpress.record.manifest import SOURCE_WEIGHTS
 from quantpress.source.dequantize import Dequantized, DequantizeJob
 from quantpress.source.quantized import quantization_of
 
-#: The limits of a child where the caller knows no estimate: none.
+#: The limits of a child where the caller has no estimate.
 _LIMITS = Limits()
 
 
