@@ -9,11 +9,15 @@ compares each count, length and offset with the bytes that the file has.
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from quantpress.errors import Refused
+from quantpress.text import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +29,7 @@ _VERSIONS = (2, 3)
 _ALIGNMENT = 32
 #: The limits of a tensor, from ggml.h: ``GGML_MAX_DIMS``, and ``GGML_MAX_NAME`` without the final zero.
 _DIMENSIONS, _NAME_BYTES = 4, 63
-_STRING, _ARRAY = 8, 9
+_UINT32, _STRING, _ARRAY = 4, 8, 9
 #: Maps the number types of GGUF (``gguf_type`` of gguf.h) to the letters of the struct module.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 #: Maps ggml's types whose elements are numbers to the names of numpy's types. BF16 is missing, because numpy lacks it.
@@ -34,6 +38,16 @@ _ARRAYS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4",
 #: entry of the table of tensors has at least an empty name, no dimension, a type and an offset. A file cannot hold more
 #: entries than its size allows.
 _LEAST_KEY, _LEAST_TENSOR = 13, 24
+#: The most keys, and the most tensors. llama.cpp compares each name with all names before it (ggml/src/gguf.cpp), so a
+#: million names would keep it busy for hours. Published models have less than 100 keys and 10,000 tensors.
+_NAMES = 1 << 16
+#: The most bytes of a head. Python's objects take up to eight times as much. The head of a published model with 262,144
+#: tokens has some 15 MB.
+_HEAD_BYTES = 1 << 28
+#: The lengths of a tensor are signed in llama.cpp.
+_LENGTHS = 1 << 63
+_ALIGNMENT_KEY = "general.alignment"
+_PART = re.compile(r"-\d{5}-of-(?P<count>\d{5})\.gguf$")
 _LENGTH = struct.Struct("<Q")
 
 
@@ -104,6 +118,24 @@ def read_gguf(file: Path) -> Gguf:
             return _read(file, data, size)
 
 
+def check_gguf(model: Path) -> None:
+    """Reads the heads of all parts of ``model``, the first file of a GGUF model, before llama.cpp reads them.
+
+    Raises :class:`Refused`, which names the part and the reason, if a part is missing or :func:`read_gguf` refuses it.
+    """
+    part = _PART.search(model.name)
+    stem, count = (model.name[: part.start()], int(part["count"])) if part else ("", 0)
+    for name in [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)] or [model.name]:
+        try:
+            read_gguf(model.with_name(name))
+        except FileNotFoundError:
+            raise Refused(f"{name} is missing: fetch all files of the model") from None
+        except ValueError as error:
+            raise Refused(
+                f"{name} is truncated, damaged or no GGUF file: {error}; delete it and fetch it again, or ask upstream"
+            ) from None
+
+
 def _read(file: Path, data: mmap.mmap, size: int) -> Gguf:
     head = _Head(data, size)
     if data[:4] != _MAGIC:
@@ -115,16 +147,21 @@ def _read(file: Path, data: mmap.mmap, size: int) -> Gguf:
     tensor_count, key_count = head.number("Q"), head.number("Q")
     head.check_count(tensor_count, _LEAST_TENSOR, "tensors")
     head.check_count(key_count, _LEAST_KEY, "keys")
+    if max(tensor_count, key_count) > _NAMES:
+        raise ValueError(f"it names {max(tensor_count, key_count)} tensors or keys, and {_NAMES} are allowed")
     metadata: dict[str, Any] = {}
     for _ in range(key_count):
-        key = head.string().decode()
+        key = head.name("key")
         if key in metadata:
-            raise ValueError(f"it has key {key!r} twice")
-        metadata[key] = head.value(head.number("I"))
+            raise ValueError(f"it has key {one_line(key)!r} twice")
+        kind = head.number("I")
+        if key == _ALIGNMENT_KEY and kind != _UINT32:
+            raise ValueError(f"its alignment is of type {kind}, and must be of type {_UINT32}")
+        metadata[key] = head.value(kind)
     described = [_described(head) for _ in range(tensor_count)]
-    alignment = metadata.get("general.alignment", _ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise ValueError(f"its alignment is {alignment!r}, and must be a power of two")
+    alignment = metadata.get(_ALIGNMENT_KEY, _ALIGNMENT)
+    if alignment < 1 or alignment & (alignment - 1):
+        raise ValueError(f"its alignment is {alignment}, and must be a power of two")
     begin = -(-head.place // alignment) * alignment
     if len({tensor.name for tensor in described}) != len(described):
         raise ValueError("it has two tensors of one name")
@@ -132,7 +169,9 @@ def _read(file: Path, data: mmap.mmap, size: int) -> Gguf:
     for each in described:
         tensor = _placed(file, each, begin, size)
         if tensor.begin != end:
-            raise ValueError(f"tensor {tensor.name} begins at byte {tensor.begin}, and the one before it ends at {end}")
+            raise ValueError(
+                f"tensor {one_line(tensor.name)} begins at byte {tensor.begin}, and the one before it ends at {end}"
+            )
         tensors.append(tensor)
         end += -(-tensor.size // alignment) * alignment
     return Gguf(metadata, tuple(tensors), begin)
@@ -151,12 +190,16 @@ class _Head:
         begin = self.place
         if length > self._size - begin:
             raise ValueError(f"it ends within its head, at byte {self._size}")
+        if length > _HEAD_BYTES - begin:
+            raise ValueError(f"its head has more than {_HEAD_BYTES} bytes")
         self.place = begin + length
         return begin
 
     def check_count(self, count: int, least: int, what: str) -> None:
         if count * least > self._size - self.place:
             raise ValueError(f"it names {count} {what} and has {self._size} bytes")
+        if count * least > _HEAD_BYTES:
+            raise ValueError(f"its {count} {what} need a head of more than {_HEAD_BYTES} bytes")
 
     def number(self, letter: str) -> Any:
         form = struct.Struct(f"<{letter}")
@@ -166,6 +209,17 @@ class _Head:
         (length,) = _LENGTH.unpack_from(self._data, self.take(8))
         begin = self.take(length)
         return self._data[begin : self.place]
+
+    def name(self, what: str) -> str:
+        """Returns a text that is a name. C ends a text at a zero byte, so two names would be one."""
+        raw = self.string()
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"a {what} is not UTF-8: {one_line(repr(raw))}") from None
+        if not name or "\0" in name:
+            raise ValueError(f"a {what} is empty or has a zero byte: {one_line(repr(name))}")
+        return name
 
     def value(self, kind: int) -> Any:
         if kind == _STRING:
@@ -199,28 +253,31 @@ class _Described:
 
 
 def _described(head: _Head) -> _Described:
-    name = head.string()
-    if len(name) > _NAME_BYTES:
-        raise ValueError(f"a tensor's name has {len(name)} bytes, and {_NAME_BYTES} are allowed")
+    name = head.name("tensor's name")
+    if (length := len(name.encode())) > _NAME_BYTES:
+        raise ValueError(f"a tensor's name has {length} bytes, and {_NAME_BYTES} are allowed")
     dimensions = head.number("I")
     if not 1 <= dimensions <= _DIMENSIONS:
-        raise ValueError(f"tensor {name.decode()} has {dimensions} dimensions")
+        raise ValueError(f"tensor {one_line(name)} has {dimensions} dimensions")
     shape = tuple(int(head.number("Q")) for _ in range(dimensions))
-    return _Described(name.decode(), shape, head.number("I"), head.number("Q"))
+    if max(shape) >= _LENGTHS:
+        raise ValueError(f"tensor {one_line(name)} has a length of {max(shape)}")
+    return _Described(name, shape, head.number("I"), head.number("Q"))
 
 
 def _placed(file: Path, tensor: _Described, begin: int, size: int) -> GgufTensor:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+    name = one_line(tensor.name)
     try:
         kind = GGMLQuantizationType(tensor.kind)
         block, block_bytes = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError):
-        raise ValueError(f"tensor {tensor.name} is of the unknown type {tensor.kind}") from None
+        raise ValueError(f"tensor {name} is of the unknown type {tensor.kind}") from None
     if tensor.shape[0] % block:
-        raise ValueError(f"tensor {tensor.name} has rows of {tensor.shape[0]}, and {kind.name} has blocks of {block}")
+        raise ValueError(f"tensor {name} has rows of {tensor.shape[0]}, and {kind.name} has blocks of {block}")
     length = prod(tensor.shape) // block * block_bytes
     place = begin + tensor.offset
     if place + length > size:
-        raise ValueError(f"tensor {tensor.name} ends at byte {place + length} and the file has {size}")
+        raise ValueError(f"tensor {name} ends at byte {place + length} and the file has {size}")
     return GgufTensor(file, tensor.name, tensor.shape, kind.name, place, length)

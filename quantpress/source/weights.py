@@ -157,7 +157,8 @@ def _check_index(source: Path, tensors: list[SafetensorsTensor]) -> None:
     there = {(tensor.file.name, tensor.name) for tensor in tensors}
     for tensor, file in json.loads((source / index).read_bytes())["weight_map"].items():
         if (file, tensor) not in there:
-            raise Refused(f"{index} says that {file} holds tensor {tensor}, but it does not: ask upstream")
+            place = f"{one_line(file)} holds tensor {one_line(tensor)}"
+            raise Refused(f"{index} says that {place}, but it does not: ask upstream")
 
 
 def _largest(tensor: SafetensorsTensor, kind: _Float) -> int:

@@ -13,32 +13,26 @@ from pathlib import Path
 from quantpress.errors import QuantpressError, Refused
 from quantpress.machine.child import child_environment
 from quantpress.toolchain.cache import cache_folder
-from quantpress.toolchain.environment import build_environment, environment_folder, is_built
+from quantpress.toolchain.environment import Contents, build_environment, environment_folder, is_built, versions_of
 from quantpress.toolchain.progress import Progress, silent
 
 NAME = "archived-libraries"
 _PINS = Path(__file__).with_name("archived_libraries.txt")
-#: The packages that the two libraries import.
-_REQUIREMENTS = [
-    "transformers", "torch", "accelerate", "peft", "datasets", "tokenizers", "sentencepiece", "protobuf", "safetensors",
-    "numpy", "rouge", "gekko",
-]  # fmt: skip
-#: The two libraries are installed without their dependencies and from source. autoawq requires a triton that a machine
-#: without a GPU does not have. The wheels of AutoGPTQ carry CUDA code for a torch of 2024, but its source is pure
-#: Python if BUILD_CUDA_EXT is 0.
-_LIBRARIES = ["auto-gptq", "autoawq"]
+#: The two libraries are built from source. The wheels of AutoGPTQ carry CUDA code for a torch of 2024, but its source
+#: is pure Python if BUILD_CUDA_EXT is 0. autoawq has no wheel. It requires a triton that a machine without a GPU does
+#: not have, and zstandard, which none of its modules imports.
+_CONTENTS = Contents(_PINS, from_source=("auto-gptq", "autoawq"), incomplete=("autoawq",))
 _VARIABLES = {"BUILD_CUDA_EXT": "0"}
 
 
 def pins() -> dict[str, str]:
     """Returns a dict from every distribution in the environment to its exact version."""
-    lines = (line.partition("#")[0].strip() for line in _PINS.read_text(encoding="utf-8").splitlines())
-    return dict(line.split("==") for line in lines if line)
+    return versions_of(_PINS)
 
 
 def folder() -> Path:
     """Returns the environment's folder. The folder need not exist yet."""
-    return environment_folder(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES)
+    return environment_folder(NAME, _CONTENTS, cache_folder())
 
 
 def find() -> Path | None:
@@ -65,7 +59,7 @@ def install(progress: Progress = silent) -> Path:
     progress(f"installing {NAME}", 0, 0)
     variables = child_environment() | _VARIABLES
     try:
-        made = build_environment(NAME, _REQUIREMENTS, _PINS, cache_folder(), _LIBRARIES, variables)
+        made = build_environment(NAME, _CONTENTS, cache_folder(), variables)
     except subprocess.CalledProcessError as error:
         raise QuantpressError(
             f"pip could not install the archived libraries (exit code {error.returncode}, its reason is above): "

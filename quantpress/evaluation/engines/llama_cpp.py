@@ -51,6 +51,7 @@ from quantpress.evaluation.runner import runner_name
 from quantpress.evaluation.sample import PROMPT, TOKENS
 from quantpress.files import atomic
 from quantpress.record.measurement import Divergence, Evaluation
+from quantpress.source.gguf import check_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.options import processor_options
 from quantpress.toolchain.run import run_tool
@@ -74,6 +75,7 @@ def evaluate(job: EvaluationJob) -> Evaluation:
 
     Raises :class:`BadInput` if the text has too few tokens for the windows, or if the base was made under another
     protocol or from other token ids. Raises :class:`ChildFailed` if the tool fails or does not print what it should.
+    Raises :class:`Refused` if the model is no sound GGUF file.
     """
     tools = install()
     measured = _measured(tools, job)
@@ -92,6 +94,7 @@ def evaluate(job: EvaluationJob) -> Evaluation:
 
 
 def _measured(tools: LlamaCpp, job: EvaluationJob) -> Evaluation:
+    check_gguf(job.model)
     if job.base_logits is not None:
         return _divergence(tools, job, job.base_logits)
 
@@ -123,8 +126,10 @@ def generate(
 ) -> Generated:
     """Continues ``prompt`` greedily by up to ``tokens`` tokens, without a chat template. The result omits the prompt.
 
-    The context has room for 2048 tokens. On a GPU, the context's buffer counts in the run's ``device_bytes``.
+    The context has room for 2048 tokens. On a GPU, the context's buffer counts in the run's ``device_bytes``. Raises
+    :class:`Refused` if the model is no sound GGUF file.
     """
+    check_gguf(model)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "prompt.txt").write_text(prompt, encoding="utf-8")
         command: list[str | Path] = [tools.completion, "--model", model.absolute(), "--file", "prompt.txt"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quantizers.gguf.convert import convert
-from quantpress.errors import BadInput, ChildFailed
+from quantpress.errors import BadInput, ChildFailed, Refused
 from quantpress.evaluation.engines import llama_cpp as llama_cpp_engine
 from quantpress.evaluation.engines.llama_cpp import Generated, evaluate
 from quantpress.evaluation.engines.llama_cpp_checks import check_base, check_own_tokens, check_tokens
@@ -274,5 +274,7 @@ def test_a_text_too_short_is_bad_input_before_any_window_is_scored(unquantized: 
 
 @pytest.mark.slow
 def test_a_file_that_is_no_model_is_an_error(english: Path, llama_cpp: LlamaCpp) -> None:
-    with pytest.raises(ChildFailed, match="llama-perplexity"):
+    with pytest.raises(
+        Refused, match=r"english.txt is truncated, damaged or no GGUF file: it does not begin with GGUF"
+    ):
         evaluate(job(english, english))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -126,8 +126,8 @@ def _headers(draw: st.DrawFn) -> tuple[str, bytes]:
     return text.replace("\ud800", "\\ud800") + draw(st.sampled_from(["", "  ", "\n", "\0"])), bytes(end)
 
 
+@pytest.mark.foreign
 @given(_headers())
-@settings(max_examples=100, deadline=None)
 def test_what_passes_here_passes_the_library(
     tmp_path_factory: pytest.TempPathFactory, written: tuple[str, bytes]
 ) -> None:
@@ -157,7 +157,6 @@ _text = st.text(st.characters(codec="utf-8"))
     tensors=st.dictionaries(_text.filter(lambda name: name != "__metadata__"), _arrays, max_size=4),
     metadata=st.none() | st.dictionaries(_text, _text, max_size=4),
 )
-@settings(max_examples=100, deadline=None)
 def test_what_the_library_writes_passes_here(
     tmp_path_factory: pytest.TempPathFactory,
     tensors: dict[str, np.ndarray[Any, Any]],
