@@ -68,7 +68,9 @@ class GGUF:
         return planned_version()
 
     def tools(self) -> dict[str, str]:
-        return {"llama.cpp": self.version()}
+        from quantpress.toolchain.llama_cpp import planned_tools
+
+        return planned_tools()
 
     def unquantized(self, job: Job) -> Path:
         return unquantized_file(job.prepared, job.model_name)

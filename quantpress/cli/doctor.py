@@ -126,7 +126,8 @@ def _toolchains(wanted: Wanted) -> Iterator[Finding]:
             remedy = f"quantpress toolchain install {each.name}"
             yield Finding("toolchain", name, False, needed, "not installed", remedy)
         else:
-            yield Finding("toolchain", name, True, needed, f"{there.version} in {there.folder}")
+            built = f", built from {there.built_from}" if there.built_from else ""
+            yield Finding("toolchain", name, True, needed, f"{there.version} in {there.folder}{built}")
     try:
         yield Finding("toolchain", "compilers", True, False, f"a C++ compiler, {' and '.join(require_programs())}")
     except QuantpressError as error:

