@@ -1,6 +1,10 @@
 # Two targets: `docker build --target cpu .` and `docker build --target cuda .`.
 # Both do what `make setup` does, as a user without root. The base images are arguments; any Debian or Ubuntu
-# with Python 3.11 or newer will do, and for cuda one with nvcc.
+# with Python 3.11, 3.12 or 3.13 will do, and for cuda one with nvcc.
+# A tag can move to another image. So a release names the bases by digest:
+#   docker buildx imagetools inspect python:3.11-slim-bookworm     (prints the digest)
+#   docker build --target cpu --build-arg CPU_BASE=python:3.11-slim-bookworm@sha256:… .
+# The same for CUDA_BASE. What is built on them is pinned in constraints.txt, by version and hash.
 ARG CPU_BASE=python:3.11-slim-bookworm
 ARG CUDA_BASE=nvidia/cuda:13.0.1-devel-ubuntu24.04
 

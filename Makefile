@@ -2,12 +2,12 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: setup demo test test-fast chaos draws fuzz lint bench schema clean
+.PHONY: setup demo test test-fast chaos draws fuzz lint audit bench schema clean
 
 setup: .venv/complete
 
 # The environment is cached outside the checkout; see quantpress/toolchain/environment.py.
-.venv/complete: pyproject.toml constraints.txt quantpress/toolchain/environment.py
+.venv/complete: pyproject.toml constraints.txt $(wildcard quantpress/toolchain/*.txt) quantpress/toolchain/environment.py
 	$(PYTHON) -m quantpress.toolchain.environment
 	touch $@
 
@@ -41,6 +41,10 @@ lint: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	.venv/bin/lint-imports
+
+# Are vulnerabilities known in what is pinned? Exits with 1 if there are, and with 2 if the service cannot be asked.
+audit: setup
+	$(RUN) -m quantpress.toolchain.audit
 
 bench: setup
 	$(RUN) -m benchmarks.ladder

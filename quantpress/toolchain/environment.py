@@ -22,14 +22,16 @@ import sys
 import tempfile
 import venv
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
 #: This file is written last. If an environment lacks it, the environment is unfinished and is built again.
 _COMPLETE = "complete"
-#: What PyTorch's build for CUDA needs besides. The build for CPUs has the same version and needs none of it.
+#: PyTorch's build for CPUs, and what its build for CUDA needs besides. Which of the two builds there is depends on the
+#: index that pip is configured for.
+_CPU_TORCH = Path(__file__).with_name("cpu_torch.txt")
 _CUDA_PINS = Path(__file__).with_name("cuda_libraries.txt")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PIN = re.compile(rf"(?P<name>{_NAME.pattern})==(?P<version>[^\s;\\]+)")
@@ -51,7 +53,7 @@ class Contents:
     def key(self) -> str:
         """Returns a hash of everything that decides what the environment holds."""
         parts = [platform.python_version(), platform.machine(), sys.platform, *self.from_source]
-        parts += [file.read_text(encoding="utf-8") for file in (self.pins, _CUDA_PINS)]
+        parts += [file.read_text(encoding="utf-8") for file in (self.pins, _CPU_TORCH, _CUDA_PINS)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -104,13 +106,11 @@ def build_environment(name: str, contents: Contents, cache: Path, variables: Map
     folder = environment_folder(name, contents, cache)
     with _locked(folder.with_suffix(".lock")):
         if not is_built(folder):
-            pins, cuda = pins_of(contents.pins), pins_of(_CUDA_PINS)
+            pins = pins_of(contents.pins)
             print(f"Installing {len(pins)} packages into {folder} (minutes, once)", flush=True)
             venv.create(folder, with_pip=True, clear=True)
-            wheels = [pin for package, pin in pins.items() if package not in contents.from_source]
-            _install(folder, wheels, ["--only-binary=:all:"], variables)
-            if not cuda.keys().isdisjoint(_requirements(folder, "torch")):
-                _install(folder, cuda.values(), ["--only-binary=:all:"], variables)
+            wheels = {package: pin for package, pin in pins.items() if package not in contents.from_source}
+            _install_wheels(folder, wheels, variables)
             # pip does not check the hashes of what it fetches to build a source. So it fetches nothing: the setuptools
             # (and CMake) that build the sources are pinned wheels, which are installed by now.
             sources = [pins[package] for package in contents.from_source]
@@ -118,6 +118,22 @@ def build_environment(name: str, contents: Contents, cache: Path, variables: Map
             _check(folder, contents.incomplete)
             (folder / _COMPLETE).touch()
     return folder
+
+
+def _install_wheels(folder: Path, wheels: Mapping[str, str], variables: Mapping[str, str] | None) -> None:
+    """Installs wheels. If torch is among them, prefers its build for CPUs, and else adds what its build for CUDA needs.
+
+    pip would not prefer it by itself: among files of one version, it takes those whose hashes the index tells.
+    """
+    cpu, cuda = pins_of(_CPU_TORCH), pins_of(_CUDA_PINS)
+    rest = dict(wheels)
+    if "torch" in rest:
+        with suppress(subprocess.CalledProcessError):
+            _install(folder, cpu.values(), ["--only-binary=:all:", "-qqq"], variables)
+            del rest["torch"]
+    _install(folder, rest.values(), ["--only-binary=:all:"], variables)
+    if not cuda.keys().isdisjoint(_requirements(folder, "torch")):
+        _install(folder, cuda.values(), ["--only-binary=:all:"], variables)
 
 
 def _install(folder: Path, pins: Collection[str], options: list[str], variables: Mapping[str, str] | None) -> None:

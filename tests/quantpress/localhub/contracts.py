@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from quantpress.localhub.server import running_hub
 from quantpress.toolchain.cache import cache_folder
-from quantpress.toolchain.environment import build_environment
+from quantpress.toolchain.environment import Contents, build_environment
 
-#: The client that is installed here, and a pip requirement for its other major version.
+#: The client that is installed here, and its other major version, which ``other_client.txt`` pins.
 CLIENTS = ["installed", "huggingface_hub==2.4.0"]
+_OTHER_CLIENT = Contents(Path(__file__).with_name("other_client.txt"))
 _CHECKOUT = Path(__file__).parents[3]
 
 
@@ -20,7 +20,7 @@ def _interpreter(client: str) -> Path:
     """Returns a Python whose environment holds the client. The environment is made once per user, then reused."""
     if client == "installed":
         return Path(sys.executable)
-    return build_environment("hub-client", [client], Path(os.devnull), cache_folder()) / "bin" / "python"
+    return build_environment("hub-client", _OTHER_CLIENT, cache_folder()) / "bin" / "python"
 
 
 def passed_checks(contract: str, client: str, folder: Path) -> list[str]:
