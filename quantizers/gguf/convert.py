@@ -75,8 +75,8 @@ def too_many_tokens(source: Path) -> str | None:
         return None
     return (
         f"its tokenizer has {tokens} tokens and its config.json says vocab_size {rows}, so {tokens - rows} of the "
-        "tokens have no embedding: ask upstream to resize the embeddings or to remove these tokens, or leave gguf out of "
-        "the model's formats"
+        "tokens have no embedding: ask upstream to resize the embeddings or to remove these tokens, or leave gguf out "
+        "of the model's formats"
     )
 
 
