@@ -14,6 +14,7 @@ from flows.stage import StageFailed, stage
 from quantpress.catalog.reader import load_catalog
 from quantpress.errors import in_words
 from quantpress.hub.hubs import hubs, target_hub
+from quantpress.hub.token import hold_token
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
 from quantpress.plan.steps import ModelPlan, Step
@@ -32,6 +33,7 @@ def nightly(
 ) -> list[ModelReport] | State[list[ModelReport]]:
     """Makes everything that the catalog asks for and the Hub does not have yet. ``only`` limits the run to one model,
     and ``formats`` limits it to some formats."""
+    hold_token()
     log = get_run_logger()
     try:
         plans = plan(catalog, only, formats)

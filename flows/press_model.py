@@ -15,6 +15,7 @@ from flows.stage import stage
 from quantpress.catalog.reader import load_catalog
 from quantpress.errors import QuantpressError
 from quantpress.hub.hubs import hubs
+from quantpress.hub.token import hold_token
 from quantpress.machine.workspace import alone
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.steps import ModelPlan
@@ -48,6 +49,7 @@ def press_model(
 ) -> ModelReport | State[ModelReport]:
     """Presses one model of the catalog: makes and publishes its variants. ``formats`` limits the run to some formats.
     ``upload_budget`` is the bytes that this model may upload. This number replaces the setting ``upload_budget``."""
+    hold_token()
     settings = load_settings(load_catalog(Path(catalog)).settings)
     if upload_budget is not None:
         settings = settings.model_copy(update={"upload_budget": upload_budget})

@@ -74,6 +74,7 @@ def warm_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from tests.support.warm_children import warm
 
     if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+        os.environ["QUANTPRESS_KEEP_VARIABLES"] = "COVERAGE_*"
         yield
     else:
         with warm(tmp_path_factory.mktemp("warm") / "server"):

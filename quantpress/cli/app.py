@@ -26,6 +26,7 @@ from quantpress.cli.commands.options import (
     load_optional,
 )
 from quantpress.errors import BadInput, QuantpressError
+from quantpress.hub.token import hold_token
 from quantpress.repo_id import check_repo_id
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.add_typer(toolchain, name="toolchain")
 
 def main() -> None:
     """Runs the command line. Prints the message of an expected error, and exits with the error's exit code."""
+    hold_token()
     try:
         app()
     except QuantpressError as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.machine.cause import cause_of_exit
-from quantpress.machine.credentials import without_credentials
+from quantpress.machine.credentials import harmless_environment
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -158,7 +158,7 @@ def run_prefect_deploy(file: Path, names: list[str]) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=without_credentials(keep_prefix="PREFECT_") | {"NO_COLOR": "1"},
+                env=harmless_environment("PREFECT_") | {"NO_COLOR": "1"},
                 check=False,
             )
         if done.returncode != 0:

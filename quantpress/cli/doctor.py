@@ -157,13 +157,16 @@ def _hubs(settings: Settings, needed: bool) -> Iterator[Finding]:
         )
     from huggingface_hub import HfApi, get_token
 
-    if get_token() is None:
+    from quantpress.hub.token import held_token
+
+    token = held_token() or get_token()
+    if token is None:
         yield Finding(
             "hub", "token", False, needed, "none", "hf auth login, or set HF_TOKEN; it needs the right to write"
         )
         return
     try:
-        user = str(HfApi(endpoint=settings.target_endpoint).whoami()["name"])
+        user = str(HfApi(endpoint=settings.target_endpoint, token=token).whoami()["name"])
     except Exception as error:  # the client can raise any error; each means that the token cannot be used
         answer = (str(error).splitlines() or [type(error).__name__])[0]
         yield Finding("hub", "token", False, needed, f"{settings.target_endpoint} does not take it: {answer}")

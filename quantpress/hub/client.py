@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError, Unreachable
+from quantpress.hub.token import held_token
 from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def hub_client(endpoint: str, patience: float = DEFAULT_PATIENCE) -> HfApi:
     from quantpress.hub.patience import Patience, be_patient
 
     be_patient(Patience(patience))
-    return HfApi(endpoint=endpoint, library_name="quantpress")
+    return HfApi(endpoint=endpoint, token=held_token(), library_name="quantpress")
 
 
 @contextmanager

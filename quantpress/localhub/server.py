@@ -19,7 +19,7 @@ from quantpress.errors import BadInput
 from quantpress.localhub.auth import Role, create_token
 from quantpress.localhub.database import connect, initialise
 from quantpress.localhub.errors import HubInUse
-from quantpress.machine.credentials import without_credentials
+from quantpress.machine.credentials import harmless_environment
 
 _ADDRESS_PREFIX = "Hub at "
 _STOP_SECONDS = 15
@@ -157,7 +157,7 @@ def running_hub(root: Path, port: int = 0) -> Iterator[RunningHub]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None,
-        env=without_credentials(),
+        env=harmless_environment(),
         text=True,
     )
     assert child.stdout is not None and child.stdin is not None

@@ -23,13 +23,11 @@ from pydantic import BaseModel, ValidationError
 from quantpress.errors import ChildFailed, QuantpressError
 from quantpress.files import write_text
 from quantpress.machine.cause import Cause, cause_of_exit, cause_of_kill
-from quantpress.machine.credentials import without_credentials
+from quantpress.machine.credentials import harmless_environment
 from quantpress.machine.failed_logs import keep_log
 from quantpress.machine.process import process_group
 from quantpress.machine.watch import Limits, watch
 
-#: Variables with this prefix configure the connection to Prefect. No child needs them.
-_PREFECT_PREFIX = "PREFECT_"
 #: This setting makes OpenMP threads sleep while they wait. Without it, they can spin. If more threads run than there
 #: are cores, spinning threads take CPU time from working threads. This happens when one variant is measured while the
 #: next is made. On 2 cores at load 5 to 6, llama-perplexity took 14 s with this setting instead of 33 s, and
@@ -47,12 +45,15 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def child_environment() -> dict[str, str]:
-    """Returns the parent's environment without credentials and with the Hub client offline.
+    """Returns the harmless part of the parent's environment, with the Hub client offline.
 
     OpenMP threads sleep while they wait, unless the user's environment sets ``OMP_WAIT_POLICY``.
     """
-    kept = {key: value for key, value in without_credentials().items() if not key.startswith(_PREFECT_PREFIX)}
-    return _PATIENT | kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    return (
+        _PATIENT
+        | harmless_environment()
+        | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def run_child(module: str, job: BaseModel, result: type[R], folder: Path, limits: Limits = _LIMITS) -> R:

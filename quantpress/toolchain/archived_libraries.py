@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from quantpress.errors import QuantpressError, Refused
-from quantpress.machine.child import child_environment
+from quantpress.machine.credentials import environment_of_downloads
 from quantpress.toolchain.cache import cache_folder
 from quantpress.toolchain.environment import Contents, build_environment, environment_folder, is_built, versions_of
 from quantpress.toolchain.progress import Progress, silent
@@ -57,7 +57,7 @@ def install(progress: Progress = silent) -> Path:
     Raises :class:`QuantpressError` if pip fails. The output of pip goes to the terminal.
     """
     progress(f"installing {NAME}", 0, 0)
-    variables = child_environment() | _VARIABLES
+    variables = environment_of_downloads() | _VARIABLES
     try:
         made = build_environment(NAME, _CONTENTS, cache_folder(), variables)
     except subprocess.CalledProcessError as error:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from quantpress.errors import QuantpressError
 from quantpress.files import sha256_of
-from quantpress.machine.child import child_environment
+from quantpress.machine.credentials import environment_of_downloads
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _pip(command: list[str], requirements: Sequence[str], what: str) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=child_environment(),
+            env=environment_of_downloads(),
             check=False,
         )
     if done.returncode != 0:

@@ -40,7 +40,11 @@ def test_a_rung_is_made_again_byte_for_byte_on_another_machine(pressed: Operator
     """The manifest is all there is: the home folder and the client's cache are new, and the catalog is empty. The
     children start by themselves, so their hash seed differs from that of the children that made the rung."""
     file = entry_of(pressed, "Q4_K_M").artifact.files[0]
-    elsewhere = {"QUANTPRESS_HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "cache"), "WARM_CHILDREN": ""}
+    elsewhere = {
+        "QUANTPRESS_HOME": str(tmp_path / "home"),
+        "HF_HOME": str(tmp_path / "cache"),
+        "QUANTPRESS_WARM_CHILDREN": "",
+    }
     empty = tmp_path / "empty.yaml"
     empty.write_text("models: []")
     call = ["rebuild", REPO, "Q4_K_M", "--catalog", str(empty), "--out", str(tmp_path / "out")]

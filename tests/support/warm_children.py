@@ -25,10 +25,10 @@ def warm(address: Path) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.environ["WARM_CHILDREN"] = str(address)
+    os.environ["QUANTPRESS_WARM_CHILDREN"] = str(address)
     try:
         yield
     finally:
-        del os.environ["WARM_CHILDREN"]
+        del os.environ["QUANTPRESS_WARM_CHILDREN"]
         server.kill()
         server.wait()

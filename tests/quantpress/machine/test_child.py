@@ -22,6 +22,13 @@ SECRET = [
     "AWS_SECRET_ACCESS_KEY",
     "OPENAI_API_KEY",
     "PREFECT_API_KEY",
+    "GITHUB_PAT",
+    "DATABASE_URL",
+    "DB_PASS",
+    "SSH_AUTH_SOCK",
+    "HTTPS_PROXY",
+    "PIP_INDEX_URL",
+    "UNHEARD_OF",
 ]
 
 

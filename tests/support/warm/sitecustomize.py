@@ -41,5 +41,5 @@ def _handed_over(address: str) -> None:
     os._exit(code)
 
 
-if (_address := os.environ.get("WARM_CHILDREN")) and _is_warm(sys.orig_argv):
+if (_address := os.environ.get("QUANTPRESS_WARM_CHILDREN")) and _is_warm(sys.orig_argv):
     _handed_over(_address)
