@@ -74,6 +74,17 @@ class Job(Record):
     split_above: int | None = None
     published: Path | None = None
 
+    @property
+    def writes(self) -> list[Path]:
+        """The folders in which the job writes. ``check`` writes only temporary files."""
+        match self.step:
+            case "check":
+                return []
+            case "prepare":
+                return [self.prepared]
+            case "quantize" | "refresh":
+                return [self.prepared, self.out.parent]
+
 
 class Output(Record):
     """The files that ``quantize`` made, and what the files really contain.

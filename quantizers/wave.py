@@ -27,6 +27,11 @@ class WaveJob(Record):
 
     jobs: list[Job]
 
+    @property
+    def writes(self) -> list[Path]:
+        """The folders in which the jobs write."""
+        return [folder for job in self.jobs for folder in job.writes]
+
 
 class WaveResult(Record):
     """One result per job, in the order of the jobs.

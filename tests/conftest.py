@@ -75,6 +75,7 @@ def warm_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
         os.environ["QUANTPRESS_KEEP_VARIABLES"] = "COVERAGE_*"
+        os.environ["QUANTPRESS_SANDBOX"] = "off"  # coverage writes its data into the checkout
         yield
     else:
         with warm(tmp_path_factory.mktemp("warm") / "server"):

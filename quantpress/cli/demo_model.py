@@ -60,6 +60,11 @@ class MakeJob(Record):
     gguf: Path
     out: Path
 
+    @property
+    def writes(self) -> list[Path]:
+        """The folders in which the job writes."""
+        return [self.out]
+
 
 class MadeModel(Record):
     """The number of weights that :func:`make` wrote. Weights that two tensors share count once."""

@@ -88,6 +88,7 @@ def examine(catalog: Catalog | None, settings: Settings) -> list[Finding]:
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
+    from quantpress.machine import sandbox
     from quantpress.machine.memory import available_memory
     from quantpress.plan.devices import largest_gpu
     from quantpress.toolchain.machine import processor
@@ -98,6 +99,9 @@ def _machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("machine", "memory", True, True, f"{available_memory() / 1e9:.1f} GB available")
     except (QuantpressError, OSError) as error:
         yield Finding("machine", "memory", False, False, f"not known: {error}")
+    why = sandbox.obstacle()
+    said = "children write in their own folders alone, and have no network" if why is None else f"none: {why}"
+    yield Finding("machine", "sandbox", why is None, False, said)
     home = next(folder for folder in [settings.home.absolute(), *settings.home.absolute().parents] if folder.exists())
     free = shutil.disk_usage(home).free
     yield Finding("machine", "disk", True, True, f"{free / 1e9:.1f} GB free for {settings.home.absolute()}")

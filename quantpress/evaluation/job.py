@@ -39,6 +39,11 @@ class EvaluationJob(Record):
     threads: int
     device: Literal["cpu", "cuda"]
 
+    @property
+    def writes(self) -> list[Path]:
+        """The folders in which the job writes."""
+        return [] if self.save_logits is None else [self.save_logits.parent]
+
 
 def main(job_file: Path, result_file: Path) -> None:
     job = EvaluationJob.model_validate_json(job_file.read_bytes())

@@ -26,6 +26,7 @@ from quantpress.machine.cause import Cause, cause_of_exit, cause_of_kill
 from quantpress.machine.credentials import harmless_environment
 from quantpress.machine.failed_logs import keep_log
 from quantpress.machine.process import process_group
+from quantpress.machine.sandbox import sandbox
 from quantpress.machine.watch import Limits, watch
 
 #: This setting makes OpenMP threads sleep while they wait. Without it, they can spin. If more threads run than there
@@ -59,6 +60,9 @@ def child_environment() -> dict[str, str]:
 def run_child(module: str, job: BaseModel, result: type[R], folder: Path, limits: Limits = _LIMITS) -> R:
     """Runs ``python -m MODULE JOB RESULT`` with ``job`` in ``folder`` and returns the parsed result.
 
+    Where the system has a sandbox (:mod:`quantpress.machine.sandbox`), the child runs in it. It then writes only in
+    ``folder`` and in the folders that the job's property ``writes`` names.
+
     Raises :class:`ChildFailed` if the child exits non-zero, dies of a signal, exceeds ``limits`` or writes no valid
     result. If the child explained its error (:func:`explained_exit`), the message is this explanation. If the result is
     invalid, the message names the invalid field. If the child exceeded a limit, the message is one line that names the
@@ -73,7 +77,11 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, limits
     write_text(job_file, job.model_dump_json(indent=1))
     command = [sys.executable, "-m", module, str(job_file), str(result_file)]
     # The child runs in the job's folder, because some libraries write logs to the working folder.
-    with log_file.open("wb") as log, process_group(command, child_environment(), folder, log) as group:
+    with (
+        log_file.open("wb") as log,
+        sandbox([folder, *_written_by(job)]) as enter,
+        process_group(command, child_environment(), folder, log, enter) as group,
+    ):
         exceeded = watch(group, limits, log_file)
         code = group.end()
     if exceeded is not None:
@@ -95,6 +103,14 @@ def run_child(module: str, job: BaseModel, result: type[R], folder: Path, limits
         raise ChildFailed(
             f"{module} wrote an invalid {result.__name__} ({place}: {first['msg']}) (log: {kept})"
         ) from None
+
+
+def _written_by(job: BaseModel) -> list[Path]:
+    """Returns the folders in which a job writes. Makes them if they are missing."""
+    folders: list[Path] = getattr(job, "writes", [])
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    return folders
 
 
 def _failed(find_cause: Callable[[str], Cause], how: str, log_file: Path) -> ChildFailed:

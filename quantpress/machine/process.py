@@ -52,13 +52,25 @@ class ProcessGroup:
 
 @contextmanager
 def process_group(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path | None, output: IO[bytes] | int
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path | None,
+    output: IO[bytes] | int,
+    enter_sandbox: Callable[[], None] | None = None,
 ) -> Iterator[ProcessGroup]:
     """Starts ``command`` in ``folder`` as the first process of a new group, and yields the group.
 
     Standard output and error output go to ``output``, a file or ``subprocess.PIPE``. At the end of the ``with`` block,
-    all processes of the group are killed. The kernel kills the first process when this process dies.
+    all processes of the group are killed. The kernel kills the first process when this process dies. The first process
+    calls ``enter_sandbox`` before its program starts.
     """
+    ask = dies_with_parent()
+
+    def begin() -> None:
+        ask()
+        if enter_sandbox is not None:
+            enter_sandbox()
+
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -67,7 +79,7 @@ def process_group(
         env=environment,
         cwd=folder,
         start_new_session=True,
-        preexec_fn=dies_with_parent(),  # noqa: PLW1509 - system calls only, and libc is loaded before the fork
+        preexec_fn=begin,  # noqa: PLW1509 - system calls only, and libc is loaded before the fork
     )
     group = ProcessGroup(process, os.pidfd_open(process.pid))
     try:
