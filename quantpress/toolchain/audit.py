@@ -78,6 +78,8 @@ def audited(file: Path, report: bytes, said: str) -> Audit:
         for hole in each.vulns
     )
     unknown = [each.name for each in packages if each.skip_reason]
+    if unknown and len(unknown) == len(packages):
+        return Audit(file.name, not_run="the service knows none of the packages, so it is hardly the one of the index")
     return Audit(file.name, found, f"nothing is known of {', '.join(unknown)}" if unknown else "")
 
 

@@ -40,6 +40,14 @@ def test_a_service_out_of_reach_is_not_run_and_no_success() -> None:
     assert audited(PINS, b"", "").not_run == "pip-audit said nothing"
 
 
-def test_a_package_that_the_service_does_not_know_is_named() -> None:
-    content = json.dumps({"dependencies": [{"name": "a", "skip_reason": "not found"}]}).encode()
-    assert audited(PINS, content, "") == Audit("constraints.txt", (), "nothing is known of a")
+def test_packages_that_the_service_does_not_know_are_not_audited() -> None:
+    unknown = {"name": "a", "skip_reason": "Dependency not found on PyPI and could not be audited: a (1.0)"}
+    known = {"name": "b", "version": "1.0", "vulns": []}
+
+    one = audited(PINS, json.dumps({"dependencies": [unknown, known]}).encode(), "")
+    # A mirror without the service answers 404 for every package, and pip-audit exits with code 0.
+    none = audited(PINS, json.dumps({"dependencies": [unknown]}).encode(), "No known vulnerabilities found")
+
+    assert one.not_run == "nothing is known of a"
+    assert none.not_run == "the service knows none of the packages, so it is hardly the one of the index"
+    assert exit_code([one]) == exit_code([none]) == 2
