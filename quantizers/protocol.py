@@ -60,6 +60,8 @@ class Job(Record):
     metadata. For ``prepare``, the folder holds costly shared files (files that take long to make) of another commit of
     the source. The child puts these files into ``prepared`` unchanged and does not make new ones. ``prepare`` gets
     published files of another commit only in a run that quantizes nothing, for example in one that renews metadata.
+
+    ``evaluation_text`` is the text that the variants are measured on. Only ``check`` gets it.
     """
 
     step: Literal["check", "prepare", "quantize", "refresh"]
@@ -73,6 +75,7 @@ class Job(Record):
     device: Literal["cpu", "cuda"]
     split_above: int | None = None
     published: Path | None = None
+    evaluation_text: Path | None = None
 
     @property
     def writes(self) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from quantpress.errors import ChildFailed, Refused
 from quantpress.files import atomic
 from quantpress.foreign_json import read_object
 from quantpress.source.config import CONFIG_FILE, model_config
-from quantpress.source.tokenizer import tokenizer
+from quantpress.source.tokenizer import JINJA_FILE, TOKENIZER_CONFIG_FILE, tokenizer
 from quantpress.source.weight_files import weight_paths
 from quantpress.toolchain.llama_cpp import LlamaCpp
 from quantpress.toolchain.run import run_tool
@@ -98,8 +99,23 @@ def _run(tools: LlamaCpp, source: Path, model_name: str, options: list[str | Pat
         view.mkdir()
         for name, path in seen.items():
             (view / name).symlink_to(path.resolve())
+        _leave_one_template(view)
         command: list[str | Path] = [sys.executable, tools.converter, view, "--model-name", model_name, *options]
         run_tool(command, Path(scratch), _refuse_unknown(tools.version))
+
+
+def _leave_one_template(view: Path) -> None:
+    """Takes the chat template out of the tokenizer_config.json in ``view``, if there is a chat_template.jinja.
+
+    transformers takes chat_template.jinja, and the converter the other one (gguf-py/gguf/vocab.py, ``SpecialVocab``).
+    """
+    file = view / TOKENIZER_CONFIG_FILE
+    if not (view / JINJA_FILE).exists() or not file.exists():
+        return
+    content = read_object(file)
+    if content.pop("chat_template", None) is not None:
+        file.unlink()
+        file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _refuse_unknown(version: str) -> Callable[[str], None]:

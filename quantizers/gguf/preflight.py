@@ -4,10 +4,12 @@ wrong without any message."""
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from quantizers.gguf.convert import convert_vocabulary
+from quantizers.gguf.engines import EnginesReport, compare_engines
 from quantizers.gguf.unquantized import UnquantizedType
 from quantpress.errors import Refused
 from quantpress.machine.memory import available_memory
@@ -32,17 +34,24 @@ _BESIDE_WEIGHTS = 2_000_000_000
 #: GGUF's names of the tokenizers SPM and WPM. For these two, llama.cpp puts a BOS before a text unless the GGUF file
 #: says otherwise (src/llama-vocab.cpp).
 _ADDING = ("llama", "bert")
+_NO_TEXTS: Mapping[str, Path] = {}
 
 
 def check_source(
-    tools: LlamaCpp, source: Path, model_name: str, storage: UnquantizedType, device: Literal["cpu", "cuda"]
-) -> None:
+    tools: LlamaCpp,
+    source: Path,
+    model_name: str,
+    storage: UnquantizedType,
+    device: Literal["cpu", "cuda"],
+    texts: Mapping[str, Path] = _NO_TEXTS,
+) -> EnginesReport:
     """Raises :class:`Refused` if no GGUF variant can be made from the source. The message is one line that says what to
     do.
 
     This function checks that the weights are complete and finite, and that they stay finite in ``storage`` (the type of
-    the unquantized GGUF). It checks that there is enough memory, and that the converter knows the architecture and the
-    tokenizer. Last, it checks the BOS token (:func:`check_bos`).
+    the unquantized GGUF). It checks that there is enough memory, that the converter knows the architecture and the
+    tokenizer, and the BOS token (:func:`check_bos`). Last, it compares what llama.cpp and transformers make of
+    ``texts``, the texts of the run by name, and of a dialogue (:func:`compare_engines`).
     """
     weights = check_weights(source)
     if storage == "F16" and weights.beyond_float16:
@@ -56,6 +65,7 @@ def check_source(
         vocabulary = Path(scratch) / "vocabulary.gguf"
         convert_vocabulary(tools, source, model_name, vocabulary)
         check_bos(vocabulary)
+        return compare_engines(tools, source, vocabulary, texts)
 
 
 def memory_needed(weights: WeightsReport, device: Literal["cpu", "cuda"]) -> int:

@@ -90,7 +90,11 @@ class GGUF:
         from quantpress.toolchain.llama_cpp import install
 
         storage = storage_of(job.source, job.variant.parameters["from"])
-        check_source(install(), job.source, job.model_name, storage, job.device)
+        texts = {"the calibration text": job.calibration.path}
+        if job.evaluation_text is not None:
+            texts["the evaluation text"] = job.evaluation_text
+        report = check_source(install(), job.source, job.model_name, storage, job.device, texts)
+        write_text(engines_file(job.prepared), report.model_dump_json(indent=1))
 
     def prepare(self, job: Job) -> None:
         """Makes three things in ``job.prepared``: the unquantized GGUF, the imatrix (``{Model}.imatrix.gguf``) with its
@@ -235,6 +239,7 @@ def remove_halves(folder: Path) -> None:
 
 
 def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
+    from quantizers.gguf.engines import EnginesReport
     from quantizers.gguf.imatrix import ImatrixReport
     from quantizers.gguf.projector import projector_report
     from quantizers.gguf.split import split_above
@@ -248,6 +253,9 @@ def _output(job: Job, fallbacks: int, by_llama_quantize: str | None) -> Output:
     details = {"weights": inside.total_weights, "fallbacks": fallbacks, "imatrix": imatrix}
     if by_llama_quantize is not None:
         details["by_llama_quantize"] = by_llama_quantize
+    if engines_file(job.prepared).exists():
+        engines = EnginesReport.model_validate_json(engines_file(job.prepared).read_bytes())
+        details |= {"engines": engines.model_dump()} if engines.differs else {}
     if projector := projector_report(job.prepared, job.model_name):
         details["projector"] = projector.model_dump()
     return Output(
@@ -278,3 +286,9 @@ def ollama_folder(prepared: Path) -> Path:
 def report_file(prepared: Path, model_name: str) -> Path:
     """Returns the path of the imatrix's report, a JSON file (:class:`quantizers.gguf.imatrix.ImatrixReport`)."""
     return prepared.resolve() / f"{file_stem(model_name)}.imatrix.json"
+
+
+def engines_file(prepared: Path) -> Path:
+    """Returns the path of the comparison of the two engines (:class:`quantizers.gguf.engines.EnginesReport`). It lies
+    beside ``prepared``, which is still empty when ``check`` runs."""
+    return prepared.with_name(f"{prepared.name}.engines.json")

@@ -131,6 +131,7 @@ def _view(manifest: Manifest, context: CardContext) -> dict[str, Any]:
         "quantizers": _unique(entry.recipe.quantizer for entry in shown),
         "imatrix_files": [file.path for file in manifest.shared if "imatrix" in file.path.lower()],
         "other_imatrix": _weighed_by_another(manifest, shown),
+        "engines": next((found for entry in shown if (found := entry.artifact.details.get("engines"))), None),
         "projector": next((found for entry in shown if (found := entry.artifact.details.get("projector"))), None),
         "hashes": "\n".join(
             f"{file.sha256}  {one_line(file.path)}"

@@ -79,7 +79,7 @@ def _lines(log: str) -> list[str]:
 def _cause(line: str, lines: list[str]) -> Cause:
     lines = [each for each in lines if each.strip() and not _NATIVE_FRAME.match(each)]
     loading = [each for each in lines if _LOADING.fullmatch(each)]
-    last = [each for each in lines if each not in loading and each != line][-_QUOTED_LINES:]
+    last = [each for each in lines if each not in loading and each not in line][-_QUOTED_LINES:]
     quoted = "\n".join(f"  | {each[-_LONGEST_LINE:]}" for each in [*_some(loading), *last])
     return Cause(_short(line.strip()), quoted)
 
@@ -112,9 +112,17 @@ def _exception(lines: list[str]) -> tuple[str, list[str]]:
     return found, rest
 
 
+def _more(line: str, following: list[str]) -> list[str]:
+    """Returns the line in which a message goes on that ends with a colon. llama.cpp's Jinja quotes the template first,
+    and then says what is wrong (common/jinja/runtime.h)."""
+    if not line.endswith(":"):
+        return []
+    return [each for each in following if each.startswith("Error: ")][:1] or following[:1]
+
+
 def _native(lines: list[str]) -> str:
     for pattern in _NATIVE:
-        for line in reversed(lines):
-            if pattern.fullmatch(line):
-                return line
+        for place in reversed(range(len(lines))):
+            if pattern.fullmatch(lines[place]):
+                return " ".join([lines[place], *_more(lines[place], lines[place + 1 :])])
     return ""

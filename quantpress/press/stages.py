@@ -93,7 +93,7 @@ def evaluate_unquantized(bench: Bench, engine: Engine, model: Path, base: Baseli
 def check(bench: Bench, variant: Variant, recipe: Recipe) -> None:
     """Checks whether the format can be made from the fetched source. Raises :class:`ChildFailed` with the reason if the
     format cannot be made."""
-    job = job_of(bench, "check", variant, recipe)
+    job = job_of(bench, "check", variant, recipe).model_copy(update={"evaluation_text": bench.text.path.resolve()})
     folder = bench.workspace.prepared(recipe).with_suffix(".check")
     if finished(job, Result, folder) is None:
         run_child("quantizers.job", job, Result, folder, limits(bench, variant))

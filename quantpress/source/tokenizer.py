@@ -13,6 +13,7 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 GENERATION_FILE = "generation_config.json"
 TEMPLATE_FILE = "chat_template.json"
+JINJA_FILE = "chat_template.jinja"
 #: The largest size of a tokenizer.json, in bytes. Gemma 3's has 33 MB.
 _LARGEST_TOKENIZER = 200_000_000
 
@@ -42,8 +43,14 @@ class ChatTemplateFile(Foreign):
 
     @property
     def template(self) -> str | None:
-        """The chat template, or None if there is none or there are several."""
-        return self.chat_template if isinstance(self.chat_template, str) else None
+        """The chat template that transformers takes, or None if there is none. Of several, it is the one that is named
+        ``default``."""
+        match self.chat_template:
+            case list():
+                return next((each.template for each in self.chat_template if each.name == "default"), None)
+            case dict():
+                return self.chat_template.get("default")
+        return self.chat_template
 
     @property
     def template_length(self) -> int:

@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -38,10 +37,10 @@ from quantpress.evaluation.engines.llama_cpp_output import (
     parse_run,
     tail,
 )
+from quantpress.evaluation.engines.llama_cpp_tokens import header_of
 from quantpress.evaluation.job import EvaluationJob
 from quantpress.evaluation.logits import (
     Tokens,
-    parse_header,
     read_header,
     scored_positions,
     token_sha256,
@@ -224,30 +223,7 @@ class _Run:
 
         The run ends the tool as soon as the tool has written these ids.
         """
-        with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(max_workers=1) as reader:
-            pipe = Path(scratch) / "logits"
-            os.mkfifo(pipe)
-            held = [os.open(pipe, os.O_RDWR)]
-
-            def let_go(_: object = None) -> None:
-                with suppress(IndexError):
-                    os.close(held.pop())
-
-            def tokens() -> Tokens:
-                with pipe.open("rb") as stream:
-                    return parse_header(stream, "the pipe of log-probabilities").tokens
-
-            header = reader.submit(tokens)
-            # When no process has the pipe open for reading, the tool's next write kills the tool (SIGPIPE).
-            header.add_done_callback(let_go)
-            try:
-                self.go(["--file", str(self.job.text), "--save-all-logits", str(pipe)])
-            except ChildFailed as failure:
-                if "was killed by SIGPIPE" not in str(failure):
-                    raise
-            finally:
-                let_go()
-            return header.result()
+        return header_of(lambda pipe: self.go(["--file", str(self.job.text), "--save-all-logits", str(pipe)])).tokens
 
     def _watch(self, line: str) -> None:
         protocol = self.job.protocol

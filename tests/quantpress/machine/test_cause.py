@@ -111,6 +111,17 @@ def test_what_a_tool_gave_up_with_comes_first() -> None:
     ]
 
 
+def test_what_llama_cpp_says_of_a_template_is_put_together() -> None:
+    said = (
+        "terminate called after throwing an instance of 'std::invalid_argument'\n"
+        "  what():  Unable to generate parser. Automatic parser generation failed: \n------------\n"
+        "While executing FilterExpression at line 1\n...{{ x | groupby }}...\nError: Unknown filter 'groupby'\n"
+    )
+    assert cause_of_kill(said).line == (
+        "what():  Unable to generate parser. Automatic parser generation failed: Error: Unknown filter 'groupby'"
+    )
+
+
 def test_a_caught_exception_is_not_why_a_process_was_killed() -> None:
     said = cause_of_kill(REPORT).said_of("job was killed by SIGKILL")
 
