@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ from quantpress.toolchain.llama_cpp import LlamaCpp, require
 from quantpress.toolchain.run import run_tool
 
 #: The limits of the child process and its tools: ten minutes, and 6 GB, of which Python takes 1 GB with transformers. A
-#: template needs milliseconds and a few megabytes, and llama-completion some 200 MB.
-_LIMITS = Limits(seconds=600, memory=6_000_000_000)
+#: template needs milliseconds and a few megabytes, and llama-completion some 200 MB. A template that never ends is
+#: ended after ``_CPU_SECONDS``, which count from when the tokenizer is loaded, and in each tool by itself.
+_LIMITS, _CPU_SECONDS = Limits(seconds=600, memory=6_000_000_000), 30
 
 _TOOLS = [
     {
@@ -115,41 +118,41 @@ def compare(tools: LlamaCpp, tokenizer: Any, vocabulary: Path) -> Rendered:
         return Rendered(lacking="the GGUF files have no chat template")
     if converted != template:
         return Rendered(different=f"the template itself, {_place(template, converted)}")
+    try:
+        _rendered(tools, vocabulary, template)
+    except ChildFailed as failure:
+        return Rendered(lacking=f"llama.cpp does not render it ({_reason(failure)})")
     for name, (messages, functions) in _DIALOGUES.items():
         try:
             ours = tokenizer.apply_chat_template(messages, tools=functions, add_generation_prompt=True, tokenize=False)
-        except Exception as refusal:
+        except Exception as refusal:  # the template is a program, and can raise anything
             print(f"transformers does not render {name}: {refusal!r}")
             continue
-        with tempfile.TemporaryDirectory() as scratch:
-            stand_in = Path(scratch) / "stand-in.gguf"
-            try:
-                write_stand_in(vocabulary, stand_in, template)
-                _rendered(tools, stand_in)
-            except ChildFailed as failure:
-                return Rendered(lacking=f"llama.cpp does not render it ({_reason(failure)})")
-            try:
-                write_stand_in(vocabulary, stand_in, _with_dialogue(template, messages, functions))
-                theirs = _rendered(tools, stand_in)
-            except ChildFailed as failure:
-                # The template works by itself, so the statements before it are what llama.cpp cannot do.
-                print(f"{name} is not compared: {failure}")
-                continue
+        try:
+            theirs = _rendered(tools, vocabulary, _with_dialogue(template, messages, functions))
+        except ChildFailed as failure:
+            # The template works by itself, so the statements before it are what llama.cpp cannot do.
+            print(f"{name} is not compared: {failure}")
+            continue
         bos = tokenizer.bos_token or ""
         if ours.removeprefix(bos) != theirs.removeprefix(bos):
             return Rendered(different=f"{name}, {_place(ours.removeprefix(bos), theirs.removeprefix(bos))}")
     return Rendered()
 
 
-def _rendered(tools: LlamaCpp, model: Path) -> str:
-    """Returns the prompt that llama-completion makes. Raises :class:`ChildFailed` if it makes none."""
-    command: list[str | Path] = [tools.completion, "--model", model, "--jinja", "--skip-chat-parsing"]
-    command += ["--prompt", "x", "--single-turn", "--n-predict", "1", "--log-verbosity", "5", "--no-warmup"]
-    command += ["--simple-io", "--no-display-prompt", "--threads", "1", "--device", "none"]
-    log = model.with_name("log.txt")
-    run_tool(command, model.parent, environment={"GGML_NO_BACKTRACE": "1"}, errors=log)
-    said = log.read_text(encoding="utf-8", errors="replace")
-    found = _PROMPT.findall(said)
+def _rendered(tools: LlamaCpp, vocabulary: Path, template: str) -> str:
+    """Returns the prompt that llama-completion makes with ``template``.
+
+    Raises :class:`ChildFailed` if it makes none.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        model, log = Path(scratch) / "stand-in.gguf", Path(scratch) / "log.txt"
+        write_stand_in(vocabulary, model, template)
+        command: list[str | Path] = [tools.completion, "--model", model, "--jinja", "--skip-chat-parsing"]
+        command += ["--prompt", "x", "--single-turn", "--n-predict", "1", "--log-verbosity", "5", "--no-warmup"]
+        command += ["--simple-io", "--no-display-prompt", "--threads", "1", "--device", "none"]
+        run_tool(command, Path(scratch), environment={"GGML_NO_BACKTRACE": "1"}, errors=log)
+        found = _PROMPT.findall(log.read_text(encoding="utf-8", errors="replace"))
     if not found:
         raise ChildFailed("llama-completion printed no prompt")
     return str(found[-1])
@@ -186,6 +189,8 @@ def main(job_file: Path, result_file: Path) -> None:
 
     job = DialogueJob.model_validate_json(job_file.read_bytes())
     tokenizer = load_tokenizer(job.source)
+    spent = int(time.process_time()) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (spent + _CPU_SECONDS, spent + _CPU_SECONDS))
     named = tokenizer.chat_template
     has_one = bool(named.get("default") if isinstance(named, dict) else named)
     found = compare(require(), tokenizer, job.vocabulary) if has_one else Rendered()

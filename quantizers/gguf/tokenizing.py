@@ -74,7 +74,7 @@ def compare_tokenizers(tools: LlamaCpp, source: Path, stand_in: Path, texts: Map
     """
     with tempfile.TemporaryDirectory() as scratch:
         both = _Both(tools, load_tokenizer(source), stand_in, Path(scratch))
-        different = [name for name, text in HARD.items() if _difference(both, name, text)]
+        different = _different_strings(both)
         for name, path in texts.items():
             if place := _difference(both, name, path.read_text(encoding="utf-8")):
                 raise Refused(
@@ -82,6 +82,17 @@ def compare_tokenizers(tools: LlamaCpp, source: Path, stand_in: Path, texts: Map
                     f"was not converted rightly: {_REMEDY}"
                 )
     return different
+
+
+def _different_strings(both: _Both) -> list[str]:
+    """Returns the names of the hard strings with other ids. Looks at each alone only if all together show something,
+    because every look starts llama-perplexity."""
+    try:
+        if both.difference("\n\n".join(HARD.values())) is None:
+            return []
+    except ChildFailed as failure:
+        print(f"llama.cpp aborts on one of the hard strings: {failure}")
+    return [name for name, text in HARD.items() if _difference(both, name, text)]
 
 
 def _difference(both: _Both, name: str, text: str) -> str | None:

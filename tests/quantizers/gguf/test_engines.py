@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from quantizers.gguf.convert import convert_vocabulary
-from quantizers.gguf.dialogue import Rendered, compare
+from quantizers.gguf.dialogue import Rendered, compare, compare_dialogues
 from quantizers.gguf.engines import EnginesReport, compare_engines
 from quantizers.gguf.stand_in import write_stand_in
 from quantizers.gguf.tokenizing import compare_tokenizers
 from quantpress.errors import Refused
 from quantpress.evaluation.engines.transformers import load_tokenizer
+from quantpress.machine.watch import Limits
 from quantpress.source.gguf import read_gguf
 from quantpress.source.source import chat_template
 from quantpress.toolchain.llama_cpp import LlamaCpp
@@ -99,11 +100,11 @@ def test_a_sound_model_makes_the_same_tokens_and_prompts(llama_cpp: LlamaCpp, mo
 def test_prompts_are_compared_to_the_last_character(llama_cpp: LlamaCpp, model: Path) -> None:
     """llama.cpp tells templates that they may think, and transformers does not."""
     thinks = "{{ messages[0]['content'] }}{% if enable_thinking is defined %} and thinks{% endif %}"
-    found = {}
+    found, tokenizer, vocabulary = {}, load_tokenizer(model), converted(llama_cpp, model)
     for name, template in {"sound": LLAMA, "other": thinks, "lacking": "{{ messages | groupby('role') }}"}.items():
-        (model / "chat_template.jinja").write_text(template)
-        vocabulary = converted(llama_cpp, model)
-        found[name] = compare(llama_cpp, load_tokenizer(model), vocabulary)
+        tokenizer.chat_template, with_template = template, model / f"{name}.gguf"
+        write_stand_in(vocabulary, with_template, template)
+        found[name] = compare(llama_cpp, tokenizer, with_template)
 
     assert found["sound"] == Rendered()
     assert found["other"].different == (
@@ -113,6 +114,16 @@ def test_prompts_are_compared_to_the_last_character(llama_cpp: LlamaCpp, model: 
     assert found["lacking"].lacking is not None
     assert found["lacking"].lacking.startswith("llama.cpp does not render it (what(): ")
     assert "groupby" in found["lacking"].lacking
+
+
+def test_a_template_that_never_ends_is_ended(llama_cpp: LlamaCpp, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of the test is shorter than that of a press, so that the test is too."""
+    monkeypatch.setattr("quantizers.gguf.dialogue._LIMITS", Limits(seconds=60))
+    endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}"
+    (model / "chat_template.jinja").write_text(endless)
+    assert compare_dialogues(model, converted(llama_cpp, model)) == Rendered(
+        lacking="no dialogue could be rendered within the limits of time and memory"
+    )
 
 
 def test_a_tokenizer_on_which_llama_cpp_aborts_is_named(llama_cpp: LlamaCpp, model: Path) -> None:
