@@ -57,15 +57,15 @@ class CheckpointFormat(OneByOne):
         except PackageNotFoundError:
             raise Refused(
                 f"{package} is not installed: in the checkout of quantpress, "
-                f"make setup or pip install -e '.[{self.extra}]'"
+                f"run `make setup` or `pip install -e '.[{self.extra}]'`"
             ) from None
 
 
 def refuse_experts(config: Parameters, what: str) -> None:
     """Raises :class:`Refused` if the model is a mixture of experts.
 
-    transformers holds the experts of a layer as one tensor. The tool ``what`` does not quantize such a tensor, so
-    nearly all weights would stay unquantized.
+    transformers holds the experts of a layer as one tensor. The tool ``what`` does not quantize this tensor, so nearly
+    all weights would stay unquantized.
     """
     text = config.get("text_config", config)
     count = next((text[key] for key in _EXPERT_KEYS if isinstance(text.get(key), int) and text[key] > 1), None)

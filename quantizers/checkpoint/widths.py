@@ -69,7 +69,7 @@ def check_group_size(config: Parameters, group_size: int) -> None:
 def output_widths(config: Parameters) -> dict[str, int]:
     """Returns the dict of :func:`input_widths` and an entry for the outputs of the key and value projections.
 
-    The number of outputs of every other linear equals one of the input widths, so the dict has it.
+    The number of outputs of any other linear is one of the input widths, so the dict already holds this number.
     """
     text = config.get("text_config", config)
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")

@@ -38,8 +38,8 @@ _QUANTIZES_ALL = RUNGS["Q8_0"]
 class ImatrixReport(Record):
     """The windows and the tensors that an imatrix is based on.
 
-    ``unused`` names each tensor that no token reached. If a tensor holds several experts, ``unused`` also names it when
-    no token reached one of them.
+    ``unused`` names each tensor that no token reached. ``unused`` also names a tensor that holds several experts if
+    there is an expert that no token reached.
     """
 
     windows: int

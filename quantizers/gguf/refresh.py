@@ -5,7 +5,7 @@ The result is, byte for byte, the file that llama-quantize would make of the new
 imatrix, but nothing is quantized. This works only if the newer file holds the tensors from which the rung was made.
 Equal safetensors do not guarantee equal tensors, because the converter makes some tensors from config.json
 (``rope_freqs.weight`` from ``rope_scaling``). config.json also decides the layout of other tensors: the number of heads
-decides the order of the rows of queries and keys.
+decides in which order the rows of queries and keys are stored.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _COMPUTED_BY = (
 
 
 def other_tensors(model: Path, published: Path) -> str | None:
-    """Returns how the tensors from which ``published`` was made differ from those of ``model``, or None if it finds no
-    difference.
+    """Returns how the tensors from which ``published`` was made differ from the tensors of ``model``. Returns None if
+    the function finds no difference.
 
     ``published`` is a rung's file, and ``model`` is an unquantized file. The function compares the names and shapes of
     their tensors, and the hyperparameters that decide the layout of tensors. If a tensor has the same type in both

@@ -6,7 +6,7 @@ this module compute in float32. Their mathematics is AWQ's (Lin et al., arXiv:23
 three differences:
 
 - The scale search looks only at a sample of the calibration windows.
-- The scale search also tries no scaling at all.
+- The scale search also includes the case without any scaling among its candidates.
 - The clipping search computes the error from the Gram matrix of the inputs over all calibration tokens. This works
   because the error is quadratic in the errors of the weights.
 

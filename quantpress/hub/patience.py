@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 #: The status codes after which another try can succeed. huggingface_hub's http_backoff repeats after the same codes.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 #: If a connection brings no byte for this many seconds, the client closes it. After an upload, the Hub answers only
-#: when it has hashed the file. The largest file that the Hub accepts has 50 GB. At about 200 MB/s, hashing such a file
+#: when it has hashed the file. The largest file that the Hub accepts has 50 GB. At about 200 MB/s, hashing this file
 #: takes 250 s.
 _SILENCE = 300.0
 _CONNECTING = 15.0
-#: huggingface_hub sends this request to huggingface.co to learn the names of AI agents, because it names in its headers
-#: the agent that runs it (utils/_detect_agent.py of 1.33). If nothing answers, huggingface_hub goes on, so we do not
-#: repeat this request. On a machine without a network, repeating this request delayed the first request to a local Hub
-#: by five minutes.
+#: huggingface_hub sends this request to huggingface.co to learn the names of AI agents. It needs these names, because
+#: the headers of its requests say which agent runs huggingface_hub (utils/_detect_agent.py of 1.33). If nothing
+#: answers, huggingface_hub goes on, so we do not repeat this request. On a machine without a network, repeating this
+#: request delayed the first request to a local Hub by five minutes.
 _ASIDE = "/api/agent-harnesses"
 #: A key of a request's ``extensions``. The value is the file that the request sends as its body, and the position in
-#: this file from which a repetition sends it again.
+#: this file at which a repetition of the request begins to send.
 _BODY = "quantpress.body"
 
 _log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from quantpress.record.shelf import Shelf
 from quantpress.settings import Settings
 from quantpress.source.source import Source
 
-#: If the settings name no disk budget, variants may take this share of the disk that is left for them. The rest is a
+#: If the settings name no disk budget, variants may use this share of the disk that is left for them. The rest is a
 #: reserve for files whose size is not estimated: an imatrix, a projector and logs.
 _SHARE_OF_ROOM = 0.9
 #: The actions that a run carries out. The other actions leave everything as it is.
@@ -132,8 +132,8 @@ class FormatPlan:
         return bool(self.to_make or self.cards_only)
 
     def pressing(self, reasons: Mapping[str, str]) -> FormatPlan:
-        """Returns this plan with the action ``press`` for some variants. ``reasons`` maps the name of each of these
-        variants to the reason."""
+        """Returns this plan with the action ``press`` for some variants. ``reasons`` is a dict from variant to reason.
+        It holds these variants."""
 
         def pressed(planned: VariantPlan) -> VariantPlan:
             reason = reasons.get(planned.variant.name)
@@ -209,8 +209,8 @@ class ModelPlan:
         return self._disk_beside_variants(settings) + variants
 
     def within_disk(self, settings: Settings, room: int) -> Settings:
-        """Returns the settings with a disk budget. If they name a disk budget already, or if there is nothing to make
-        or measure, returns them unchanged.
+        """Returns the settings with a disk budget. If the settings name a disk budget already, or if there is nothing
+        to make or measure, returns the settings unchanged.
 
         The budget is ``room`` bytes, minus the source, the unquantized GGUF, the log-probabilities and a reserve. The
         budget is never smaller than the largest variant.

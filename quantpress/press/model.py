@@ -126,7 +126,7 @@ def _guarded(plan: ModelPlan, each: FormatPlan, events: Iterator[Event]) -> Iter
 
 def _bring_together(plan: ModelPlan, source: Source, settings: Settings, stages: ModelStages) -> Iterator[Event]:
     """Updates the model's collection and comparison. An error is only noted, because the published files are complete
-    without these two, and the next run tries again.
+    without the collection and the comparison, and the next run tries again.
 
     The comparison's commit comes last, because it records for the next plan what was compared and what the collection
     holds.

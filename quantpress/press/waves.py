@@ -29,8 +29,8 @@ _OVERLAP_THREADS = 4
 class Wave:
     """Variants that lie on the disk together.
 
-    ``made`` maps the name of each variant that was made to its files and result. ``bench`` is the bench for measuring
-    the variants. ``events`` are the failures and notes from making them.
+    ``made`` is a dict from variant to its files and result. It holds the variants that were made. ``bench`` is the
+    bench for measuring the variants. ``events`` are the failures and notes from making the variants.
     """
 
     variants: list[VariantPlan]
