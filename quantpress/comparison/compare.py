@@ -31,9 +31,9 @@ class ComparedVariant(Record):
     ``memory_bytes`` is the peak while the variant was measured on ``runner``: GPU memory if the runner is a GPU, else
     the memory of the process.
 
-    A variant that dominates another is no larger and no farther from the unquantized model, and better in one of the
-    two. ``best_for_size`` says that no variant dominates this one. ``best_for_memory`` says the same with memory
-    instead of size, and considers only variants of the same engine and runner.
+    One variant dominates another if it is no larger than the other and no farther from the unquantized model, and is
+    smaller or closer. ``best_for_size`` says that no variant dominates this one. ``best_for_memory`` says the same with
+    memory instead of size, and considers only variants of the same engine and runner.
     """
 
     format: str

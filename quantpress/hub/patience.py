@@ -1,4 +1,4 @@
-"""Repeats requests to a Hub that is busy, restarts or is behind a bad line.
+"""Repeats requests to a Hub that is busy, that is restarting, or that has a bad connection.
 
 This module gives huggingface_hub an HTTP client that repeats every failed request until the Hub answers, for a limited
 time. huggingface_hub uses this client for everything. On its own, huggingface_hub repeats only LFS uploads and
