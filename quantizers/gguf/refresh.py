@@ -25,8 +25,8 @@ from quantpress.source.gguf import Gguf, read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 _ARCHITECTURE = "general.architecture"
-#: How some hyperparameters' keys begin, after the architecture's name. Only the engine computes with these
-#: hyperparameters: they do not change how the converter lays out tensors.
+#: Beginnings of metadata keys, without the architecture's name in front. The keys are of hyperparameters that only the
+#: engine computes with: they do not change how the converter lays out tensors.
 _COMPUTED_BY = (
     "context_length", "rope.freq_base", "rope.scaling.", "attention.sliding_window", "attention.layer_norm_rms_epsilon",
 )  # fmt: skip
@@ -38,8 +38,8 @@ def other_tensors(model: Path, published: Path) -> str | None:
 
     ``published`` is a rung's file, and ``model`` is an unquantized file. The function compares the names and shapes of
     their tensors, and the hyperparameters that decide the layout of tensors. If a tensor has the same type in both
-    files, the function also compares its values. Vectors and the tensors that the converter makes from config.json have
-    the same type.
+    files, the function also compares its values. This is so for vectors, and for the tensors that the converter makes
+    from config.json.
     """
     old, new = read_gguf(published), read_gguf(model)
     before, now = _hyperparameters(old), _hyperparameters(new)

@@ -52,15 +52,15 @@ _CONNECTING = 15.0
 #: answers, huggingface_hub goes on, so we do not repeat this request. On a machine without a network, repeating this
 #: request delayed the first request to a local Hub by five minutes.
 _ASIDE = "/api/agent-harnesses"
-#: A key of a request's ``extensions``. The value is the file that the request sends as its body, and the position in
-#: this file at which a repetition of the request begins to send.
+#: A key of a request's ``extensions``. The value is a pair: the file that the request sends as its body, and the
+#: position in this file from which a repeated request sends.
 _BODY = "quantpress.body"
 
 _log = logging.getLogger(__name__)
 
 
 class HubFailed(QuantpressError):
-    """Raised if our patience ends before a Hub answers a request, or while the Hub still asks us to try later."""
+    """Raised if our patience ends and the Hub has not answered a request, or has only asked us to try later."""
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
     if manifest is None:
         return None
     if misled := _misled(shelf):
-        return f"main and the variant's own branch differ in the entry of {', '.join(misled)}"
+        return f"the entries on main and on the variants' own branches differ: {', '.join(misled)}"
     if manifest.source.gated != source.gated:  # gating is an upstream setting that no commit records
         return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None

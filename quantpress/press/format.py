@@ -91,9 +91,9 @@ def press_format(
     """Presses the planned variants of one format. ``reference`` is what transformers measured of the unquantized model.
     ``coming`` are the repos of other formats that the same press makes.
 
-    The function first handles the published variants that keep their weights. If the source's tensors have changed
-    since one of these variants was made, that variant is quantized again, together with the planned variants. Tensors
-    can change even if the source's weight files stay the same, because some tensors depend on config.json. Raises
+    The function first handles the published variants whose weights the plan keeps. If the source's tensors have changed
+    since such a variant was made, it is quantized again after all, with the variants that the plan presses. Tensors can
+    change even if the source's weight files stay the same, because some tensors depend on config.json. Raises
     :class:`QuantpressError` for an error that stops the whole format.
     """
     bench = prepared(plan, model, reference, coming, stages)

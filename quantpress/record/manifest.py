@@ -61,9 +61,10 @@ class Entry(Record):
     ``retracted``, the variant was published and then withdrawn: its files have left the branch, and ``retraction`` says
     why. ``retraction`` stays if the variant is made again and then withheld.
 
-    ``verified`` is the commit at which the variant was verified: a fresh download had its files, and the variant loaded
-    and wrote text (if it did so when it was measured). It is None before the first verification and after a
-    verification that found faults. ``problems`` lists the faults that the last verification found.
+    ``verified`` is the commit at which the variant was verified: a fresh download had the variant's files, and the
+    variant loaded. The variant also wrote text, if it wrote text when it was measured. ``verified`` is None before the
+    first verification and after a verification that found faults. ``problems`` lists the faults that the last
+    verification found.
     """
 
     recipe: Recipe
@@ -214,5 +215,5 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         place = ".".join(str(part) for part in first["loc"])
         raise Unreadable(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
-            "rename or delete the repo to press it anew"
+            "rename or delete the repo, then press the model again"
         ) from None

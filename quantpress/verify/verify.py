@@ -98,7 +98,7 @@ def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
             raise
         raise QuantpressError(
             f"{where}: {MANIFEST_FILE} {problem}, and cannot be read: restore the file, or rename or delete the "
-            "repo to press it anew"
+            "repo, then press the model again"
         ) from None
 
 

@@ -159,7 +159,7 @@ def test_a_manifest_that_is_none_any_more_is_one_line(served: ServedRepo) -> Non
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == (
         f"quantpress: {REPO}@main: quantpress.json is not what the Hub's hash says, and cannot be read: "
-        "restore the file, or rename or delete the repo to press it anew\n"
+        "restore the file, or rename or delete the repo, then press the model again\n"
     )
 
 
