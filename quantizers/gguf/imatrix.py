@@ -30,16 +30,16 @@ _WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
 _SEGMENT = 32
 _LEAST_LEFT = 3
 _LAYER = "blk."
-#: The rung (GGUF variant) in which llama-quantize leaves out no matrix that it can quantize: the block size of Q8_0
-#: divides all usual widths.
+#: The rung (GGUF variant) for which llama-quantize quantizes the most matrices, because the block size of Q8_0 divides
+#: all usual widths.
 _QUANTIZES_ALL = RUNGS["Q8_0"]
 
 
 class ImatrixReport(Record):
     """The windows and the tensors that an imatrix is based on.
 
-    ``unused`` names each tensor that no token reached. ``unused`` also names a tensor that holds several experts if
-    there is an expert that no token reached.
+    ``unused`` names each tensor that no token reached. If a tensor holds several experts, ``unused`` also
+    names it if no token reached one of its experts.
     """
 
     windows: int

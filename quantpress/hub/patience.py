@@ -53,7 +53,7 @@ _CONNECTING = 15.0
 #: request delayed the first request to a local Hub by five minutes.
 _ASIDE = "/api/agent-harnesses"
 #: A key of a request's ``extensions``. The value is a pair: the file that the request sends as its body, and the
-#: position in this file from which a repeated request sends.
+#: position in this file at which the body starts if the request is repeated.
 _BODY = "quantpress.body"
 
 _log = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ class Patience:
 
     ``seconds`` count from the request's first failure. The waits between tries double from ``first_wait`` to
     ``longest_wait``. If the Hub says how long to wait, the limit is ``told`` instead of ``seconds``. The default of
-    ``told`` is a little over an hour, because the Hub's longest limit counts the commits of one hour
-    (quantpress.hub.limits).
+    ``told`` is a little over an hour, because the Hub's rate limit with the longest period is its limit on
+    commits per hour (quantpress.hub.limits).
     """
 
     seconds: float = 300.0

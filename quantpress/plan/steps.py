@@ -1,4 +1,5 @@
-"""The plan: what the catalog asks for and the published manifests do not show yet, as steps with their reasons.
+"""The plan is a list of steps, each with its reason. The steps make what the catalog asks for and the published
+manifests do not show yet.
 
 Only the catalog and these manifests decide what a run does. A press is a run that makes and publishes variants.
 """
@@ -123,8 +124,8 @@ class FormatPlan:
 
     @property
     def cards_only(self) -> bool:
-        """Whether there is work that makes and measures no variant: to verify variants, or to commit cards and
-        manifest."""
+        """Whether there is work that neither makes nor measures a variant. Such work verifies variants, or commits
+        cards and manifest."""
         return self.cards_outdated or bool(self.to_verify)
 
     @property
@@ -132,8 +133,8 @@ class FormatPlan:
         return bool(self.to_make or self.cards_only)
 
     def pressing(self, reasons: Mapping[str, str]) -> FormatPlan:
-        """Returns this plan with the action ``press`` for some variants. ``reasons`` is a dict from variant to reason.
-        It holds these variants."""
+        """Returns this plan with the action ``press`` for each variant in ``reasons``, a dict from variant to
+        reason."""
 
         def pressed(planned: VariantPlan) -> VariantPlan:
             reason = reasons.get(planned.variant.name)

@@ -95,9 +95,9 @@ def publish_format(
 def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, str], message: str) -> str:
     """Makes a commit and returns the branch's new head (or its old head if nothing changed).
 
-    ``heads`` is a dict from branch to the branch's head, from before the commit was composed. If the commit's branch
-    did not exist then, it starts from the repo's first commit. Raises :class:`Outrun` if another commit came first.
-    Raises :class:`QuantpressError` if the Hub refuses.
+    ``heads`` is a dict from branch to the branch's head. It was read before the commit was composed. If the commit's
+    branch did not exist then, it starts from the repo's first commit. Raises :class:`Outrun` if another commit came
+    first. Raises :class:`QuantpressError` if the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
@@ -140,8 +140,8 @@ def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
 
     The tag can exist already, because an earlier press made the tag and then was killed or outrun. If the tag is at an
     ancestor of ``commit``, the tag moves forward to ``commit``. The tag never moves back: if it is already at a newer
-    commit than ``commit``, it stays there. In this case other commits have followed ``commit`` on the branch, so
-    ``commit`` is no longer the head, and the Hub will refuse the commit that this press is about to make.
+    commit than ``commit``, it stays there. If it is there, another press has added to the branch, so the Hub will
+    refuse the commit that this press is about to make.
     """
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 

@@ -135,10 +135,8 @@ def rebuild(
 
 
 def _sources(hub: HfApi, entry: Entry) -> list[Source]:
-    """Returns the source at the commit that the weights were quantized from.
-
-    If the recipe names another commit, the source at that commit follows.
-    """
+    """Returns a list. Its first item is the source at the commit that the weights were quantized from. If the recipe
+    names another commit, the source at that commit is the second item."""
     recipe = entry.recipe
     quantized_from = str(entry.artifact.details.get(WEIGHTS_FROM, recipe.source_sha))
     return [look_up_source(hub, recipe.source, sha) for sha in dict.fromkeys([quantized_from, recipe.source_sha])]
