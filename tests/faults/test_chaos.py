@@ -18,7 +18,7 @@ from quantpress.localhub.server import running_hub
 from tests.faults.chaos import AtRequest, Chaos, MortalHub, random_instants
 from tests.support.history import assert_published_once
 from tests.support.line import bad_line
-from tests.support.operating import Operator
+from tests.support.operating import Operator, PrefectServer
 
 MODEL = "upstream/Tiny-Instruct"
 REPO, COMPARISON = "Tiny-Instruct-GGUF", "Tiny-Instruct-quantized"
@@ -26,7 +26,7 @@ LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
 
 
 @pytest.fixture
-def chaos(tmp_path: Path, tiny_model: Path, prefect_api: str) -> Iterator[Chaos]:
+def chaos(tmp_path: Path, tiny_model: Path, prefect_api: PrefectServer) -> Iterator[Chaos]:
     with running_hub(tmp_path / "hub") as hub:
         token = hub.create_token("press", "write")
         Operator(tmp_path, hub, token).upload_source(MODEL, tiny_model)

@@ -1,7 +1,7 @@
-"""Hands a child of the press to the server of warm children (:mod:`tests.support.warm.server`), if there is one.
+"""Hands ``quantpress`` or a child of the press to a warm server (:mod:`tests.support.warm.server`), if there is one.
 
-Python imports this module at its start, because the tests put its folder on PYTHONPATH. A process that is no such
-child, or whose environment is not the server's, goes on as if this module did not exist.
+Python imports this module at its start, because the tests put its folder on PYTHONPATH. A process of another program,
+or one whose environment is not the server's, goes on as if this module did not exist.
 """
 
 import os
@@ -42,4 +42,6 @@ def _handed_over(address: str) -> None:
 
 
 if (_address := os.environ.get("WARM_CHILDREN")) and _is_warm(sys.orig_argv):
+    _handed_over(_address)
+if (_address := os.environ.get("WARM_PRESSES")) and sys.orig_argv[1:3] == ["-m", "quantpress"]:
     _handed_over(_address)
