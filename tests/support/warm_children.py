@@ -16,6 +16,7 @@ _FOLDER = Path(__file__).with_name("warm")
 #: ours. No gptqmodel: it starts threads, which a fork loses. No gguf: the converter brings its own.
 _OF_CHILDREN = (
     "pydantic",
+    "jinja2.sandbox",
     "safetensors.torch",
     "accelerate",
     "bitsandbytes",

@@ -7,11 +7,18 @@ or one whose environment is not the server's, goes on as if this module did not 
 import os
 import sys
 
-_MODULES = ("quantizers.job", "quantpress.evaluation.job", "quantpress.evaluation.generate")
+_MODULES = (
+    "quantizers.job",
+    "quantizers.wave",
+    "quantizers.gguf.ollama.files",
+    "quantpress.evaluation.job",
+    "quantpress.evaluation.generate",
+    "quantpress.source.weights",
+)
 
 
 def _is_warm(command: list[str]) -> bool:
-    """Returns whether the process is a child that imports torch. Such a child's libraries take seconds to import."""
+    """Returns whether the process is a child whose libraries take longer to import than its work takes."""
     if command[1:2] == ["-m"]:
         return command[2] in _MODULES
     return command[1:2] != [] and command[1].endswith("/convert_hf_to_gguf.py")
