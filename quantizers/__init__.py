@@ -67,7 +67,7 @@ def quantizer(name: str, backend: str | None = None) -> Quantizer:
 
 
 def usable() -> dict[str, Quantizer]:
-    """Returns a dict from each format that can be used to its quantizer.
+    """Returns a dict from format to quantizer. It holds the formats that can be used.
 
     If a format of another package cannot be used, logs a warning and leaves this format out. So its fault does not stop
     work on the other formats.

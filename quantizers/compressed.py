@@ -1,7 +1,7 @@
 """The ``compressed-tensors`` format, made by llm-compressor. vLLM serves this format fastest.
 
-Variants have the names of compressed-tensors' schemes, as in the repositories of Red Hat and Neural Magic. Such a name
-gives the bits of the weights (W) and the bits of the linears' inputs (A). ``W4A16`` alone means the variant with the
+Variants have the names of compressed-tensors' schemes, as in the repositories of Red Hat and Neural Magic. A name gives
+the bits of the weights (W) and the bits of the linears' inputs (A). ``W4A16`` alone means the variant with the
 largest group size that divides the model's widths.
 """
 

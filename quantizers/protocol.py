@@ -25,7 +25,7 @@ class Variant(Record):
     ``branch`` is the branch on which the variant is published, for example ``main``. ``nominal_bits`` is the number of
     bits per weight that the name promises. The plan estimates sizes with ``nominal_bits``, but the recipe does not
     contain ``nominal_bits``. If ``needs_cuda`` is true, the plan blocks the variant on a machine without a GPU. If
-    ``compute_capability`` is higher than that of the machine's best GPU, the plan also blocks the variant.
+    the machine's best GPU has a lower compute capability than ``compute_capability``, the plan also blocks the variant.
     """
 
     format: str

@@ -1,5 +1,5 @@
-"""Finds formats that other packages provide. Such a package has an entry point in the group ``quantpress.quantizers``,
-with the name of the format.
+"""Finds formats that other packages provide. For each of its formats, a package has an entry point in the group
+``quantpress.quantizers``, with the name of the format.
 
 An entry point is loaded only when its format is needed. If an entry point cannot be used, only its format fails, with a
 one-line error that names the package.

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
 def load_settings(from_catalog: dict[str, Any]) -> Settings:
     """Returns the settings. The environment overrides ``from_catalog``.
 
-    Raises :class:`BadInput`, which names the variable or setting, for an invalid value.
+    Raises :class:`BadInput` for an invalid value. The message names the variable or the setting.
     """
     try:
         return Settings(**from_catalog)

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ from quantpress.cli.demo_model import tiny_model as make_tiny_model
 from quantpress.toolchain.llama_cpp import LlamaCpp, install
 from quantpress.toolchain.progress import plain_lines
 from tests.support.disks import disk_of
+
+if TYPE_CHECKING:
+    from tests.support.operating import PrefectServer
 
 # Writers to the embedded Hub need this variable, and huggingface_hub reads it when it is first imported.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -71,15 +75,19 @@ def warm_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     Coverage measures only processes that start by themselves, so this fixture does nothing when coverage runs.
     """
-    from tests.support.warm_children import warm
+    from tests.support import warm_children
 
-    if any(name.startswith("COVERAGE_PROCESS") for name in os.environ):
+    if _measures_coverage():
         os.environ["QUANTPRESS_KEEP_VARIABLES"] = "COVERAGE_*"
         os.environ["QUANTPRESS_SANDBOX"] = "off"  # coverage writes its data into the checkout
         yield
     else:
-        with warm(tmp_path_factory.mktemp("warm") / "server"):
+        with warm_children.warm_children(tmp_path_factory.mktemp("warm") / "server"):
             yield
+
+
+def _measures_coverage() -> bool:
+    return any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
 
 
 @pytest.fixture(scope="session")
@@ -101,12 +109,17 @@ def tiny_model(warm_children: None) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server for all runs of this worker's tests."""
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server for all runs of this worker's tests, and a warm server for the presses that use it."""
     from tests.support.operating import prefect_server
+    from tests.support.warm_children import warm_presses
 
-    with prefect_server(tmp_path_factory.mktemp("prefect-server")) as url:
-        yield url
+    with prefect_server(tmp_path_factory.mktemp("prefect-server")) as server:
+        if _measures_coverage():
+            yield server
+        else:
+            with warm_presses(tmp_path_factory.mktemp("warm-presses") / "server", server.environment):
+                yield server
 
 
 @pytest.fixture(scope="session")

@@ -55,15 +55,15 @@ class CheckpointFormat(OneByOne):
         except PackageNotFoundError:
             raise Refused(
                 f"{package} is not installed: in the checkout of quantpress, "
-                f"make setup or pip install -e '.[{self.extra}]'"
+                f"run `make setup` or `pip install -e '.[{self.extra}]'`"
             ) from None
 
 
 def refuse_experts(config: Parameters, what: str) -> None:
     """Raises :class:`Refused` if the model is a mixture of experts.
 
-    transformers holds the experts of a layer as one tensor. The tool ``what`` does not quantize such a tensor, so
-    nearly all weights would stay unquantized.
+    transformers holds the experts of a layer as one tensor. The tool ``what`` does not quantize this tensor, so nearly
+    all weights would stay unquantized.
     """
     text = model_config(config).text
     said = (single(counts) or 0 for counts in (text.num_experts, text.num_local_experts, text.n_routed_experts))

@@ -74,7 +74,7 @@ def check_group_size(config: Parameters, group_size: int) -> None:
 def output_widths(config: Parameters) -> dict[str, int]:
     """Returns the dict of :func:`input_widths` and an entry for the outputs of the key and value projections.
 
-    The number of outputs of every other linear equals one of the input widths, so the dict has it.
+    The number of outputs of any other linear is one of the input widths, so the dict already holds this number.
     """
     text = model_config(config).text
     widths, shared = input_widths(config), single(text.num_key_value_heads)

@@ -2,9 +2,9 @@
 ``exllamav2`` and CUDA.
 
 The converter is a script, so this module runs it as a script. This module replaces two parts of the converter. The
-converter's own module tokenizes a calibration text. Its replacement returns our windows of tokens. The converter's own
-function measures how accurate each bit width is in each layer. Its replacement is the function that
-:func:`token_accuracy` returns.
+first is the converter's module ``tokenize``, which tokenizes a calibration text. The replacement gives the converter
+our windows of tokens. The second is the function ``test_error``, which measures how accurate each bit width is in each
+layer. The replacement is the function that :func:`token_accuracy` returns.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from quantpress.files import write_text
 from quantpress.toolchain.exllama import EXLLAMAV2, activate
 
 _SCRIPT = "exllamav2.conversion.convert_exl2"
-#: On this number of calibration windows, the script tries every bit width in every layer. The number is the script's
-#: own default for ``--measurement_rows``.
+#: The number of calibration windows on which the script tries every bit width in every layer. The number is the
+#: script's own default for ``--measurement_rows``.
 _MEASURED_WINDOWS = 16
 _BESIDE = (".q_scale", ".q_scale_max", ".q_groups", ".q_invperm", ".q_perm", ".q_group_map")
 

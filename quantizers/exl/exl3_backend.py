@@ -13,7 +13,7 @@ from quantizers.protocol import Job, Output
 from quantpress.errors import QuantpressError
 from quantpress.toolchain.exllama import EXLLAMAV3, activate
 
-#: The seconds between the checkpoints from which the converter could resume. No job needs such checkpoints, because a
+#: The seconds between the checkpoints from which the converter could resume. No job needs these checkpoints, because a
 #: job that was killed starts again from the beginning.
 _NEVER = "86400"
 #: The endings of the tensors that a quantized linear layer has besides its trellis. They hold the signs and scales of

@@ -47,8 +47,9 @@ class DryRun:
     """What llama-quantize says in a dry run for one rung (one GGUF variant).
 
     ``tensors`` are in the order in which llama-quantize writes them. Each type has a block size, and a tensor's width
-    must be a multiple of it. ``fallbacks`` counts the tensors that got another type than the rung's, because their
-    width is no such multiple. ``needs_imatrix`` is true if llama-quantize says that the rung will require an imatrix.
+    must be a multiple of the block size. ``fallbacks`` counts the tensors that got another type than the rung's,
+    because their width is not a multiple of the block size of the rung's type. ``needs_imatrix`` is true if
+    llama-quantize says that the rung will require an imatrix.
     """
 
     tensors: tuple[PlannedTensor, ...]

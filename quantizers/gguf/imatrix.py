@@ -30,16 +30,16 @@ _WINDOWS, _WINDOW_TOKENS = "imatrix.chunk_count", "imatrix.chunk_size"
 _SEGMENT = 32
 _LEAST_LEFT = 3
 _LAYER = "blk."
-#: In this rung (one GGUF variant), llama-quantize quantizes every matrix that it can quantize, because the rung's block
-#: size divides all usual widths.
+#: The rung (GGUF variant) for which llama-quantize quantizes the most matrices, because the block size of Q8_0 divides
+#: all usual widths.
 _QUANTIZES_ALL = RUNGS["Q8_0"]
 
 
 class ImatrixReport(Record):
     """The windows and the tensors that an imatrix is based on.
 
-    ``unused`` names each tensor that no token reached. If a tensor holds several experts, ``unused`` also names it when
-    no token reached one of them.
+    ``unused`` names each tensor that no token reached. If a tensor holds several experts, ``unused`` also
+    names it if no token reached one of its experts.
     """
 
     windows: int
@@ -78,7 +78,7 @@ def make_imatrix(
             with atomic(file if end == calibration.samples else sums) as temporary:
                 command: list[str | Path] = [tools.imatrix, "--model", model.name, "--file", text.name]
                 command += ["--output", temporary.name, "--output-format", "gguf", "--no-ppl"]
-                command += ["--output-frequency", str(calibration.samples + 1)]  # only when it ends
+                command += ["--output-frequency", str(calibration.samples + 1)]  # save only at the end
                 command += ["--chunks", str(end - start), "--ctx-size", str(calibration.length)]
                 command += ["--batch-size", str(calibration.length), *options]
                 if start:
@@ -97,7 +97,7 @@ def _report_of(tools: LlamaCpp, file: Path, model: Path) -> ImatrixReport:
     """Returns the report of an imatrix. If the imatrix lacks a matrix of ``model`` completely, ``unused`` names this
     matrix too.
 
-    Only matrices that llama-quantize would quantize are checked. They must also be in a layer, because llama-imatrix
+    This function checks only matrices that llama-quantize would quantize and that are in a layer, because llama-imatrix
     looks at layers only.
     """
     report = read_report(file)
@@ -112,8 +112,8 @@ def segments(windows: int) -> list[tuple[int, int]]:
     """Returns two window numbers for each segment: the segment's first window, and the window after the segment's last
     window.
 
-    llama-imatrix does not start if fewer than three windows are left (tools/imatrix/imatrix.cpp). So the last segment
-    takes one or two windows more than usual if they would be left.
+    llama-imatrix does not start if fewer than three windows are left (tools/imatrix/imatrix.cpp). So if only one or two
+    windows would be left after the last whole segment, this segment takes them too.
     """
     starts = list(range(0, max(windows - _LEAST_LEFT + 1, 1), _SEGMENT))
     return list(zip(starts, [*starts[1:], windows], strict=True))
@@ -152,7 +152,7 @@ class _Watch:
 
     def look(self, line: str) -> None:
         if found := _NOT_FINITE.search(line):
-            raise QuantpressError(_overflow(f"what {found[1]} reads"))
+            raise QuantpressError(_overflow(f"the inputs of {found[1]}"))
         calibration, found = self.calibration, _STARTED.search(line)
         if found and self.start + int(found[1]) < self.end:
             there = str(self.start + int(found[1]))

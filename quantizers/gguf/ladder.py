@@ -41,7 +41,7 @@ class Rung:
 #: The numbers are bits per weight of Llama 3.1 8B. They come from the tables of llama.cpp's tools/quantize/README.md.
 #: These tables lack Q4_0, Q4_1, Q5_0, Q5_1, TQ1_0, TQ2_0 and MXFP4_MOE. The bits of these seven types come from the
 #: block sizes in ggml-common.h. The bits of rungs with options are computed for the same model. In this model, the
-#: embeddings are 6.54 % of the weights, and the output is another 6.54 %.
+#: embeddings are 6.54 % of the weights, and the output is 6.54 % too.
 _RUNGS = (
     Rung("TQ1_0", "TQ1_0", 1.69, kinds=("ternary",)),
     Rung("IQ1_S", "IQ1_S", 2.00),

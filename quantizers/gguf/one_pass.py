@@ -71,9 +71,9 @@ def write_rungs(
     threads: int,
     progress: Progress = silent,
 ) -> None:
-    """Writes a file for each plan. The files get their final names only when all of them are complete.
+    """Writes a file for each plan. The files get their final names only when all files are complete.
 
-    ``rungs`` maps the path of each new file to the file's plan. :func:`quantizers.gguf.rung_plan.plan_rungs` must have
+    ``rungs`` is a dict from the path of a new file to its plan. :func:`quantizers.gguf.rung_plan.plan_rungs` must have
     made the plans for the same model and imatrix. Raises :class:`QuantpressError` when one of the rungs cannot be made
     in one pass, the disk is full, the model is damaged or a value is not finite. In these cases no file appears.
     """

@@ -43,8 +43,8 @@ class ProjectorReport(Record):
 
 
 def projector_file(prepared: Path, model_name: str) -> Path:
-    """Returns the path of the projector's file. Because of its name, clients do not take the file for a model, and
-    llama.cpp's ``-hf`` finds the file."""
+    """Returns the path of the projector's file. The file's name keeps clients from mistaking the file for a model.
+    llama.cpp's ``-hf`` finds the file by this name."""
     return prepared.resolve() / f"mmproj-{file_stem(model_name)}-F16.gguf"
 
 

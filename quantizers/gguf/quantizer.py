@@ -146,7 +146,7 @@ class GGUF:
             if plan.refusal or plan.same_bytes_as or budget is None:
                 continue
             if (needed := disk_needed([plan], job.split_above)) > budget:
-                parts = " and its parts" if needed > plan.file_bytes else ""
+                parts = ", together with the parts that the file is split into," if needed > plan.file_bytes else ""
                 refused[plan.rung] = (
                     f"its file of {plan.file_bytes / 1e9:.2f} GB{parts} would take more than the disk budget"
                 )
@@ -194,8 +194,8 @@ class GGUF:
 
 
 def make_rungs(jobs: list[Job], plans: list[RungPlan], model: Path, imatrix: Path) -> dict[str, str]:
-    """Makes the missing files of a wave. Returns a dict from each rung that llama-quantize makes to the reason why the
-    one-pass engine cannot make the rung.
+    """Makes the missing files of a wave. Returns a dict with one item for each rung that llama-quantize makes. The key
+    is the rung, and the value is the reason why the one-pass engine cannot make the rung.
 
     Raises :class:`Refused` for a rung that the model cannot have. Raises :class:`QuantpressError` if several rungs
     cannot be made together. The caller can then try each rung alone.
@@ -273,7 +273,7 @@ def rung_file(job: Job) -> Path:
 
 
 def imatrix_file(prepared: Path, model_name: str) -> Path:
-    """Returns the path of the imatrix. Because of this file name, clients do not take the imatrix for a model."""
+    """Returns the path of the imatrix. This file name keeps clients from mistaking the imatrix for a model."""
     return prepared.resolve() / f"{file_stem(model_name)}.imatrix.gguf"
 
 

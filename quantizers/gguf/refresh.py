@@ -5,7 +5,7 @@ The result is, byte for byte, the file that llama-quantize would make of the new
 imatrix, but nothing is quantized. This works only if the newer file holds the tensors from which the rung was made.
 Equal safetensors do not guarantee equal tensors, because the converter makes some tensors from config.json
 (``rope_freqs.weight`` from ``rope_scaling``). config.json also decides the layout of other tensors: the number of heads
-decides the order of the rows of queries and keys.
+decides in which order the rows of queries and keys are stored.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from quantpress.source.gguf import Gguf, read_gguf
 from quantpress.toolchain.llama_cpp import LlamaCpp
 
 _ARCHITECTURE = "general.architecture"
-#: How some hyperparameters' keys begin, after the architecture's name. Only the engine computes with these
-#: hyperparameters: they do not change how the converter lays out tensors.
+#: Beginnings of metadata keys, without the architecture's name in front. The keys are of hyperparameters that only the
+#: engine computes with: they do not change how the converter lays out tensors.
 _COMPUTED_BY = (
     "context_length", "rope.freq_base", "rope.scaling.", "attention.sliding_window", "attention.layer_norm_rms_epsilon",
 )  # fmt: skip
 
 
 def other_tensors(model: Path, published: Path) -> str | None:
-    """Returns how the tensors from which ``published`` was made differ from those of ``model``, or None if it finds no
-    difference.
+    """Returns how the tensors from which ``published`` was made differ from the tensors of ``model``. Returns None if
+    the function finds no difference.
 
     ``published`` is a rung's file, and ``model`` is an unquantized file. The function compares the names and shapes of
     their tensors, and the hyperparameters that decide the layout of tensors. If a tensor has the same type in both
-    files, the function also compares its values. Vectors and the tensors that the converter makes from config.json have
-    the same type.
+    files, the function also compares its values. This is so for vectors, and for the tensors that the converter makes
+    from config.json.
     """
     old, new = read_gguf(published), read_gguf(model)
     before, now = _hyperparameters(old), _hyperparameters(new)

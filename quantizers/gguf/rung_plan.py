@@ -170,10 +170,9 @@ def _with_same_bytes(plans: list[RungPlan], standing: Sequence[str]) -> list[Run
     """Groups plans that have the same tensor types. One plan of each group keeps its file. The other plans name it in
     ``same_bytes_as``.
 
-    These rules choose the plan, in this order. A standing rung, whose file is there
-    already, comes first. Then comes the rung that clients load by default. A plain type of llama-quantize comes before
-    a type with options. If several plans are still equal, the plan whose name promises the number of bits closest to
-    the real number comes first.
+    These rules choose the plan, in this order. A standing rung, whose file is there already, comes first. The rung that
+    clients load by default comes next. A plain type of llama-quantize comes before a type with options. If several
+    plans are still equal, the plan whose name promises the number of bits closest to the real number comes first.
     """
 
     def preference(plan: RungPlan) -> tuple[bool, bool, bool, float]:

@@ -25,8 +25,8 @@ def made_from(config: Parameters) -> str:
     """Returns the type that every rung of a model is made from, in the recipe's words: ``F16`` or :data:`AS_STORED`.
 
     If config.json declares float16, the type is ``F16``. Some finetunes declare float16 but store weights in another
-    type. These weights become float16, as they do for everyone who loads the model. The preflight check refuses such a
-    model if it has values that float16 cannot hold.
+    type. These weights become float16, as they do for everyone who loads the model. The preflight check refuses a model
+    whose values float16 cannot hold.
     """
     for part in model_config(config).parts:
         if declared := part.declared_dtype:
@@ -41,7 +41,7 @@ def storage_of(source: Path, recipe_from: str) -> UnquantizedType:
     If ``recipe_from`` is ``F16``, the type is F16. Otherwise it is the type that most of the matrices' weights have,
     where float64 counts as F32. If no weight is a 16-, 32- or 64-bit float, the type is F16. (The converter's own
     ``--outtype auto`` looks only at the first matrix in 16 bits, and rounds float32 to float16 if there is none.) Here
-    float32 stays float32, because otherwise every rung would lose range and digits, and because such sources are few.
+    float32 stays float32, because otherwise every rung would lose range and digits, and because few sources have it.
     """
     if recipe_from != AS_STORED:
         return "F16"

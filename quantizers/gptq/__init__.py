@@ -1,5 +1,5 @@
-"""The ``gptq`` format, made by GPTQModel. Variants are published on branches. The names of variants are the names that
-TheBloke gave such branches."""
+"""The ``gptq`` format, made by GPTQModel. Variants are published on branches, and are named as TheBloke named the
+branches of his GPTQ repositories."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Replaces GPTQModel's searches for AWQ's scales and AWQ's clipping bounds with faster searches.
 
-GPTQModel 7.6 still walks the layers, captures inputs, applies scales and packs weights. On a CPU, GPTQModel's own two
-searches took 80 s of wall time per layer of SmolLM2-135M, because they multiply elementwise in float16. The searches in
-this module compute in float32. Their mathematics is AWQ's (Lin et al., arXiv:2306.00978, and the autoawq package), with
-three differences:
+All other work stays with GPTQModel 7.6: it walks the layers, captures inputs, applies scales and packs weights. On a
+CPU, GPTQModel's own two searches took 80 s of wall time per layer of SmolLM2-135M, because they multiply elementwise in
+float16. The searches in this module compute in float32. Their mathematics is AWQ's (Lin et al., arXiv:2306.00978, and
+the autoawq package), with three differences:
 
 - The scale search looks only at a sample of the calibration windows.
-- The scale search also tries no scaling at all.
+- The scale search also includes the case without any scaling among its candidates.
 - The clipping search computes the error from the Gram matrix of the inputs over all calibration tokens. This works
   because the error is quadratic in the errors of the weights.
 

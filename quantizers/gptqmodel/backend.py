@@ -109,7 +109,7 @@ def _quantize(job: Job, config: Any, options: dict[str, Any]) -> Output:
 
 
 def packed(job: Job) -> Storage:
-    """Returns how a GPTQ or AWQ checkpoint stores the quantized linears of a job. All libraries that write such a
-    checkpoint store the linears in the same way."""
+    """Returns how a GPTQ or AWQ checkpoint stores the quantized linears of a job. All libraries that write GPTQ or AWQ
+    checkpoints store the linears in the same way."""
     bits = job.variant.parameters["bits"]
     return Storage(weights=(".qweight",), type=f"int{bits}", bits=bits, beside=_BESIDE)

@@ -118,7 +118,8 @@ def with_siblings(
 ) -> CardContext:
     """Returns the context with ``siblings`` filled in: the repos of the model's other formats.
 
-    These are the repos that exist, and the repos of the formats in ``coming``, which this run of quantpress is making.
+    These are the repos that already exist, and the repos in ``coming``. This run of quantpress makes the repos in
+    ``coming``.
     """
     namespace = context.repo_id.partition("/")[0]
     others = {

@@ -30,8 +30,8 @@ _EVERYDAY_STEP = 1
 _FALLBACK_TYPES = ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
 #: Matches variants of K- and IQ-types, which have blocks of 256 weights. Leaves out IQ4_NL, which has blocks of 32.
 _BLOCKS_OF_256 = re.compile(r"(T?Q\d_K|IQ(?!4_NL)\d)")
-#: The card mentions fallback types only if they hold at least this share of the weights together. A smaller share is
-#: often no fallback, because some rungs store single tensors as Q8_0 on purpose.
+#: The card mentions fallback types only if these types together hold at least this share of the weights. A smaller
+#: share is often no fallback, because some rungs store single tensors as Q8_0 on purpose.
 _FALLBACKS_FROM = 0.05
 
 
@@ -212,7 +212,7 @@ def everyday(comparison: Comparison) -> Entry | None:
 
     Returns the first of these that exists:
 
-    - the variant on ``main``, if it is the only one there and is on the frontier: clients take it by default
+    - the variant on ``main``, if it is the only one there and is on the frontier: clients load it by default
     - the smallest variant within the middle limit, or else within the last limit
     - the variant closest to the unquantized model
     - the first variant whose figures cannot be compared

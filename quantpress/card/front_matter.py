@@ -13,7 +13,7 @@ from quantpress.record.manifest import SourceRecord
 from quantpress.text import one_line
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
-#: Tags that the Hub derives from a repo's files or hosting. Such a tag is true of the source's repo only.
+#: Tags that the Hub derives from a repo's files or hosting. These tags are true only of the source's repo.
 _DERIVED = frozenset({
     "autotrain_compatible", "endpoints_compatible", "text-generation-inference", "custom_code", "has_space",
     "deploy", "transformers", "pytorch", "tf", "jax", "safetensors", "onnx", "gguf", "gptq", "awq", "exl2",
@@ -94,7 +94,7 @@ def _identifier(text: str | None) -> str | None:
 
 
 def _inherited_tags(source: SourceRecord, own: Sequence[str]) -> list[str]:
-    """Returns those of the source's tags that describe the model.
+    """Returns the source's tags that describe the model.
 
     Leaves out tags that the Hub derives. Leaves out language, licence and task too, because they have their own keys.
     """

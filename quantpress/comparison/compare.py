@@ -25,14 +25,15 @@ MEMORY_CLASSES = tuple(
 class ComparedVariant(Record):
     """One published variant. Sizes and memory are in bytes, divergence in nats per token, speed in tokens/s.
 
-    ``seconds_to_make`` is the quantizer's time. If one run of the quantizer made several variants together, this is the
-    time from the run's start until this variant was done, divided by the number of all variants of the run.
+    ``seconds_to_make`` is the quantizer's time. If one run of the quantizer made several variants together,
+    ``seconds_to_make`` is the time from the run's start until this variant was done, divided by the number of all
+    variants of the run.
     ``memory_bytes`` is the peak while the variant was measured on ``runner``: GPU memory if the runner is a GPU, else
     the memory of the process.
 
-    A variant that dominates another is no larger and no farther from the unquantized model, and better in one of the
-    two. ``best_for_size`` says that no variant dominates this one. ``best_for_memory`` says the same, with memory
-    instead of size, compared with variants of the same engine and runner.
+    One variant dominates another if it is no larger than the other and no farther from the unquantized model, and is
+    smaller or closer. ``best_for_size`` says that no variant dominates this one. ``best_for_memory`` says the same with
+    memory instead of size, and considers only variants of the same engine and runner.
     """
 
     format: str
@@ -151,8 +152,8 @@ def merge(manifests: Mapping[str, Manifest]) -> Manifest:
     sha = kept.most_common(1)[0][0] if kept else first.source.sha
     of_sha = [manifest for manifest in manifests.values() if manifest.source.sha == sha]
     # If the source has a new commit, the formats are made again one after the other. A manifest names the new commit
-    # as soon as one of its variants is made from it. So most variants can still come from the older commit, although no
-    # manifest's ``source`` names that commit. ``Manifest.earlier`` can still name it.
+    # as soon as one of the manifest's variants is made from that commit. So most variants can still come from the older
+    # commit, although no manifest's ``source`` names the older commit. ``Manifest.earlier`` can still name it.
     known = [manifest.source for manifest in of_sha]
     known += [earlier.source for manifest in manifests.values() for earlier in manifest.earlier]
     source = next((each for each in known if each.sha == sha), first.source.model_copy(update={"sha": sha}))

@@ -51,8 +51,8 @@ class Place:
 
     @property
     def base(self) -> str:
-        """The start of every address on the Hub. It is empty for a Hub other than huggingface.co. Addresses on such a
-        Hub begin with a slash, so that they work under any host name."""
+        """The start of every address on the Hub. It is empty if the Hub is not huggingface.co. Addresses then begin
+        with a slash, so that they work under any host name."""
         return HUGGING_FACE if self.endpoint in (None, HUGGING_FACE) else ""
 
     def repo(self, repo_id: str) -> str:

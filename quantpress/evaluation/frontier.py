@@ -30,8 +30,8 @@ class Comparison:
 
     ``entries`` are the published variants measured under ``protocol``, largest first. ``others`` are the published
     variants measured under other protocols. ``reference`` is the evaluation of the unquantized model under
-    ``protocol``, by the engine that measured most of the variants. If that engine has no such
-    evaluation, ``reference`` is another engine's, or None if there is none.
+    ``protocol``, by the engine that measured most of the variants. If that engine did not measure the unquantized
+    model, ``reference`` is the evaluation by another engine. If no engine did, ``reference`` is None.
     """
 
     protocol: Protocol | None
@@ -73,7 +73,8 @@ def memory(entry: Entry) -> int:
 def compare(manifest: Manifest) -> Comparison:
     """Sorts the published variants into those under one protocol and the others.
 
-    The protocol is that of the most common pair of protocol and engine.
+    The function counts the variants of each pair of protocol and engine, and takes the protocol of the most common
+    pair.
     """
     published = sorted(manifest.published(), key=lambda entry: (-entry.artifact.size, entry.variant))
     if not published:

@@ -1,6 +1,6 @@
 """Reads and writes log-probabilities in llama-perplexity's file format, so that all engines can be compared.
 
-The layout is that of llama.cpp's ``tools/perplexity/perplexity.cpp``. All numbers are little-endian:
+The layout is the same as in llama.cpp's ``tools/perplexity/perplexity.cpp``. All numbers are little-endian:
 
 - 8 bytes ``_logits_``, then int32 ``n_ctx``, ``n_vocab`` and the number of windows;
 - int32 token ids ``[windows * n_ctx]``, as the tokenizer gave them (before BOS replaces a window's first token);
@@ -52,7 +52,8 @@ class LogitsHeader:
 
     @property
     def rows_per_window(self) -> int:
-        """The number of scored positions in a window. They run from ``n_ctx // 2`` to the second to last."""
+        """The number of scored positions in a window. The scored positions are ``n_ctx // 2`` up to and including the
+        last but one (``n_ctx - 2``)."""
         return scored_positions(self.n_ctx)
 
     @property
@@ -86,7 +87,8 @@ def token_sha256(tokens: npt.ArrayLike) -> str:
 def parse_header(stream: BinaryIO, name: str) -> LogitsHeader:
     """Reads the header from the start of a stream. Afterwards the stream is at the first row.
 
-    Raises :class:`BadInput`, which calls the stream ``name``, if the header is not valid or the stream ends early.
+    Raises :class:`BadInput` if the header is not valid or the stream ends early. The error message refers to the
+    stream as ``name``.
     """
     prefix = _read_exactly(stream, _PREFIX.size)
     if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
@@ -128,8 +130,8 @@ def read_header(path: Path) -> LogitsHeader:
 def raw_windows(stream: BinaryIO, header: LogitsHeader, name: str) -> Iterator[npt.NDArray[np.uint16]]:
     """Yields the rows of each window as they are stored, uint16 ``[rows_per_window, row_values]``.
 
-    ``stream`` must be at the first row. Raises :class:`BadInput`, which calls the stream ``name``, if the stream ends
-    within a window.
+    ``stream`` must be at the first row. Raises :class:`BadInput` if the stream ends within a window. The error message
+    refers to the stream as ``name``.
     """
     for window in range(header.windows):
         data = _read_exactly(stream, header.window_bytes)
@@ -172,7 +174,7 @@ class LogitsWriter:
     def write_window(self, logits: LogProbs) -> None:
         """Writes one window of logits or log-probabilities, float32 ``[rows_per_window, n_vocab]``.
 
-        Raises ``ValueError`` if the shape is another, or if all windows are already written.
+        Raises ``ValueError`` if the shape differs from this, or if all windows are already written.
         """
         expected = (self._header.rows_per_window, self._header.n_vocab)
         if logits.shape != expected:

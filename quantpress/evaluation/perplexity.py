@@ -29,7 +29,7 @@ class Perplexity:
 
 
 def first_scored(n_ctx: int) -> int:
-    """Returns the first position of a window whose prediction is scored. The last such position is ``n_ctx - 2``."""
+    """Returns the first position of a window whose prediction is scored. The last scored position is ``n_ctx - 2``."""
     return n_ctx // 2
 
 

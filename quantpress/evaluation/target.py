@@ -1,7 +1,8 @@
-"""Finds the model of any format that the user of ``quantpress evaluate`` names by a path or by a repository on a Hub.
+"""Finds the model for ``quantpress evaluate``. The user names the model by a path or by a repository on a Hub, and the
+model can have any format.
 
-huggingface_hub downloads a repository's files into its own cache. It downloads only files at the repository's root,
-and all from one commit.
+huggingface_hub downloads a repository's files into its own cache. This module asks only for files at the repository's
+root, and takes all of them from one commit.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class Target:
     def vocabulary(self) -> int:
         """Returns the number of tokens in the vocabulary, from config.json or the GGUF file's metadata.
 
-        If the number is missing there, returns that of the largest vocabulary in use. Raises :class:`BadInput` if the
-        engine is llama.cpp and the file is not a GGUF file.
+        If the number is missing there, returns the size of the largest vocabulary in use (Gemma 3's). Raises
+        :class:`BadInput` if the engine is llama.cpp and the file is not a GGUF file.
         """
         if self.engine != "llama.cpp":
             return vocabulary(read_object(self.model / CONFIG_FILE))

@@ -84,7 +84,7 @@ def evaluation_text(setting: Path | None, folder: Path, archive: Path | None = N
 
 
 def calibration_text(setting: Path | None, folder: Path, archive: Path | None = None) -> EvaluationText:
-    """Returns the text on which models are calibrated. The arguments are those of :func:`evaluation_text`.
+    """Returns the text on which models are calibrated. The arguments are the same as for :func:`evaluation_text`.
 
     Raises the errors of :func:`evaluation_text`. Also raises :class:`BadInput` if ``setting`` names WikiText-2's test
     split or the second half of the offline text, because models are measured on these two.

@@ -23,9 +23,9 @@ RUINED = 10.0
 #: ratio is the logarithm of the variant's perplexity divided by the unquantized model's. If the text were drawn from
 #: the unquantized model, the expected log ratio would be the mean divergence (nats per token). On real text, the
 #: divergence was 0.8 to 1.7 times the log ratio, for 34 variants of SmolLM2-135M and for 6 copies whose weights were
-#: only rounded to nearest (docs/evaluation.md). All of them diverge by more than 0.01. When an engine computed
-#: attention without the causal mask, so that every token saw the tokens after it, it was 9.4 times: 1.3631 against
-#: ln(27.11 / 23.45) (docs/benchmarks.md, EXL2).
+#: only rounded to nearest (docs/evaluation.md). All these models diverge by more than 0.01. When an engine computed
+#: attention without the causal mask, so that every token saw the tokens after it, the divergence was 9.4 times the log
+#: ratio: 1.3631 against ln(27.11 / 23.45) (docs/benchmarks.md, EXL2).
 CONTRADICTION, SLACK = 3.0, 0.5
 
 

@@ -16,7 +16,7 @@ from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: An address with a query. If the address is that of an upload or a download, its query holds a signature.
+#: An address with a query. If the address is for an upload or a download, the query holds a signature.
 _QUERY = re.compile(r"""(https?://[^\s?'"<>]*)\?[^\s'"<>]*""")
 
 

@@ -1,4 +1,4 @@
-"""Repeats requests to a Hub that is busy, restarts or is behind a bad line.
+"""Repeats requests to a Hub that is busy, that is restarting, or that has a bad connection.
 
 This module gives huggingface_hub an HTTP client that repeats every failed request until the Hub answers, for a limited
 time. huggingface_hub uses this client for everything. On its own, huggingface_hub repeats only LFS uploads and
@@ -43,24 +43,24 @@ if TYPE_CHECKING:
 #: The status codes after which another try can succeed. huggingface_hub's http_backoff repeats after the same codes.
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 #: If a connection brings no byte for this many seconds, the client closes it. After an upload, the Hub answers only
-#: when it has hashed the file. The largest file that the Hub accepts has 50 GB. At about 200 MB/s, hashing such a file
+#: when it has hashed the file. The largest file that the Hub accepts has 50 GB. At about 200 MB/s, hashing this file
 #: takes 250 s.
 _SILENCE = 300.0
 _CONNECTING = 15.0
-#: huggingface_hub sends this request to huggingface.co to learn the names of AI agents, because it names in its headers
-#: the agent that runs it (utils/_detect_agent.py of 1.33). If nothing answers, huggingface_hub goes on, so we do not
-#: repeat this request. On a machine without a network, repeating this request delayed the first request to a local Hub
-#: by five minutes.
+#: huggingface_hub sends this request to huggingface.co to learn the names of AI agents. It needs these names, because
+#: the headers of its requests say which agent runs huggingface_hub (utils/_detect_agent.py of 1.33). If nothing
+#: answers, huggingface_hub goes on, so we do not repeat this request. On a machine without a network, repeating this
+#: request delayed the first request to a local Hub by five minutes.
 _ASIDE = "/api/agent-harnesses"
-#: A key of a request's ``extensions``. The value is the file that the request sends as its body, and the position in
-#: this file from which a repetition sends it again.
+#: A key of a request's ``extensions``. The value is a pair: the file that the request sends as its body, and the
+#: position in this file at which the body starts if the request is repeated.
 _BODY = "quantpress.body"
 
 _log = logging.getLogger(__name__)
 
 
 class HubFailed(QuantpressError):
-    """Raised if our patience ends before a Hub answers a request, or while the Hub still asks us to try later.
+    """Raised if our patience ends and the Hub has not answered a request, or has only asked us to try later.
 
     ``status`` is the status code of the last answer, or None if the Hub did not answer.
     """
@@ -76,8 +76,8 @@ class Patience:
 
     ``seconds`` count from the request's first failure. The waits between tries double from ``first_wait`` to
     ``longest_wait``. If the Hub says how long to wait, the limit is ``told`` instead of ``seconds``. The default of
-    ``told`` is a little over an hour, because the Hub's longest limit counts the commits of one hour
-    (quantpress.hub.limits).
+    ``told`` is a little over an hour, because the Hub's rate limit with the longest period is its limit on
+    commits per hour (quantpress.hub.limits).
     """
 
     seconds: float = 300.0

@@ -32,7 +32,7 @@ def seconds_told(retry_after: str, now: datetime) -> float | None:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # a number in the date can have too many digits for a C integer
         return None
-    # A date with "-0000" has no time zone in Python. Such a date is read as UTC, because HTTP dates are in UTC.
+    # A date with "-0000" has no time zone in Python. This date is read as UTC, because HTTP dates are in UTC.
     return min(max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()), _MOST)
 
 

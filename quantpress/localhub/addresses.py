@@ -41,6 +41,6 @@ def repo_routes(rest: str, handler: Handler, methods: list[str]) -> list[Route]:
 
     The route for datasets comes first, because the pattern for models can match a dataset's address too. For example,
     ``/datasets/press/resolve/resolve/main/x`` is a file of the dataset ``press/resolve``. The pattern for models would
-    take this address for a file of a model ``datasets/press``.
+    match this address as a file of a model ``datasets/press``.
     """
     return [Route(f"{prefix}/{{namespace}}/{{name}}{rest}", handler, methods=methods) for prefix in ("/datasets", "")]

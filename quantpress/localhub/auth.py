@@ -25,8 +25,8 @@ Role = Literal["read", "write"]
 _TOKEN_LETTERS = 40
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-# From exactly this text, huggingface_hub concludes that the token is wrong. With another text, huggingface_hub would
-# report a missing repo (huggingface_hub/utils/_http.py).
+# If the text is exactly this one, huggingface_hub concludes that the token is wrong. With another text, huggingface_hub
+# would report a missing repo (huggingface_hub/utils/_http.py).
 _INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
@@ -102,7 +102,7 @@ def require_visible(repo: Repo, identity: Identity | None) -> None:
 def _may_read(db: sqlite3.Connection, repo: Repo, identity: Identity) -> bool:
     """Whether the user may read the files of a gated repo.
 
-    Every user with the role ``write`` may read them, because such a user can gate the repo and must not lock themselves
+    Every user with the role ``write`` may read them, because these users can gate the repo and must not lock themselves
     out.
     """
     return identity.role == "write" or identity.user == repo.namespace or has_grant(db, repo, identity.user)

@@ -138,7 +138,7 @@ def _apply(
 def _refuse_file_and_folder(tree: Mapping[str, TreeEntry]) -> None:
     """Raises HubError (400) if a path is a file and a folder at once.
 
-    Such a tree is refused because nobody could check it out.
+    The tree is refused because nobody could check it out.
     """
     for path in tree:
         parent = path.rpartition("/")[0]

@@ -189,6 +189,6 @@ def last_commits(db: sqlite3.Connection, repo: Repo, head: Commit, paths: set[st
 
 
 def _states(db: sqlite3.Connection, tree: str) -> dict[str, str]:
-    """Returns a dict from the path of each file and folder of a tree to its git id."""
+    """Returns the git id of each file and folder of a tree, as a dict from path to id."""
     blobs = {path: entry.blob_id for path, entry in read_tree(db, tree).items()}
     return {**gitobjects.tree_ids(blobs), **blobs}

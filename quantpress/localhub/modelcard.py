@@ -70,7 +70,7 @@ def texts(value: object) -> list[str]:
 
 
 def faults(data: Mapping[str, Any]) -> list[str]:
-    """Returns the faults of a card's metadata, one line each. The Hub would refuse a card with such a fault."""
+    """Returns the faults of a card's metadata, one line each. The Hub would refuse a card with any of these."""
     found = []
     for key in ("license", "language", "tags", "base_model", "datasets", "metrics"):
         value = data.get(key)

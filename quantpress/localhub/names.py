@@ -114,7 +114,7 @@ def check_ref_name(name: str) -> str:
         or name == "@"
         or name.startswith("-")
         or segments[0] == "refs"
-        or is_commit(name)  # history.resolve() would take such a name for a commit id
+        or is_commit(name)  # history.resolve() would read this name as a commit id
         or _NOT_IN_REF.search(name)
         or any(s == "" or s.startswith(".") or s.endswith((".", ".lock")) for s in segments)
     ):

@@ -92,7 +92,7 @@ def _digest(content: bytes) -> str:
 def _architecture(file: Path) -> str:
     """Returns the value of ``general.architecture`` in a GGUF file. Converters write this key first.
 
-    Returns ``unknown`` if the first key is another one, or if the file is not a GGUF file.
+    Returns ``unknown`` if the first key is a different key, or if the file is not a GGUF file.
     """
     with file.open("rb") as stream:
         if not stream.read(_COUNTS).startswith(_MAGIC):

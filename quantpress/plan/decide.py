@@ -85,8 +85,8 @@ def _decide_by_alias(alias: Alias, recipe: Recipe, source: SourceRecord, shelf: 
 def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]) -> Decision:
     """Decides about an entry whose recipe differs from the current recipe only in the commit of the source.
 
-    ``before`` maps the path of each source file at the entry's commit to its hash. It is empty if no manifest records
-    the files.
+    ``before`` is a dict from path to hash of the source's files, at the source commit that the entry's recipe names.
+    It is empty if no manifest records these files.
     """
     moved = _moved(entry.recipe, source)
     if not before:
@@ -101,7 +101,8 @@ def _decide_by_source(entry: Entry, source: SourceRecord, before: dict[str, str]
     if len(entry.artifact.files) > 1 and not traits_of(quantizer(entry.recipe.format)).renews_parts:
         return Decision(
             "press",
-            f"{moved}; changed: {', '.join(changed)}; several files cannot get new metadata, so they are made again",
+            f"{moved}; changed: {', '.join(changed)}; the variant has several files and cannot be given new metadata, "
+            "so its files are made again",
         )
     return Decision("refresh", f"{moved}; weights did not change, metadata did: {', '.join(changed)}")
 
@@ -144,7 +145,7 @@ def _decide_by_protocol(entry: Entry, protocol: Protocol) -> Decision | None:
     if not changed or entry.status == "retracted":
         return None
     if entry.status == "withheld":
-        return Decision("press", f"{changed}; it was withheld, so its files are made again")
+        return Decision("press", f"{changed}; the variant was withheld, so its files are made again")
     return Decision("evaluate", changed)
 
 
@@ -156,7 +157,7 @@ def _decide_by_gate(entry: Entry, limit: Limit | None) -> Decision:
     if entry.status == "retracted":
         return Decision("keep", _why_absent(entry))
     if _gate_says_otherwise(entry, limit):
-        return Decision("press", f"gate changed: the limit of its mean KLD is {_limit_text(limit)} now")
+        return Decision("press", f"gate changed: the limit on the variant's mean KLD is now {_limit_text(limit)}")
     if entry.status == "withheld":
         return Decision("keep", _why_absent(entry))
     if entry.problems:
@@ -201,7 +202,7 @@ def decide_cards(shelf: Shelf, source: SourceRecord) -> str | None:
     if manifest is None:
         return None
     if misled := _misled(shelf):
-        return f"main and the variant's own branch differ in the entry of {', '.join(misled)}"
+        return f"the entries on main and on the variants' own branches differ: {', '.join(misled)}"
     if manifest.source.gated != source.gated:  # gating is an upstream setting that no commit records
         return f"the source is gated now ({source.gated})" if source.gated else "the source is not gated any more"
     return "the card's templates changed" if manifest.card != templates_fingerprint(manifest.format) else None

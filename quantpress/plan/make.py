@@ -63,8 +63,8 @@ def plan_catalog(
 
     @cache
     def texts_for(calibration: str | None) -> Texts:
-        """Finds the calibration text that a setting names, and the evaluation text. The cache keeps
-        the texts of each setting for all models of this call."""
+        """Finds the calibration text that a setting names, and the evaluation text. The texts of each setting are
+        cached, so all models of this call that have the same setting share them."""
         try:
             return find_texts(calibration, settings, lambda: fetch_wikitext(hubs.source, settings.home))
         except ENDS_THE_PLAN:
@@ -86,7 +86,8 @@ def plan_catalog(
 def _within(plan: ModelPlan, budget: UploadBudget) -> ModelPlan:
     """Returns the plan without the variants that exceed the upload budget.
 
-    Such a variant is deferred to a later run. If the variant is larger than the budget of a whole run, it is blocked.
+    A variant that exceeds what is left of the budget is deferred to a later run. A variant that is larger than the
+    budget of a whole run is blocked.
     """
     formats = []
     for each in plan.formats:
@@ -186,9 +187,9 @@ def recipe_calibration(texts: Texts, amount: CalibrationLine) -> Calibration:
 def _require_wikitext(shelf: Shelf, texts: Texts, amount: CalibrationLine, settings: Settings) -> None:
     """Raises :class:`Refused` if the offline text would replace WikiText-2, although no setting asks for it.
 
-    The offline text is Python's own documentation. It would replace WikiText-2 if variants in the repo's manifests were
-    calibrated or measured on WikiText-2, and neither this machine nor the source Hub has WikiText-2. ``shelf`` is what
-    the repo on the target Hub holds.
+    The offline text is Python's own documentation. It would replace WikiText-2 in this case: the repo's manifests list
+    variants that were calibrated or measured on WikiText-2, but now neither this machine nor the source Hub has
+    WikiText-2. ``shelf`` is what the repo on the target Hub holds.
     """
     entries = [entry for manifest in shelf.manifests.values() for entry in manifest.entries]
     measured = {entry.evaluation.protocol.text for entry in entries if entry.evaluation is not None}

@@ -1,4 +1,5 @@
-"""The plan: what the catalog asks for and the published manifests do not show yet, as steps with their reasons.
+"""The plan is a list of steps, each with its reason. The steps make what the catalog asks for and the published
+manifests do not show yet.
 
 Only the catalog and these manifests decide what a run does. A press is a run that makes and publishes variants.
 """
@@ -23,7 +24,7 @@ from quantpress.settings import Settings
 from quantpress.source.quantized import quantization_of
 from quantpress.source.source import Source
 
-#: If the settings name no disk budget, variants may take this share of the disk that is left for them. The rest is a
+#: If the settings name no disk budget, variants may use this share of the disk that is left for them. The rest is a
 #: reserve for files whose size is not estimated: an imatrix, a projector and logs.
 _SHARE_OF_ROOM = 0.9
 #: The actions that a run carries out. The other actions leave everything as it is.
@@ -124,8 +125,8 @@ class FormatPlan:
 
     @property
     def cards_only(self) -> bool:
-        """Whether there is work that makes and measures no variant: to verify variants, or to commit cards and
-        manifest."""
+        """Whether there is work that neither makes nor measures a variant. Such work verifies variants, or commits
+        cards and manifest."""
         return self.cards_outdated or bool(self.to_verify)
 
     @property
@@ -133,8 +134,8 @@ class FormatPlan:
         return bool(self.to_make or self.cards_only)
 
     def pressing(self, reasons: Mapping[str, str]) -> FormatPlan:
-        """Returns this plan with the action ``press`` for some variants. ``reasons`` maps the name of each of these
-        variants to the reason."""
+        """Returns this plan with the action ``press`` for each variant in ``reasons``, a dict from variant to
+        reason."""
 
         def pressed(planned: VariantPlan) -> VariantPlan:
             reason = reasons.get(planned.variant.name)
@@ -210,8 +211,8 @@ class ModelPlan:
         return self._disk_beside_variants(settings) + variants
 
     def within_disk(self, settings: Settings, room: int) -> Settings:
-        """Returns the settings with a disk budget. If they name a disk budget already, or if there is nothing to make
-        or measure, returns them unchanged.
+        """Returns the settings with a disk budget. If the settings name a disk budget already, or if there is nothing
+        to make or measure, returns the settings unchanged.
 
         The budget is ``room`` bytes, minus the source, the unquantized GGUF, the log-probabilities and a reserve. The
         budget is never smaller than the largest variant.

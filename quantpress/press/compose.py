@@ -49,9 +49,10 @@ class CommitContent:
     """What the next commits add to a format's repo.
 
     ``folders`` maps a new entry's variant to the folder with the variant's files. If a variant has no folder, its files
-    on the branch stay. ``shared`` are new files that belong to no single variant, and ``kept`` are published ones that
-    stay as they are. ``verified`` maps each variant that a verification found sound to the commit that was downloaded
-    and loaded. ``faulty`` maps each variant that a verification found faulty to what was wrong.
+    on the branch stay. ``shared`` are new files that belong to no single variant, and ``kept`` are published files of
+    this kind that stay as they are. ``verified`` is a dict from variant to commit: for each variant that a verification
+    found to be sound, it holds the commit that was downloaded and loaded. ``faulty`` is a dict from variant to faults:
+    for each variant that a verification found to be faulty, it holds what was wrong.
     """
 
     entries: list[Entry]
@@ -119,8 +120,8 @@ def content_of(
 def adopted(plan: FormatPlan, plots: Collection[str]) -> CommitContent | None:
     """Returns what is published already, as the content of a new commit. Returns None if nothing is published.
 
-    A variant whose action is ``card`` gets the plan's recipe, because the two recipes differ only in the source's
-    commit. The shared files named in ``plots`` are not kept, because they are drawn again.
+    A variant whose action is ``card`` gets the plan's recipe instead of the published one, because the two recipes
+    differ only in the source's commit. The shared files named in ``plots`` are not kept, because they are drawn again.
     """
     manifest = plan.shelf.manifest
     if manifest is None:
@@ -149,8 +150,8 @@ def compose_manifest(
 
     The manifest holds the new entries and the recorded entries. It drops a recorded entry if new files replace the
     entry's files. A recorded entry stays even if its variant is blocked or no longer in the catalog. If an entry was
-    made from an earlier commit of the source, a flag says so. If a variant has become an alias of another variant, the
-    alias replaces the entry as soon as the other variant has been made by the plan's recipe.
+    made from an earlier commit of the source, a flag says so. If a variant has become an alias of another variant, its
+    entry stays until that other variant has been made from the plan's recipe. Then the alias replaces the entry.
     """
     before = {entry.variant: entry for entry in plan.shelf.entries()}
     entries = {name: entry for name, entry in before.items() if not _is_replaced(entry, content)}
@@ -239,7 +240,7 @@ def compose_commits(
     """Returns the commit of each branch. ``main`` comes last, so that ``main`` never lists files that are not there.
 
     A variant that was withheld and never published gets no branch, because a branch must have files. Only ``main``
-    lists such a variant. If the branch of a withheld variant exists, the branch gets a commit. Without this commit, the
+    lists this variant. If the branch of a withheld variant exists, the branch gets a commit. Without this commit, the
     branch's manifest would still say that the variant is published. A verification's result is also recorded on the
     variant's own branch, because the next plan trusts that branch.
     """

@@ -1,6 +1,6 @@
 """Presses one format of a model: calibrates, and makes the variants wave by wave. A wave is a group of variants
-that lie on the disk together. Each variant of a wave is evaluated, judged by the gate (checks of quality), published
-and verified by itself.
+that lie on the disk together. Each variant of a wave goes through the next steps separately from the others: it is
+evaluated, judged by the gate (checks of quality), published and verified.
 
 If a variant fails, the press reports the failure and goes on with the other variants. The files of a
 variant are removed from the disk as soon as it is published, so the disk holds one wave. If there are enough cores, the
@@ -91,10 +91,10 @@ def press_format(
     """Presses the planned variants of one format. ``reference`` is what transformers measured of the unquantized model.
     ``coming`` are the repos of other formats that the same press makes.
 
-    First come the published variants that keep their weights. If the source's tensors are no longer those that such a
-    variant was made from, the variant is quantized again with the planned variants. Tensors can change while the
-    source's weight files stay, because config.json decides some of them. Raises :class:`QuantpressError` for an error
-    that stops the whole format.
+    The function first handles the published variants whose weights the plan keeps. If the source's tensors have changed
+    since such a variant was made, it is quantized again after all, with the variants that the plan presses. Tensors can
+    change even if the source's weight files stay the same, because some tensors depend on config.json. Raises
+    :class:`QuantpressError` for an error that stops the whole format.
     """
     bench = prepared(plan, model, reference, coming, stages)
     press = _Press(bench, Publisher(model.source, model.settings, bench.context, stages), [])
@@ -171,9 +171,9 @@ def _bring_out(
 ) -> Generator[Event, None, tuple[Verifications, dict[str, str]]]:
     """Commits and verifies each variant that was judged, and removes the variant's files from the disk.
 
-    ``found`` are the results of earlier verifications that no commit has recorded yet. Returns the results
-    that are still not recorded at the end. Also returns a dict: it maps each variant whose weights the plan kept, but
-    which must be quantized again, to the reason.
+    ``found`` are the results of earlier verifications that no commit has recorded yet. Returns the results that are
+    still not recorded at the end. Also returns a dict from variant to reason. It holds the variants that must be
+    quantized again although the plan kept their weights.
     """
     model = press.bench.model
     stale: dict[str, str] = {}
@@ -223,9 +223,11 @@ def _publish(
         if variants and not new:
             return None  # another press has published all these variants
         content = found.onto(content_of(plan, press.bench, new, made, press.aliases))
-        what = "Press" if content.folders else "Measure" if new else "Name aliases of"
-        names = ", ".join(entry.variant for entry in new) or "what is published"
-        return content, f"{what} {names} from {record.repo}@{record.sha[:8]}"
+        origin = f"{record.repo}@{record.sha[:8]}"
+        if not new:
+            return content, f"Record aliases of published variants (source: {origin})"
+        names = ", ".join(entry.variant for entry in new)
+        return content, f"{'Press' if content.folders else 'Measure'} {names} from {origin}"
 
     done = press.publisher.commit(plan, content_now)
     if done is None:

@@ -84,8 +84,8 @@ def quantize(
     A variant that would be published on another branch than ``main`` goes to a subfolder named after this branch. The
     defaults of ``catalog`` give calibration and gates. ``hub`` returns the source Hub's client, and is called only if
     the model is a repo. ``report`` is called with a line about what is being done. If a variant fails, the others are
-    still made. Raises :class:`BadInput`, before any work, for an order that cannot be carried out. Raises
-    :class:`Refused` for a model of which the format cannot be made.
+    still made. Raises :class:`BadInput`, before any work, if the order cannot be carried out. Raises :class:`Refused`
+    if the format cannot be made from the model.
     """
     _check(order)
     source = _find_source(order.model, hub)

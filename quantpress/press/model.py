@@ -41,7 +41,8 @@ def press_model(plan: ModelPlan, settings: Settings, stages: ModelStages) -> Ite
 def _remove_published(plan: ModelPlan, workspace: Workspace) -> None:
     """Removes the files of all variants that this run does not make or measure.
 
-    A killed run left these files on the disk. The disk budget does not count them, so they would take too much disk.
+    If such files are on the disk, a killed run left them there. The disk budget does not count them, so they would take
+    too much disk.
     """
     for each in plan.formats:
         to_make = each.to_make
@@ -51,7 +52,7 @@ def _remove_published(plan: ModelPlan, workspace: Workspace) -> None:
 
 
 def leave_idle(plan: ModelPlan, settings: Settings, formats: Sequence[str] | None) -> None:
-    """Removes the files that killed runs left on the disk. The model has no work now.
+    """Removes the files that killed runs left on the disk, for a model that has no work now.
 
     Keeps the files if a later run can use them. This is so if a step is blocked or deferred, or if ``formats`` leaves
     other formats to a later run.
@@ -127,7 +128,7 @@ def _guarded(plan: ModelPlan, each: FormatPlan, events: Iterator[Event]) -> Iter
 
 def _bring_together(plan: ModelPlan, source: Source, settings: Settings, stages: ModelStages) -> Iterator[Event]:
     """Updates the model's collection and comparison. An error is only noted, because the published files are complete
-    without these two, and the next run tries again.
+    without the collection and the comparison, and the next run tries again.
 
     The comparison's commit comes last, because it records for the next plan what was compared and what the collection
     holds.

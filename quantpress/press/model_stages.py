@@ -40,7 +40,7 @@ class ModelStages:
 def fetch(bench: Bench, needed: int) -> Path:
     """Downloads the source, if the disk has room for the whole press (the run that makes the model's variants).
 
-    The press takes ``needed`` bytes in all. The bytes that an earlier run left on the disk count towards them. Raises
+    The press takes ``needed`` bytes in all. This number includes the bytes that an earlier run left on the disk. Raises
     :class:`~quantpress.errors.QuantpressError` if there is no room.
     """
     bench.workspace.require_disk(needed)

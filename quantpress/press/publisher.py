@@ -25,8 +25,8 @@ from quantpress.toolchain.llama_cpp import planned_version
 class Verifications:
     """Results of a verification that this run has not committed yet.
 
-    ``sound`` maps each sound variant to the commit that was downloaded. ``faulty`` maps each faulty variant to what was
-    wrong.
+    ``sound`` is a dict from variant to commit: for each sound variant, it holds the commit that was downloaded.
+    ``faulty`` is a dict from variant to faults: for each faulty variant, it holds what was wrong.
     """
 
     sound: dict[str, str] = field(default_factory=dict)

@@ -104,11 +104,12 @@ def prepare(
 ) -> Job:
     """Makes what all variants of a format share. Returns the job, whose ``prepared`` folder is now filled.
 
-    The quantizer continues from the files in this folder: files that an equal, killed job left, and files that
+    The quantizer continues from the files in this folder: files left by an equal job that was killed, and files that
     ``retrieve`` downloads. Costly files are shared files that take long to make, such as an imatrix. If
     ``keeps_costly`` is true, ``retrieve`` downloads published costly files of another commit into ``job.published``,
-    and the quantizer does not make these files again. If an earlier run already began to make the costly files, the
-    quantizer continues that job instead, because the files of that job are right for every variant.
+    and the quantizer does not make these files again. There is one exception. If an earlier run already began to make
+    the costly files, the quantizer continues that job and does not use the published files. That job makes the files
+    from the commit that the recipe names, so they are right for every variant.
     """
     job, folder = job_of(bench, "prepare", variant, recipe), bench.workspace.prepared(recipe).with_suffix(".job")
     if keeps_costly and not begun(job, folder):

@@ -1,7 +1,7 @@
 """Makes the variants of a format in waves. A wave is a group of variants that lie on the disk together.
 
-Either the waves take turns, or each wave is made while the wave before it is measured. A bench holds what the stages
-share, such as source, folders and the number of threads.
+Either each wave is finished before the next one is made, or the next one is made while the wave is measured. A bench
+holds what the stages share, such as source, folders and the number of threads.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _OVERLAP_THREADS = 4
 class Wave:
     """Variants that lie on the disk together.
 
-    ``made`` maps the name of each variant that was made to its files and result. ``bench`` is the bench for measuring
-    the variants. ``events`` are the failures and notes from making them.
+    ``made`` is a dict from variant to its files and result. It holds the variants that were made. ``bench`` is the
+    bench for measuring the variants. ``events`` are the failures and notes from making the variants.
     """
 
     variants: list[VariantPlan]
@@ -49,7 +49,7 @@ def layout(plan: FormatPlan, job: Job, bench: Bench, budget: int | None, stages:
     """Returns the waves, and the function that makes them. ``budget`` is the disk budget in bytes (None: no limit).
 
     If a killed run left files of variants on the disk, these variants are the first wave. No other wave is made
-    meanwhile, because the other waves need the disk space of the first wave.
+    until the first wave is finished, because the other waves need its disk space.
     """
     order, quantized = _cut(plan, job, bench, budget, stages)
     left = {each.variant.name for each in plan.to_press if left_on_disk(bench, each)}
@@ -112,7 +112,7 @@ def make_wave(wave: list[VariantPlan], bench: Bench, stages: FormatStages) -> Wa
         try:
             found = stages.quantize_wave(bench, wave)
         except QuantpressError as error:
-            events.append(Noted(f"making the wave of {names} at once failed, each variant is made alone: {error}"))
+            events.append(Noted(f"could not make {names} together, so each variant is made alone: {error}"))
         else:
             return Wave(wave, {each.variant.name: made for each, made in zip(wave, found, strict=True)}, bench)
     alone = {}

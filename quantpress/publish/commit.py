@@ -69,7 +69,7 @@ def until_first(repo_id: str, attempt: Callable[[], T]) -> T:
 
 
 def ensure_repo(api: HfApi, repo_id: str, private: bool) -> dict[str, str]:
-    """Makes the repo if it does not exist. Returns a dict from each branch of the repo to the sha of its head."""
+    """Makes the repo if it does not exist. Returns a dict from branch to the sha of the branch's head."""
     with explained(api.endpoint, f"making {repo_id}"):
         api.create_repo(repo_id, private=private, exist_ok=True)
         return {branch.name: branch.target_commit for branch in api.list_repo_refs(repo_id).branches}
@@ -95,9 +95,9 @@ def publish_format(
 def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, str], message: str) -> str:
     """Makes a commit and returns the branch's new head (or its old head if nothing changed).
 
-    ``heads`` maps each branch to its head before the commit was composed. If the branch did not exist, it starts from
-    the repo's first commit. Raises :class:`Outrun` if another commit came first. Raises :class:`QuantpressError` if the
-    Hub refuses.
+    ``heads`` is a dict from branch to the branch's head. It was read before the commit was composed. If the commit's
+    branch did not exist then, it starts from the repo's first commit. Raises :class:`Outrun` if another commit came
+    first. Raises :class:`QuantpressError` if the Hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
@@ -105,7 +105,8 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
     branch = commit.branch
     if len(commit.uploads) > FILES_A_COMMIT:
         _log.warning(
-            "%s@%s: %d files in one commit, the Hub advises fewer than %d; a higher QUANTPRESS_SPLIT_ABOVE makes fewer",
+            "%s@%s: this commit has %d files, but the Hub advises fewer than %d; a higher QUANTPRESS_SPLIT_ABOVE gives "
+            "fewer files",
             *(repo_id, branch, len(commit.uploads), FILES_A_COMMIT),
         )
     with explained(api.endpoint, f"publishing {repo_id}@{branch}"):
@@ -115,7 +116,7 @@ def publish(api: HfApi, repo_id: str, commit: BranchCommit, heads: Mapping[str, 
         there = set(api.list_repo_files(repo_id, revision=parent))
         # A new branch starts with the files of the repo's first commit. The commit that is made below removes
         # these files, except HUB_FILES and the paths that it uploads. If somebody has squashed main into one commit,
-        # these files are all files of main.
+        # the first commit holds every file of main, so these files are the whole of main.
         begins = branch != "main" and branch not in heads
         gone = there - set(commit.uploads) - HUB_FILES if begins else there & commit.remove
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -138,8 +139,9 @@ def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:
     """Makes a tag at ``commit``, the branch's head that the next commit replaces.
 
     The tag can exist already, because an earlier press made the tag and then was killed or outrun. If the tag is at an
-    ancestor of ``commit``, the tag moves forward to ``commit``. The tag never moves back. If ``commit`` is older than
-    the tag's commit, ``commit`` is no longer the branch's head, so the Hub refuses the next commit anyway.
+    ancestor of ``commit``, the tag moves forward to ``commit``. The tag never moves back: if it is already at a newer
+    commit than ``commit``, it stays there. If it is there, another press has added to the branch, so the Hub will
+    refuse the commit that this press is about to make.
     """
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 

@@ -63,9 +63,10 @@ class Entry(Record):
     ``retracted``, the variant was published and then withdrawn: its files have left the branch, and ``retraction`` says
     why. ``retraction`` stays if the variant is made again and then withheld.
 
-    ``verified`` is the commit at which the variant was verified: a fresh download had its files, and the variant loaded
-    and wrote text (if it did so when it was measured). It is None before the first verification and after a
-    verification that found faults. ``problems`` lists the faults that the last verification found.
+    ``verified`` is the commit at which the variant was verified: a fresh download had the variant's files, and the
+    variant loaded. The variant also wrote text, if it wrote text when it was measured. ``verified`` is None before the
+    first verification and after a verification that found faults. ``problems`` lists the faults that the last
+    verification found.
     """
 
     recipe: Recipe
@@ -103,11 +104,11 @@ class Alias(Record):
 class SourceRecord(Record):
     """The upstream repo at one commit, with the metadata that the model card inherits from it.
 
-    ``files`` maps each file that a press reads to a hash of its content (SHA-256 for LFS files, git's SHA-1 for
-    others). From these hashes, the next plan sees what a new commit changed. ``files`` is empty in manifests that are
-    older than this field. ``gated`` says how access to the repo is gated, or is None if it is not. ``gate_fields`` are
-    the ``extra_gated_…`` fields of the repo's card. ``licence_override`` is the catalog's reason to publish although
-    the licence seems to forbid it.
+    ``files`` is a dict from path to hash. It holds the files that a press reads, with a hash of their content (SHA-256
+    for LFS files, git's SHA-1 for others). From these hashes, the next plan sees what a new commit changed. ``files``
+    is empty in manifests that are older than this field. ``gated`` says how access to the repo is gated, or is None if
+    it is not gated. ``gate_fields`` are the ``extra_gated_…`` fields of the repo's card. ``licence_override`` is the
+    catalog's reason to publish although the licence seems to forbid it.
     """
 
     repo: str
@@ -128,8 +129,7 @@ class Earlier(Record):
     """An earlier state of a branch, from before the source changed.
 
     ``tag`` is the tag that keeps this state (``v1`` on ``main``, ``v1-BRANCH`` on another branch). ``source`` is the
-    source of this state. ``changed`` lists the files that differ in the
-    source of the state that came next.
+    source of this state. ``changed`` lists the files that are different in the source of the next state.
     """
 
     tag: str
@@ -140,9 +140,9 @@ class Earlier(Record):
 class VerificationRecord(Record):
     """What a verification checked after publishing, on a fresh download of ``commit``.
 
-    ``loaded`` are the variants that the verification tried to load. ``resolved`` says which file each client takes for
-    each name that users give it (Q4_K_M in ``repo:Q4_K_M``). ``notes`` are what users of a client should know.
-    ``versions`` maps the name of a client to its version.
+    ``loaded`` are the variants that the verification tried to load. ``resolved`` says which file each client chooses
+    when users give the client a name (Q4_K_M in ``repo:Q4_K_M``). ``notes`` are what users of a client should know.
+    ``versions`` is a dict from a client's name to its version.
     """
 
     at: str
@@ -217,5 +217,5 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         place = ".".join(str(part) for part in first["loc"])
         raise Unreadable(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
-            "rename or delete the repo to press it anew"
+            "rename or delete the repo, then press the model again"
         ) from None

@@ -64,7 +64,7 @@ class Evaluation(Record):
     """One model's figures under one protocol.
 
     ``scored_tokens`` is ``windows * (n_ctx - 1 - n_ctx // 2)``. ``non_finite`` counts the scored positions whose loss
-    was not a finite number. It is 0 for a sound model, and such positions are never dropped silently. ``token_sha256``
+    was not a finite number. It is 0 for a sound model. These positions are never dropped silently. ``token_sha256``
     is the hash of the token ids of all windows as little-endian int32, before BOS replaces the first token of a window.
     Equal ids give an equal hash. ``perplexity_error`` is one standard error, as llama-perplexity prints it.
 

@@ -20,7 +20,7 @@ def difference(text: str, known: Mapping[str, str], there: Collection[str]) -> s
     """Returns in words what is wrong with ``text``, the content of ``SHA256SUMS``. The result is empty if nothing is
     wrong.
 
-    ``known`` maps the path of each file that ``text`` must list to the file's SHA-256. ``there`` are all paths of the
+    ``known`` is a dict from path to SHA-256. It holds the files that ``text`` must list. ``there`` are all paths of the
     revision.
     """
     found = [_LINE.fullmatch(line) for line in text.splitlines()]

@@ -24,7 +24,7 @@ def gate_fields(card: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a dict from name to value of the ``extra_gated_…`` fields in a card's metadata. The values have plain
     types and no control characters.
 
-    A value that no such field can have (too deep, too long, another type) is left out.
+    A value that is too deep, too long or of another type is left out, because no field of this kind can have it.
     """
     fields = {key: _plain(value, _DEEPEST) for key, value in card.items() if _KEY.fullmatch(str(key))}
     return {key: value for key, value in fields.items() if value is not None}

@@ -80,7 +80,10 @@ def _check_contents(read: dict[str, dict[str, Any]]) -> None:
 
 
 def _too_long(length: int) -> str:
-    return f"its chat template has {length} characters, and more than {LONGEST_TEMPLATE} are not read"
+    return (
+        f"its chat template has {length} characters, and templates of more than {LONGEST_TEMPLATE} characters are not "
+        "read"
+    )
 
 
 def read_index(api: HfApi, repo: str, sha: str, name: str, size: int) -> bytes:

@@ -47,8 +47,8 @@ class SourceFile:
     """A file of the source. ``path`` is its path in the repo, and ``size`` is in bytes.
 
     ``sha256`` is None if the Hub does not know it. The Hub knows it for LFS files only. ``git_sha1`` is git's SHA-1 of
-    the file; for an LFS file, it is that of the pointer. Files with equal content have an equal SHA-1. For a folder on
-    this machine, ``git_sha1`` is empty.
+    the file; for an LFS file, it is the SHA-1 of the pointer. Files with equal content have an equal SHA-1. For a
+    folder on this machine, ``git_sha1`` is empty.
     """
 
     path: str

@@ -26,8 +26,8 @@ def cache_folder() -> Path:
 
 
 def make_once(folder: Path, make: Callable[[Path], None], progress: Progress = silent) -> Path:
-    """Returns ``folder``. If it is missing, calls ``make`` with an empty temporary folder and renames this one to
-    ``folder``.
+    """Returns ``folder``. If it is missing, calls ``make`` with an empty temporary folder and renames the temporary
+    folder to ``folder``.
 
     If several processes ask at the same time, the first one makes the folder, and the others wait for it and then use
     it. The kernel holds the lock, so it releases the lock when the process dies. Folders that killed processes left

@@ -30,10 +30,11 @@ from quantpress.toolchain.wheel import PinnedWheel, download, install_pinned, un
 class ExLlama:
     """One of the two packages.
 
-    ``other_platforms`` is a folder of sources that a CUDA build does not compile. ``requirements`` are lines for pip,
-    with hashes, for the distributions that only this package imports. ``switches`` are environment variables that the
-    package reads when it is imported. Raise ``edition`` if the package would make other files than before: after a
-    change of ``switches``, or of code in quantizers/ that replaces parts of the package.
+    ``other_platforms`` is a folder of sources that a CUDA build does not compile. ``requirements`` are pip requirement
+    lines with hashes. They name the distributions that this package imports and nothing else does. ``switches`` are
+    environment variables that the package reads when it is imported. Raise ``edition`` if the files that the package
+    makes would differ from those it made before. This is so after a change to ``switches``, or to the code in
+    quantizers/ that replaces parts of the package.
     """
 
     wheel: PinnedWheel
@@ -48,7 +49,11 @@ class ExLlama:
 
     @property
     def version(self) -> str:
-        """The version for recipes. It is the same on every machine."""
+        """The version for recipes. It is the same on every machine.
+
+        "quantpress mend" is the name of the corrections that quantpress makes to the package: ``switches``, and the
+        code in quantizers/ that replaces parts of the package. The number after it is ``edition``.
+        """
         return f"{self.wheel.name} {self.wheel.version}" + (f", quantpress mend {self.edition}" if self.edition else "")
 
     @property
@@ -69,10 +74,10 @@ EXLLAMAV3 = ExLlama(
 EXLLAMAV2 = ExLlama(
     PinnedWheel("exllamav2", "0.3.2", "7cd61ae4bf1d8d12034595ab9731f0f43bac415d6394fbb273d4383293d6079e"),
     # Without flash-attn, the package uses PyTorch's SDPA for attention, and then forgets the causal mask. The error is
-    # in exllamav2/attn.py, _attn_torch: because of ``or causal``, it takes the mask of block_diag_layers, which does
-    # not exist. So every token sees the tokens after it, both in quantizing and in measuring. EXL2 with 4.0 bits per
-    # weight had a mean divergence of 1.36. EXL3 with 4.0 bits had 0.05 (docs/benchmarks.md). The switch selects the
-    # package's attention by matrix products, which has the mask.
+    # in the function _attn_torch in exllamav2/attn.py. Because of ``or causal``, the function uses the mask of
+    # block_diag_layers, and that mask does not exist. So every token sees the tokens after it, both in quantizing and
+    # in measuring. EXL2 with 4.0 bits per weight had a mean divergence of 1.36. EXL3 with 4.0 bits had 0.05
+    # (docs/benchmarks.md). The switch selects the package's own matmul attention, which applies the causal mask.
     switches=(("EXLLAMA_NO_SDPA", "1"),),
     edition=2,  # 2: since quantizers.exl.exl2_backend.token_accuracy replaces a part of the package
 )
@@ -133,7 +138,7 @@ def _folder(package: ExLlama, compiler: Cuda | None) -> Path:
         torch = version("torch")
     except PackageNotFoundError:
         raise Refused(
-            "torch is not installed: in the checkout of quantpress, make setup or pip install -e '.[torch]'"
+            "torch is not installed: in the checkout of quantpress, run `make setup` or `pip install -e '.[torch]'`"
         ) from None
     parts = {
         "source": [package.wheel.sha256, *package.requirements],

@@ -1,12 +1,12 @@
-"""Makes a published variant again, using only its manifest and the inputs that it names, and compares the bytes.
+"""Makes a published variant again, using only the manifest and the inputs that it names, and compares the bytes.
 
-The recipe names the source's commit, the quantizer's version, its parameters and the hash of the calibration text.
+The recipe names the source's commit, the quantizer's version and parameters, and the hash of the calibration text.
 Nothing else should decide the bytes. A rebuild finds out whether that is true. Every step runs again, in an empty
 folder.
 
 If the source has a new commit with the same weights, a press keeps a variant's weights and renews the variant's
-metadata. The weights are then from an earlier commit than the metadata. A rebuild quantizes such a variant from the
-earlier commit. Then it writes the metadata of the recipe's commit into the variant, as the press did.
+metadata. The weights are then from an earlier commit than the metadata. In this case, a rebuild first quantizes the
+variant from the earlier commit. Then it writes the metadata of the recipe's commit into the variant, as the press did.
 """
 
 from __future__ import annotations
@@ -137,10 +137,8 @@ def rebuild(
 
 
 def _sources(hub: HfApi, entry: Entry) -> list[Source]:
-    """Returns the source at the commit that the weights were quantized from.
-
-    If the recipe names another commit, the source at that commit follows.
-    """
+    """Returns a list. Its first item is the source at the commit that the weights were quantized from. If the recipe
+    names another commit, the source at that commit is the second item."""
     recipe = entry.recipe
     quantized_from = str(entry.artifact.details.get(WEIGHTS_FROM, recipe.source_sha))
     return [look_up_source(hub, recipe.source, sha) for sha in dict.fromkeys([quantized_from, recipe.source_sha])]
@@ -213,8 +211,8 @@ def provide_text(wanted: Calibration, texts: Iterable[Path], settings: Settings,
 def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive: Path | None = None) -> EvaluationText:
     """Returns the calibration text whose hash is in the recipe.
 
-    This is one of our own texts, which is then written into ``folder``, or one of ``texts``. Raises :class:`BadInput`,
-    with the name of the calibration text, if none has the hash.
+    This is either one of our own texts or one of ``texts``. If it is one of our own, it is written into ``folder``.
+    Raises :class:`BadInput`, with the name of the calibration text, if none of these texts has the hash.
     """
     for setting in (None, Path(PYDOC), *texts):
         text = calibration_text(setting, folder, archive)
@@ -237,7 +235,8 @@ def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings
 
 @dataclass(frozen=True)
 class _Original:
-    """The variant to make again, with its manifest and its entry there. ``variant`` has the recipe's parameters."""
+    """The variant to make again, the manifest that lists it, and its entry in that manifest. ``variant`` has the
+    recipe's parameters."""
 
     manifest: Manifest
     entry: Entry

@@ -34,7 +34,7 @@ class _Damaged(QuantpressError):
 class FreshCopy:
     """A fresh copy of one commit, downloaded file by file.
 
-    ``listed`` maps the path of each file to its entry in the Hub's listing, in the order of the listing. ``cache`` is
+    ``listed`` is a dict from path to the file's entry in the Hub's listing, in the order of the listing. ``cache`` is
     the folder of huggingface_hub's cache, and is empty at first.
     """
 
@@ -82,8 +82,8 @@ class FreshCopy:
     def check(self, file: File, *, fetched_before: bool) -> VerifiedFile:
         """Downloads a file that the manifest names, and compares the download's size and hash with the manifest.
 
-        ``fetched_before`` says that the file was already downloaded when it was published. If such a file is in LFS, it
-        is not downloaded again. Then only the hash that the Hub lists is compared with the manifest.
+        ``fetched_before`` says that the file was already downloaded when it was published. If this is so and the file
+        is in LFS, it is not downloaded again. Then only the hash that the Hub lists is compared with the manifest.
         """
         if not stays_within(file.path):
             return VerifiedFile(file.path, file.size, _UNSAFE)

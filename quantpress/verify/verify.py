@@ -43,7 +43,8 @@ def verify(api: HfApi, repo_id: str, revision: str, loader: Loader, home: Path) 
     card, SHA256SUMS, the manifest itself) is compared with the hash that the Hub lists. Then the format's engine loads
     the downloaded files of each published variant of the branch, and continues a prompt. A variant with a wrong file is
     not loaded. ``loader`` can limit the variants (see :class:`Loader`). On ``main`` of a GGUF repo, the function also
-    checks which file llama.cpp and Ollama take for each variant's name, and which file they take without a name.
+    checks which file llama.cpp and Ollama choose when they are given a variant's name, and which file they choose when
+    they are given no name.
 
     If the repo has no manifest, every file is compared with the hash that the Hub lists, and every model is loaded. All
     files come from one commit. They go to an empty cache under ``home``, so each file is what the Hub serves now.
@@ -97,15 +98,16 @@ def _manifest_of(copy: FreshCopy, revision: str) -> Manifest:
             raise
         raise QuantpressError(
             f"{where}: {MANIFEST_FILE} {problem}, and cannot be read: restore the file, or rename or delete the "
-            "repo to press it anew"
+            "repo, then press the model again"
         ) from None
 
 
 def _branch(manifest: Manifest, revision: str, there: Collection[str]) -> str:
     """Returns the branch whose files a revision holds.
 
-    If ``revision`` is a tag or a commit, it does not name its branch. Then the manifest tells: if all published
-    variants are of one branch, and the revision holds files of theirs, it is this branch. Otherwise it is ``main``.
+    If ``revision`` is a tag or a commit, it does not name its branch. Then the manifest decides. If all published
+    variants are on one branch, and the revision holds some of their files, the function returns that branch. Otherwise
+    it returns ``main``.
     """
     entries = manifest.published()
     branches = {entry.branch for entry in entries}
@@ -121,14 +123,18 @@ def _elsewhere(manifest: Manifest) -> str:
     branches = sorted({entry.branch for entry in manifest.published()})
     if not branches:
         return ""
-    return f"no variant's files are here, they are on {', '.join(branches)}: verify them with --revision BRANCH"
+    return (
+        f"this revision holds no variant's files. The files are on {', '.join(branches)}: verify them with --revision "
+        "BRANCH"
+    )
 
 
 def _check_beside(copy: FreshCopy, listed: Collection[str], sound: Mapping[str, str]) -> list[VerifiedFile]:
     """Checks the files that the manifest does not list, except those that the Hub itself adds.
 
-    Checked are the model card, the manifest, SHA256SUMS, and files that other programs added. ``listed`` are the paths
-    of the files that the manifest lists. ``sound`` maps the path of each sound file in ``listed`` to its SHA-256.
+    These files are the model card, the manifest, SHA256SUMS, and files that other programs added. ``listed`` are the
+    paths of the files that the manifest lists. ``sound`` is a dict from path to SHA-256. It holds the sound files among
+    ``listed``.
     """
     checked = {path: copy.check_listed(path) for path in sorted(copy.listed.keys() - listed - HUB_FILES)}
     sums = checked.setdefault(SUMS_FILE, VerifiedFile(SUMS_FILE, 0, "is missing in the repo"))
@@ -146,7 +152,7 @@ def _by_rules(entries: list[Entry], paths: list[str]) -> list[Resolved]:
 
 
 def _by_registry(api: HfApi, repo_id: str, entries: list[Entry]) -> list[Resolved]:
-    """Returns what the Hub answers Ollama for each variant that is a single file. Ollama loads only such variants."""
+    """Returns what the Hub answers Ollama for each variant that is a single file. Ollama loads no other variants."""
     files = {entry.variant: entry.artifact.files for entry in entries if _is_one_file(entry)}
     return resolve_by_registry(api, repo_id, {name: own[0].sha256 for name, own in files.items() if len(own) == 1})
 

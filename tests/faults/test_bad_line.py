@@ -12,7 +12,7 @@ import pytest
 from quantpress.localhub.server import RunningHub
 from tests.support.history import assert_published_once
 from tests.support.line import Fault, Line, Request
-from tests.support.operating import Operator
+from tests.support.operating import Operator, PrefectServer
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ class Dose:
 
 
 def test_every_variant_is_published_once(
-    hub: RunningHub, line: Line, tmp_path: Path, tiny_model: Path, prefect_api: str
+    hub: RunningHub, line: Line, tmp_path: Path, tiny_model: Path, prefect_api: PrefectServer
 ) -> None:
     token = hub.create_token("press", "write")
     Operator(tmp_path, hub, token).upload_source(MODEL, tiny_model)

@@ -23,7 +23,7 @@ from tests.faults.chaos import AtRequest, Chaos, MortalHub, Trap, random_instant
 from tests.support.disks import disk_of
 from tests.support.history import assert_published_once
 from tests.support.line import bad_line
-from tests.support.operating import Operator
+from tests.support.operating import Operator, PrefectServer
 
 MODEL = "upstream/Tiny-Instruct"
 REPO, COMPARISON = "Tiny-Instruct-GGUF", "Tiny-Instruct-quantized"
@@ -31,7 +31,7 @@ LADDER = ["Q4_0", "Q4_K_M", "Q5_0", "Q6_K", "Q8_0"]
 
 
 @contextmanager
-def chaos_with(root: Path, folder: Path, source: Path, prefect: str | None) -> Iterator[Chaos]:
+def chaos_with(root: Path, folder: Path, source: Path, prefect: PrefectServer | None) -> Iterator[Chaos]:
     """Runs a Hub in ``root`` that has the source, behind a line. All else goes to ``folder``."""
     with running_hub(root) as hub:
         token = hub.create_token("press", "write")
@@ -46,13 +46,13 @@ def chaos_with(root: Path, folder: Path, source: Path, prefect: str | None) -> I
 
 
 @pytest.fixture
-def chaos(tmp_path: Path, tiny_model: Path, prefect_api: str) -> Iterator[Chaos]:
+def chaos(tmp_path: Path, tiny_model: Path, prefect_api: PrefectServer) -> Iterator[Chaos]:
     with chaos_with(tmp_path / "hub", tmp_path, tiny_model, prefect_api) as chaos:
         yield chaos
 
 
 @pytest.fixture
-def chaos_on_a_disk(tmp_path: Path, tiny_model: Path, prefect_api: str) -> Iterator[Chaos]:
+def chaos_on_a_disk(tmp_path: Path, tiny_model: Path, prefect_api: PrefectServer) -> Iterator[Chaos]:
     """The Hub has a disk of its own, which the test can fill: three times what the source and its ladder take."""
     with disk_of(tmp_path / "disk", 1024) as disk, chaos_with(disk / "hub", tmp_path, tiny_model, prefect_api) as chaos:
         yield chaos

@@ -9,7 +9,7 @@ import pytest
 
 from quantpress.localhub.server import running_hub
 from tests.support.history import assert_published_once
-from tests.support.operating import Operator
+from tests.support.operating import Operator, PrefectServer
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ LADDER = ["Q4_0", "Q8_0"]
 
 
 @pytest.mark.parametrize("homes", [["home", "home"], ["home", "other"]], ids=["same home", "two homes"])
-def test_two_presses(tmp_path: Path, tiny_model: Path, prefect_api: str, homes: list[str]) -> None:
+def test_two_presses(tmp_path: Path, tiny_model: Path, prefect_api: PrefectServer, homes: list[str]) -> None:
     with running_hub(tmp_path / "hub") as hub:
         operator = Operator(tmp_path, hub, hub.create_token("press", "write"), prefect_api)
         operator.upload_source(MODEL, tiny_model)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.nightly import nightly
 from flows.press_model import press_model
+from tests.support.operating import PrefectServer
 
 #: A flow whose child hangs. It prints the flow's state, and whether the child still runs.
 STUCK = """
@@ -40,10 +41,10 @@ def test_each_flow_has_a_deadline() -> None:
     assert (nightly.timeout_seconds, press_model.timeout_seconds) == (604_800, 604_800)
 
 
-def test_a_flow_that_takes_too_long_ends_its_child(prefect_api: str, tmp_path: Path) -> None:
+def test_a_flow_that_takes_too_long_ends_its_child(prefect_api: PrefectServer, tmp_path: Path) -> None:
     (tmp_path / "hangs.py").write_text("import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
-    environment = os.environ | {"PYTHONPATH": path, "PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": path, **prefect_api.environment}
     done = subprocess.run(
         [sys.executable, "-c", STUCK], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -65,6 +65,6 @@ def test_it_is_not_made_again_until_its_limit_lets_it_through(pressed: Operator)
     assert reasons()["Q4_0"].startswith("withheld: mean KLD 0.0")
     write_catalog(pressed, 0.5)
     assert reasons() == {
-        "Q4_0": "gate changed: the limit of its mean KLD is 0.5 now",
+        "Q4_0": "gate changed: the limit on the variant's mean KLD is now 0.5",
         "Q8_0": "up to date",
     }

@@ -12,7 +12,7 @@ import pytest
 
 from quantpress.localhub.server import running_hub
 from quantpress.record.manifest import parse_manifest
-from tests.support.operating import Operator
+from tests.support.operating import Operator, PrefectServer
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def comparable(output: str) -> list[str]:
     return [line.rstrip() for line in (*plan.splitlines(), *re.sub(r"[ ─━]+", " ", masked).splitlines())]
 
 
-def test_the_page_is_followed(tiny_model: Path, prefect_api: str, tmp_path: Path) -> None:
+def test_the_page_is_followed(tiny_model: Path, prefect_api: PrefectServer, tmp_path: Path) -> None:
     files = {found["name"]: found["content"] for found in FILE.finditer(PAGE)}
     blocks = {found["kind"]: found["content"] for found in BLOCK.finditer(PAGE)}
     assert len(files) == 4

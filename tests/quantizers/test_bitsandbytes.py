@@ -52,5 +52,5 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     bitsandbytes = quantizer("bitsandbytes")
     monkeypatch.setattr(type(bitsandbytes), "packages", ("no-such-package-anywhere",))
 
-    with pytest.raises(Refused, match=r"make setup or pip install -e '\.\[bitsandbytes\]'$"):
+    with pytest.raises(Refused, match=r"run `make setup` or `pip install -e '\.\[bitsandbytes\]'`$"):
         bitsandbytes.version()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,9 @@ import pytest
 from quantizers import formats, mistakes, quantizer, third_party, usable
 from quantpress.card_templates import templates_fingerprint
 from quantpress.errors import BadInput
+from tests.support.other_packages import install, site
+
+__all__ = ["site"]
 
 GOOD = """
 from quantizers.checkpoint_format import CheckpointFormat
@@ -25,24 +27,6 @@ class Format(CheckpointFormat):
     def variant(self, name, config): raise NotImplementedError
     def quantize(self, job): raise NotImplementedError
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.syspath_prepend(tmp_path)
-    third_party.entry_points.cache_clear()
-    yield tmp_path
-    third_party.entry_points.cache_clear()
-
-
-def install(site: Path, package: str, point: str, source: str | None = None) -> None:
-    """Writes what pip installs for a package that declares one entry point: ``NAME = MODULE:OBJECT``."""
-    info = site / f"{package}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[quantpress.quantizers]\n{point}\n")
-    if source is not None:
-        (site / f"{package}.py").write_text(source)
 
 
 def test_a_format_of_another_package_comes_after_the_built_in_ones(site: Path) -> None:

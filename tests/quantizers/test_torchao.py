@@ -63,5 +63,5 @@ def test_a_missing_package_is_refused_with_what_installs_it(monkeypatch: pytest.
     with pytest.raises(Refused) as caught:
         quantizer("torchao").version()
     assert str(caught.value) == (
-        "torchao is not installed: in the checkout of quantpress, make setup or pip install -e '.[torchao]'"
+        "torchao is not installed: in the checkout of quantpress, run `make setup` or `pip install -e '.[torchao]'`"
     )

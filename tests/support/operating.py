@@ -27,17 +27,34 @@ from quantpress.toolchain.cache import cache_folder, make_once
 
 
 @dataclass(frozen=True)
+class PrefectServer:
+    """A running Prefect server. ``url`` is the address of its API, and ``home`` is the folder that it works in."""
+
+    url: str
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of a press that uses this server and runs on its machine."""
+        return {
+            "PREFECT_API_URL": self.url,
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+
+
+@dataclass(frozen=True)
 class Operator:
     """A folder with a catalog, an embedded Hub, and ``quantpress`` called as a program.
 
-    ``prefect`` is the address of a running Prefect server. Without one, each run starts a temporary server of its own,
-    which takes longer than everything else at the run's start.
+    Without a running Prefect server, each run starts a temporary server of its own, which takes longer than everything
+    else at the run's start.
     """
 
     folder: Path
     hub: RunningHub
     token: str
-    prefect: str | None = None
+    prefect: PrefectServer | None = None
 
     @property
     def api(self) -> HfApi:
@@ -67,11 +84,15 @@ class Operator:
             "HF_HOME": str(self.folder / "huggingface"),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "COLUMNS": "80",
-            **({"PREFECT_API_URL": self.prefect} if self.prefect else {}),
+            **(self.prefect.environment if self.prefect else {}),
             **more,
         }
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Starts ``quantpress``. A test can send signals to the process, because it is not warm."""
+        return self._started(*arguments, **({"WARM_PRESSES": ""} | environment))
+
+    def _started(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "quantpress", *arguments],
             cwd=self.folder,
@@ -88,7 +109,7 @@ class Operator:
             return subprocess.Popen(
                 [sys.executable, "-m", "quantpress", *arguments],
                 cwd=self.folder,
-                env=self.environment(**environment),
+                env=self.environment(**({"WARM_PRESSES": ""} | environment)),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -103,7 +124,7 @@ class Operator:
 
     def call(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         """Returns exit code, standard output and standard error."""
-        process = self.start(*arguments, **environment)
+        process = self._started(*arguments, **environment)
         out, err = process.communicate(timeout=800)
         return process.returncode, out, err
 
@@ -123,8 +144,8 @@ class Operator:
 
 
 @contextmanager
-def prefect_server(folder: Path) -> Iterator[str]:
-    """Runs a Prefect server on 127.0.0.1, as an operator with many presses does. Yields ``PREFECT_API_URL``.
+def prefect_server(folder: Path) -> Iterator[PrefectServer]:
+    """Runs a Prefect server on 127.0.0.1, as an operator with many presses does.
 
     A press that finds such a server need not start its embedded one, which takes longer than everything else at its
     start. The database comes from the cache, because making one takes 10 of the 17 CPU seconds of a first start
@@ -133,7 +154,7 @@ def prefect_server(folder: Path) -> Iterator[str]:
     ready = cache_folder() / "prefect" / version("prefect")
     shutil.copytree(make_once(ready, _make_database), folder, dirs_exist_ok=True)
     with _running(folder) as url:
-        yield url
+        yield PrefectServer(url, folder)
 
 
 def _make_database(folder: Path) -> None:

@@ -44,7 +44,7 @@ class ChatTemplate:
 
         environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         tree = environment.parse(template)
-        # If a template sets a name in a branch, jinja2 still counts the name as undeclared. Such a name is allowed
+        # If a template sets a name in a branch, jinja2 still counts the name as undeclared. The name is allowed
         # here. But if the template also tests the name ("is defined"), the caller is expected to give it, so the name
         # is not allowed.
         own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}

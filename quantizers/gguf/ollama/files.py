@@ -6,8 +6,9 @@ template for conversations of known words. So it learns the text that the templa
 It writes this text as a Go template. Then it checks the Go template: both templates must render a set of conversations,
 most of them new, the same to the last character. If the two templates differ, this module makes no files, and the Hub
 and Ollama do what they would do without this press. (No message in the check has blanks around it, because some
-templates trim such blanks.) If a template takes tools, documents or switches, this module makes no files either,
-because half of such a template would be worse than what the Hub makes of the template by itself.
+templates trim these blanks.) If a template takes tools, documents or switches, this module makes no files either,
+because a Go template for half of the Jinja template would be worse than what the Hub itself makes of the Jinja
+template.
 
 A template from upstream is an untrusted program. So it runs in a sandbox, in a child process with limits:
 ``python -m quantizers.gguf.ollama.files JOB.json RESULT.json``.
@@ -99,7 +100,7 @@ class _Frame:
 
     def go(self) -> str:
         """Returns the Go template. Raises :class:`Inexpressible` if a text contains ``{{`` or ``}}``, because Go would
-        take the text for an action."""
+        read the text as an action."""
         for text in (self.start, *self.system, *self.user, *self.assistant, self.reply):
             if "{{" in text or "}}" in text:
                 raise Inexpressible

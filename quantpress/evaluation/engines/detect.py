@@ -9,7 +9,8 @@ from quantpress.foreign_json import read_object
 from quantpress.record.measurement import Engine
 from quantpress.source.config import model_config
 
-#: Maps a ``quant_method`` of config.json to the engine that loads such a checkpoint. Transformers loads all others.
+#: A dict from the ``quant_method`` in config.json to the engine that loads the checkpoint. Transformers loads all
+#: checkpoints with other methods.
 _ENGINES: dict[str, Engine] = {"exl3": "exllamav3", "exl2": "exllamav2"}
 
 

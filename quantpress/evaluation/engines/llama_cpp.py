@@ -63,7 +63,7 @@ _FATAL = re.compile(r"inconsistent vocabulary|failed to (?:decode|open|load)|fai
 #: The words with which an output ends if it is whole. There is one text for each output: a run against a base (the
 #: unquantized model's log-probabilities), a run without a base, and llama-completion's log.
 _LAST_STATISTIC, _LAST_ESTIMATE, _LAST_OF_COMPLETION = "Same top p:", "Final estimate:", "total time ="
-#: The most times that a tool runs until its output is whole. At load 5 on 2 cores, one output in about 100 is cut.
+#: How often a tool is run at most to get a whole output. At load 5 on 2 cores, one output in about 100 is cut.
 _TRIES = 5
 
 _R = TypeVar("_R")
@@ -148,7 +148,8 @@ def generate(
 def _to_the_end(run: Callable[[], _R], said: Callable[[_R], str], last: str) -> _R:
     """Calls ``run`` until the tool's output contains the words ``last``, and returns the result of that call.
 
-    ``said`` returns the output in a result. After ``_TRIES`` calls, the last result is returned even without the words.
+    ``said`` takes a result of ``run`` and returns the tool's output from it. After ``_TRIES`` calls, the last result is
+    returned even without the words.
     """
     for _ in range(_TRIES - 1):
         done = run()
@@ -221,7 +222,7 @@ class _Run:
     def own_tokens(self) -> Tokens:
         """Returns the token ids that the model's own tokenizer gives, int32 ``[windows, n_ctx]``.
 
-        The run ends the tool as soon as the tool has written these ids.
+        The tool is stopped as soon as it has written these ids.
         """
         return header_of(lambda pipe: self.go(["--file", str(self.job.text), "--save-all-logits", str(pipe)])).tokens
 

@@ -49,5 +49,5 @@ def check_own_tokens(own: Tokens, base: LogitsHeader, name: str) -> None:
     if len(different):
         raise BadInput(
             f"{name}: its tokenizer gives other token ids than the unquantized model's, first in window "
-            f"{different[0] + 1} of {base.windows}: it is another model's, or its conversion is wrong"
+            f"{different[0] + 1} of {base.windows}: the tokenizer is from another model, or the conversion is wrong"
         )

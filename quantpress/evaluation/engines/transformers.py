@@ -143,8 +143,8 @@ def _dtype(job: EvaluationJob) -> Literal["auto", "float32"]:
     """Returns the dtype to load: float32 on the CPU, and the stored dtype ("auto") on CUDA.
 
     A model that makes the base (the log-probabilities from which divergence is measured) is loaded in float32 on CUDA
-    too, if the GPU has room. The GPU has room if its free memory holds twice the stored bytes, because 16-bit
-    weights become 32-bit weights, and a tenth of its total memory besides.
+    too, if the GPU has room. The GPU has room if its free memory holds twice the stored bytes plus a tenth of its total
+    memory. The stored bytes count twice, because 16-bit weights become 32-bit weights.
     """
     import torch
 

@@ -34,8 +34,8 @@ from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.names import check_path
 from quantpress.localhub.uploadmode import LARGE_FILE, is_lfs
 
-# In the body of a commit, one line carries one file in base64. If a file needs a longer line, the file must be an LFS
-# object.
+# In the body of a commit, one line carries one file in base64. A line has at most this many bytes. A file that needs a
+# longer line must be an LFS object.
 _MAX_LINE_BYTES = 4 * LARGE_FILE // 3 + 65536
 _MAX_OPERATIONS = 25_000
 

@@ -122,13 +122,13 @@ def test_a_limit_that_decides_otherwise_now_is_work(press: Press) -> None:
     published_as(press, "press/Limits-GGUF", plan, **withheld)
     assert press.reasons(line) == ["withheld: mean KLD 0.0042 is above 0.003"]
     raised = line | {"gates": {"Q8_0": {"max_divergence": 0.006, "reason": "small"}}}
-    assert press.reasons(raised) == ["gate changed: the limit of its mean KLD is 0.006 now"]
+    assert press.reasons(raised) == ["gate changed: the limit on the variant's mean KLD is now 0.006"]
     raised["gates"]["Q8_0"]["max_divergence"] = 0.0035
     assert press.reasons(raised) == ["withheld: mean KLD 0.0042 is above 0.003"]
     published_as(press, "press/Limits-GGUF", plan, evaluation=samples.evaluation(16.2, 0.002))
     assert press.reasons(line) == ["up to date"]
     lowered = line | {"gates": {"Q8_0": {"max_divergence": 0.001, "reason": "strict"}}}
-    assert press.reasons(lowered) == ["gate changed: the limit of its mean KLD is 0.001 now"]
+    assert press.reasons(lowered) == ["gate changed: the limit on the variant's mean KLD is now 0.001"]
 
 
 def test_a_changed_protocol_measures_again_what_is_published_and_makes_anew_what_was_withheld(press: Press) -> None:
@@ -158,7 +158,9 @@ def test_a_changed_protocol_measures_again_what_is_published_and_makes_anew_what
     verdict = Verdict(passed=False, reasons=["too far"])
     old = samples.evaluation(16.2, 0.002, protocol=now.model_copy(update={"version": 1}))
     published_as(press, "press/Protocol-GGUF", plan, evaluation=old, status="withheld", verdict=verdict)
-    assert press.reasons(line) == ["protocol changed: version 1 to 2; it was withheld, so its files are made again"]
+    assert press.reasons(line) == [
+        "protocol changed: version 1 to 2; the variant was withheld, so its files are made again"
+    ]
 
 
 def test_higher_priority_comes_first(press: Press) -> None:

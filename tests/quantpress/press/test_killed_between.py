@@ -60,7 +60,7 @@ def test_nothing_is_mended_where_both_say_the_same(press: Press, published: Nigh
 
 def test_a_variant_that_was_verified(press: Press, published: Night, tmp_path: Path) -> None:
     published.press(published.entry(DEFAULT), verified={OTHER: "c" * 40}, killed_after=OTHER)
-    assert card_step(press, tmp_path) == f"main and the variant's own branch differ in the entry of {OTHER}"
+    assert card_step(press, tmp_path) == f"the entries on main and on the variants' own branches differ: {OTHER}"
     night(press, LINE, tmp_path).cards()
     assert on_main(press, tmp_path).verified == "c" * 40
 
@@ -71,7 +71,7 @@ def test_a_variant_that_was_made_anew_and_withheld(press: Press, published: Nigh
     after = night(press, LINE, tmp_path)
     assert [(step.variant, step.action, step.reason) for step in after.model.steps][1:3] == [
         (OTHER, "keep", "withheld: too far"),
-        ("", "card", f"main and the variant's own branch differ in the entry of {OTHER}"),
+        ("", "card", f"the entries on main and on the variants' own branches differ: {OTHER}"),
     ]
     after.cards()
     assert on_main(press, tmp_path).status == "withheld"
@@ -82,7 +82,7 @@ def test_a_variant_that_was_made_anew_and_withheld(press: Press, published: Nigh
 def test_a_variant_that_was_withdrawn(press: Press, published: Night, tmp_path: Path) -> None:
     branch = withdrawn(manifest(press, REPO, tmp_path, OTHER), OTHER, "broken")
     press.put(REPO, {"quantpress.json": branch.to_json().encode()}, OTHER)
-    assert card_step(press, tmp_path) == f"main and the variant's own branch differ in the entry of {OTHER}"
+    assert card_step(press, tmp_path) == f"the entries on main and on the variants' own branches differ: {OTHER}"
     night(press, LINE, tmp_path).cards()
     assert on_main(press, tmp_path).retraction == "broken"
     assert card_step(press, tmp_path) is None
@@ -91,7 +91,7 @@ def test_a_variant_that_was_withdrawn(press: Press, published: Night, tmp_path: 
 def test_the_first_variant_of_a_repo_is_on_a_branch(press: Press, tmp_path: Path) -> None:
     first = night(press, LINE, tmp_path)
     first.press(first.entry(OTHER, verified="a" * 40), killed_after=OTHER)
-    assert card_step(press, tmp_path) == f"main and the variant's own branch differ in the entry of {OTHER}"
+    assert card_step(press, tmp_path) == f"the entries on main and on the variants' own branches differ: {OTHER}"
     night(press, LINE, tmp_path).cards()
     assert on_main(press, tmp_path).branch == OTHER
     assert card_step(press, tmp_path) is None

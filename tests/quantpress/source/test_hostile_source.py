@@ -182,13 +182,13 @@ def test_a_chat_template_of_10_mb_is_refused(upstream: Upstream) -> None:
     inside = json.dumps({"chat_template": TEN_MB.decode()}).encode()
     several = json.dumps({"chat_template": [{"name": "default", "template": "x" * 1_000_001}]}).encode()
     assert upstream.refusal(upstream.put("File", {**MODEL, "chat_template.jinja": TEN_MB})) == (
-        "blocked: its chat template has 10500000 characters, and more than 1000000 are not read"
+        "blocked: its chat template has 10500000 characters, and templates of more than 1000000 characters are not read"
     )
     assert upstream.refusal(upstream.put("Inside", {**MODEL, "tokenizer_config.json": inside})) == (
         "blocked: its tokenizer_config.json is larger than 10000000 bytes"
     )
     assert upstream.refusal(upstream.put("Several", {**MODEL, "tokenizer_config.json": several})) == (
-        "blocked: its chat template has 1000001 characters, and more than 1000000 are not read"
+        "blocked: its chat template has 1000001 characters, and templates of more than 1000000 characters are not read"
     )
 
 

@@ -159,7 +159,7 @@ def test_a_manifest_that_is_none_any_more_is_one_line(served: ServedRepo) -> Non
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == (
         f"quantpress: {REPO}@main: quantpress.json is not what the Hub's hash says, and cannot be read: "
-        "restore the file, or rename or delete the repo to press it anew\n"
+        "restore the file, or rename or delete the repo, then press the model again\n"
     )
 
 
@@ -201,7 +201,7 @@ def test_a_tag_or_a_commit_of_a_branch_is_checked_as_the_branch(served: ServedRe
     main = served.api.list_repo_commits(REPO)[0].commit_id
     for revision in ("main", main):
         assert served.verify(revision).problems == [
-            "no variant's files are here, they are on 8bit: verify them with --revision BRANCH"
+            "this revision holds no variant's files. The files are on 8bit: verify them with --revision BRANCH"
         ]
 
 

@@ -1,9 +1,12 @@
-"""Runs children of the press in processes that have their libraries imported already: ``server.py SOCKET``.
+"""Runs Python programs in processes that have their libraries imported already: ``server.py SOCKET LIBRARIES NAMES``.
 
-A press starts a new Python for every step. This process imports torch and transformers for 4 s and then works for 1 s
-on the tests' model. The server imports the libraries once and forks a process for each child. The child's code is the
-same, and so are its arguments, folder, environment and outputs. The child is in a process group of its own, which dies
-with the process that the press started and watches. Only Python's hash seed differs: all such children share one.
+``LIBRARIES`` are the names of modules, and ``NAMES`` are beginnings of the names of variables that these modules read
+when they are imported. Both are separated by commas.
+
+The server imports the libraries once and forks a process for each program. The program's code is the same, and so are
+its arguments, folder, environment and outputs. The program is in a process group of its own, which dies with the
+process that handed the program over. If a variable with one of ``NAMES`` has another value there than in the server,
+the server runs nothing. Only Python's hash seed differs: all programs of a server share one.
 """
 
 from __future__ import annotations
@@ -23,31 +26,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-#: No modules of ours. No gptqmodel: it starts threads, which a fork loses. No gguf: the converter brings its own.
-_LIBRARIES = (
-    "pydantic",
-    "safetensors.torch",
-    "accelerate",
-    "bitsandbytes",
-    "compressed_tensors",
-    "datasets",
-    "torchao",
-    "transformers.generation",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama",
-)
-#: Variables that libraries read at their import. A child that has other values of these runs in its own process.
-_READ_AT_IMPORT = ("HF_HUB_OFFLINE", "MKL_", "OMP_", "PYTHON")
 _LONGEST_JOB = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def main(address: str) -> dict[str, Any]:
+def main(address: str, libraries: str, names: str) -> dict[str, Any]:
     """Serves until this process is killed. Returns only in a forked process, with its job."""
     _die_with_parent()
-    environment = _read_at_import(os.environ)  # imports change os.environ
-    for library in _LIBRARIES:
+    read_at_import = tuple(names.split(","))
+    environment = _named(os.environ, read_at_import)  # imports change os.environ
+    for library in libraries.split(","):
         import_module(library)
     gc.freeze()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -61,15 +49,15 @@ def main(address: str) -> dict[str, Any]:
             server.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _die_with_parent()
-            return _begin(client, environment)
+            return _begin(client, environment, read_at_import)
         client.close()
 
 
-def _begin(client: socket.socket, environment: dict[str, str]) -> dict[str, Any]:
-    """Forks the child and watches both it and the client. Returns in the child alone. If the child's environment is not
-    ``environment``, it forks none."""
+def _begin(client: socket.socket, environment: dict[str, str], names: tuple[str, ...]) -> dict[str, Any]:
+    """Forks the child and watches both it and the client. Returns in the child alone. If the child's variables with
+    ``names`` are not ``environment``, it forks none."""
     message, outputs, _, _ = socket.recv_fds(client, _LONGEST_JOB, 3)
-    if not message or _read_at_import(json.loads(message)["environment"]) != environment:
+    if not message or _named(json.loads(message)["environment"], names) != environment:
         os._exit(0)
     child = os.fork()
     if child == 0:
@@ -95,8 +83,8 @@ def _begin(client: socket.socket, environment: dict[str, str]) -> dict[str, Any]
     os._exit(0)
 
 
-def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_READ_AT_IMPORT)}
+def _named(environment: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(names)}
 
 
 def _run(job: dict[str, Any]) -> None:
@@ -120,4 +108,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    _run(main(sys.argv[1]))
+    _run(main(*sys.argv[1:]))

@@ -1,17 +1,25 @@
-"""Hands a child of the press to the server of warm children (:mod:`tests.support.warm.server`), if there is one.
+"""Hands ``quantpress`` or a child of the press to a warm server (:mod:`tests.support.warm.server`), if there is one.
 
-Python imports this module at its start, because the tests put its folder on PYTHONPATH. A process that is no such
-child, or whose environment is not the server's, goes on as if this module did not exist.
+Python imports this module at its start, because the tests put its folder on PYTHONPATH. A process of another program,
+or one whose environment is not the server's, goes on as if this module did not exist.
 """
 
 import os
 import sys
 
-_MODULES = ("quantizers.job", "quantpress.evaluation.job", "quantpress.evaluation.generate")
+_MODULES = (
+    "quantizers.job",
+    "quantizers.wave",
+    "quantizers.gguf.ollama.files",
+    "quantpress.evaluation.job",
+    "quantpress.evaluation.tensors",
+    "quantpress.evaluation.generate",
+    "quantpress.source.weights",
+)
 
 
 def _is_warm(command: list[str]) -> bool:
-    """Returns whether the process is a child that imports torch. Such a child's libraries take seconds to import."""
+    """Returns whether the process is a child whose libraries take longer to import than its work takes."""
     if command[1:2] == ["-m"]:
         return command[2] in _MODULES
     return command[1:2] != [] and command[1].endswith("/convert_hf_to_gguf.py")
@@ -42,4 +50,6 @@ def _handed_over(address: str) -> None:
 
 
 if (_address := os.environ.get("QUANTPRESS_WARM_CHILDREN")) and _is_warm(sys.orig_argv):
+    _handed_over(_address)
+if (_address := os.environ.get("WARM_PRESSES")) and sys.orig_argv[1:3] == ["-m", "quantpress"]:
     _handed_over(_address)
