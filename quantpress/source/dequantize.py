@@ -38,6 +38,11 @@ class DequantizeJob(Record):
     source: Path
     out: Path
 
+    @property
+    def writes(self) -> list[Path]:
+        """The folders in which the job writes."""
+        return [self.out]
+
 
 class Dequantized(Record):
     """The number of tensors that were dequantized."""

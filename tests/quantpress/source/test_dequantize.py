@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quantpress.errors import Refused
-from quantpress.source.dequantize import dequantize
+from quantpress.machine.child import run_child
+from quantpress.source.dequantize import Dequantized, DequantizeJob, dequantize
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -64,6 +65,16 @@ def test_the_scales_may_lie_in_another_file(tmp_path: Path) -> None:
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_bytes())["weight_map"]
     assert index == {NAME: "part-0.safetensors", "model.norm.weight": "part-1.safetensors"}
     assert load_file(tmp_path / "out" / "part-0.safetensors")[NAME].tolist() == [[2, 2]] * 4
+
+
+def test_a_child_may_write_the_result_beside_its_own_folder(tmp_path: Path) -> None:
+    weights, factors = torch.ones(4, 2).to(torch.float8_e4m3fn), torch.tensor([[2.0]])
+    job = DequantizeJob(
+        source=source(tmp_path / "in", {NAME: weights, f"{NAME}_scale_inv": factors}), out=tmp_path / "out"
+    )
+    assert job.writes == [tmp_path / "out"]  # /tmp itself is open to every child
+    assert run_child("quantpress.source.dequantize", job, Dequantized, tmp_path / "job").tensors == 1
+    assert load_file(tmp_path / "out" / "model.safetensors")[NAME].tolist() == [[2, 2]] * 4
 
 
 @pytest.mark.parametrize(
