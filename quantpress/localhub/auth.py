@@ -23,6 +23,7 @@ Role = Literal["read", "write"]
 
 # llama.cpp drops a token that does not start with "hf_" or is shorter than 37 characters.
 _TOKEN_LETTERS = 40
+_ID_LETTERS = 16  # of the token's hash: 64 bits, which no two tokens share
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 # If the text is exactly this one, huggingface_hub concludes that the token is wrong. With another text, huggingface_hub
@@ -32,8 +33,11 @@ _INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 @dataclass(frozen=True)
 class Identity:
+    """Who the client is. ``token_id`` names the client's token, and cannot be used in its place."""
+
     user: str
     role: Role
+    token_id: str
 
 
 def _hash(token: str) -> str:
@@ -69,10 +73,20 @@ def identify(db: sqlite3.Connection, authorization: str | None) -> Identity | No
         return None
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        row = db.execute("SELECT user, role FROM tokens WHERE hash = ?", (_hash(token.strip()),)).fetchone()
+        hashed = _hash(token.strip())
+        row = db.execute("SELECT user, role FROM tokens WHERE hash = ?", (hashed,)).fetchone()
         if row is not None:
-            return Identity(row["user"], row["role"])
+            return Identity(row["user"], row["role"], hashed[:_ID_LETTERS])
     raise HubError(401, _INVALID_CREDENTIALS)
+
+
+def require_token(db: sqlite3.Connection, token_id: str) -> None:
+    """Raises HubError (403) if the token with this id may not write, for example because it was revoked."""
+    row = db.execute(
+        "SELECT 1 FROM tokens WHERE role = 'write' AND substr(hash, 1, ?) = ?", (_ID_LETTERS, token_id)
+    ).fetchone()
+    if row is None:
+        raise HubError(403, "The token that asked for this upload address is revoked: ask for the upload again")
 
 
 def require_identity(identity: Identity | None) -> Identity:

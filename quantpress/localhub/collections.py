@@ -67,6 +67,10 @@ class Item:
     private: bool
     note: str | None
 
+    @property
+    def repo_id(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
 
 def prepare(root: Path) -> None:
     """Makes the tables of collections if they do not exist."""
@@ -102,21 +106,28 @@ def get(db: sqlite3.Connection, owner: str, slug: str) -> Collection:
     match = _SLUG_ID.search(slug)
     row = match and db.execute("SELECT * FROM collections WHERE id = ? AND owner = ?", (match[1], owner)).fetchone()
     if not row:
-        raise HubError(404, f"Collection not found: {owner}/{slug}"[:200])
+        raise not_found(owner, slug)
     return _collection(row)
 
 
-def find(db: sqlite3.Connection, owners: list[str], repo_ids: list[str]) -> list[Collection]:
+def not_found(owner: str, slug: str) -> HubError:
+    """Returns the error for a collection that is not there, or that the client may not see."""
+    return HubError(404, f"Collection not found: {owner}/{slug}"[:200])
+
+
+def find(db: sqlite3.Connection, owners: list[str], repo_ids: list[str], *, private: bool) -> list[Collection]:
     """Returns the collections that belong to any of ``owners`` and hold any of ``repo_ids``, last changed first.
 
     If ``owners`` is empty, every owner counts. If ``repo_ids`` is empty, the items of a collection do not matter.
+    Private collections and private items count only if ``private`` is true.
     """
     found = [_collection(row) for row in db.execute("SELECT * FROM collections ORDER BY updated_at DESC, id")]
     return [
         each
         for each in found
-        if (not owners or each.owner in owners)
-        and (not repo_ids or {f"{item.namespace}/{item.name}" for item in items(db, each)} & set(repo_ids))
+        if (private or not each.private)
+        and (not owners or each.owner in owners)
+        and (not repo_ids or {item.repo_id for item in items(db, each, private=private)} & set(repo_ids))
     ]
 
 
@@ -143,12 +154,12 @@ def delete(db: sqlite3.Connection, of: Collection) -> None:
     db.execute("DELETE FROM collections WHERE id = ?", (of.id,))
 
 
-def items(db: sqlite3.Connection, of: Collection) -> list[Item]:
-    """Returns the collection's items in their order."""
+def items(db: sqlite3.Connection, of: Collection, *, private: bool) -> list[Item]:
+    """Returns the collection's items in their order. Leaves out private repos unless ``private`` is true."""
     rows = db.execute(
         "SELECT i.id, i.note, r.namespace, r.name, r.private FROM collection_items i JOIN repos r ON r.id = i.repo"
-        " WHERE i.collection = ? ORDER BY i.position",
-        (of.id,),
+        " WHERE i.collection = ? AND (? OR NOT r.private) ORDER BY i.position",
+        (of.id, private),
     )
     return [Item(row["id"], row["namespace"], row["name"], bool(row["private"]), row["note"]) for row in rows]
 
@@ -171,14 +182,14 @@ def change_item(db: sqlite3.Connection, of: Collection, item_id: str, note: str 
 
     Raises HubError (404) if there is no such item.
     """
-    order = [item.id for item in items(db, of)]
+    order = [item.id for item in items(db, of, private=True)]
     if item_id not in order:
         raise _no_item(item_id)
     if note is not None:
         db.execute("UPDATE collection_items SET note = ? WHERE id = ?", (note, item_id))
     if position is not None:
         order.remove(item_id)
-        order.insert(max(0, position), item_id)
+        order.insert(min(max(0, position), len(order)), item_id)
         db.executemany("UPDATE collection_items SET position = ? WHERE id = ?", list(enumerate(order)))
     _touched(db, of)
 

@@ -20,7 +20,8 @@ from quantpress.localhub.auth import Identity
 from quantpress.localhub.database import reading, signing_key
 from quantpress.localhub.errors import HubError, bad_request, repo_not_found
 from quantpress.localhub.history import Commit
-from quantpress.localhub.names import look_up_repo_id
+from quantpress.localhub.names import is_unicode, look_up_repo_id
+from quantpress.localhub.rendering import Cards
 from quantpress.localhub.repos import Repo, RepoType
 from quantpress.localhub.signing import Signer
 from quantpress.localhub.storage import ObjectStore
@@ -39,6 +40,7 @@ class Hub:
         self.store = ObjectStore(root)
         self.uploads = Uploads(self.store)
         self.signer = Signer(signing_key(root))
+        self.cards = Cards()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,18 @@ class Call:
     def flag(self, name: str) -> bool:
         return self.request.query_params.get(name, "").lower() in ("1", "true")
 
+    def limit(self) -> int | None:
+        """Returns the most items that the client wants in a listing, or None if it wants all of them.
+
+        Raises HubError (400) if the query's ``limit`` is not a number of at most 9 digits.
+        """
+        text = self.request.query_params.get("limit", "")
+        if not text:
+            return None
+        if len(text) > 9 or not (text.isascii() and text.isdecimal()):
+            raise bad_request("'limit' must be a number of at most 9 digits")
+        return int(text)
+
     def json(self) -> dict[str, Any]:
         """Returns the body as a JSON object. Raises HubError (400) if the body is not a JSON object."""
         return parse_object(self.body)
@@ -70,10 +84,11 @@ class Call:
     def form(self) -> dict[str, list[str]]:
         """Returns a dict from the names of the body's fields to their values. The body is a form or a JSON object.
 
-        Raises HubError (400) if the body cannot be read.
+        Raises HubError (400) if the body cannot be read, or if a value is neither a text, a number, true, false nor
+        null, nor a list of texts.
         """
         if self.request.headers.get("content-type", "").startswith("application/json"):
-            return {key: value if isinstance(value, list) else [str(value)] for key, value in self.json().items()}
+            return {key: _field_values(key, value) for key, value in self.json().items()}
         try:
             return parse_qs(self.body.decode(), errors="strict", max_num_fields=5000)
         except ValueError as error:
@@ -157,14 +172,25 @@ def parse_object(text: bytes) -> dict[str, Any]:
     return value
 
 
+def _field_values(key: str, value: object) -> list[str]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    if isinstance(value, list | dict):
+        raise bad_request(f"{key[:100]!r} must be a text or a list of texts")
+    return [str(value)]
+
+
 def text_field(source: dict[str, Any], key: str, default: str | None = None) -> str:
     """Returns the string under ``key`` in a JSON object, or ``default`` if the key is missing.
 
-    Raises HubError (400) if the value is not a string, or if the key is missing and there is no default.
+    Raises HubError (400) if the value is not a string, if the string holds half of a surrogate pair, or if the key is
+    missing and there is no default.
     """
     value = source.get(key, default)
     if not isinstance(value, str):
         raise bad_request(f"'{key}' must be a string")
+    if not is_unicode(value):
+        raise bad_request(f"'{key}' is not valid Unicode")
     return value
 
 

@@ -14,9 +14,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from quantpress.localhub.errors import HubError, is_disk_full, no_room
+from quantpress.localhub.ownership import make_private
 from quantpress.localhub.storage import ObjectStore
 
 SCHEMA_VERSION = 1
+_FILE = "hub.sqlite3"
 
 _SCHEMA = """
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -77,12 +79,12 @@ CREATE TABLE refs (
 
 def is_hub(root: Path) -> bool:
     """Whether a Hub keeps its data in the folder."""
-    return (root / "hub.sqlite3").is_file()
+    return (root / _FILE).is_file()
 
 
 def connect(root: Path) -> sqlite3.Connection:
     """Opens a connection in autocommit mode. For transactions, use reading() or writing()."""
-    connection = sqlite3.connect(root / "hub.sqlite3", isolation_level=None, timeout=60)
+    connection = sqlite3.connect(root / _FILE, isolation_level=None, timeout=60)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
@@ -134,7 +136,7 @@ def initialise(root: Path) -> None:
     Raises HubError if another version of this program wrote the database, or if the disk is full.
     """
     with _saying_if_full():
-        root.mkdir(parents=True, exist_ok=True)
+        make_private(root, _FILE)
         ObjectStore(root).prepare()
     with _saying_if_full(), closing(connect(root)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from quantpress.localhub import modelcard
-from quantpress.localhub.history import Commit, TreeEntry, read_tree
-from quantpress.localhub.modelcard import Card
-from quantpress.localhub.repos import Repo
+from quantpress.localhub.errors import HubError
+from quantpress.localhub.history import DEFAULT_BRANCH, Commit, TreeEntry, read_tree, resolve
+from quantpress.localhub.repos import Repo, RepoType, list_repos
 from quantpress.localhub.storage import ObjectStore
 
 CARD_PATH = "README.md"
@@ -20,16 +21,12 @@ CARD_PATH = "README.md"
 
 @dataclass(frozen=True)
 class Description:
-    """A repo at one commit. ``files`` maps paths to tree entries, and ``card`` is the parsed README.md."""
+    """A repo at one commit. ``files`` maps paths to tree entries, and ``data`` is the metadata of README.md."""
 
     repo: Repo
     commit: Commit
     files: Mapping[str, TreeEntry]
-    card: Card
-
-    @property
-    def data(self) -> dict[str, Any]:
-        return self.card.data or {}
+    data: Mapping[str, Any]
 
     @property
     def tags(self) -> list[str]:
@@ -58,15 +55,34 @@ class Description:
 def describe(db: sqlite3.Connection, store: ObjectStore, repo: Repo, commit: Commit) -> Description:
     files = read_tree(db, commit.tree)
     entry = files.get(CARD_PATH)
-    card = Card(None, "")
+    data: Mapping[str, Any] = {}
     if entry is not None and entry.size <= modelcard.MAX_CARD_BYTES:
-        card = _read_card(store.path(entry.sha256))
-    return Description(repo, commit, files, card)
+        # A card whose object is lost or unreadable costs the card, and neither the repo nor the listing it is in.
+        with suppress(OSError):
+            data = _card_data(store.path(entry.sha256))
+    return Description(repo, commit, files, data)
+
+
+def describe_all(
+    db: sqlite3.Connection, store: ObjectStore, repo_type: RepoType, *, private: bool
+) -> Iterator[Description]:
+    """Describes each repo of a type at the head of its ``main``. Leaves out private repos unless ``private`` is true.
+
+    A repo whose ``main`` cannot be resolved is left out too, because one repo must not cost the whole listing.
+    """
+    for repo in list_repos(db, repo_type):
+        if repo.private and not private:
+            continue
+        try:
+            commit = resolve(db, repo, DEFAULT_BRANCH)
+        except HubError:
+            continue
+        yield describe(db, store, repo, commit)
 
 
 @lru_cache(maxsize=1024)  # an object never changes, and a list of models needs the card of each model
-def _read_card(path: Path) -> Card:
-    return modelcard.read_card(path.read_bytes())
+def _card_data(path: Path) -> Mapping[str, Any]:
+    return modelcard.read_card(path.read_bytes()).data or {}
 
 
 def _sibling(entry: TreeEntry, with_sizes: bool) -> dict[str, Any]:

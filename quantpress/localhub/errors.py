@@ -57,6 +57,11 @@ def is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def object_lost(path: str) -> HubError:
+    """Returns the error for a file of a commit whose bytes this Hub no longer has."""
+    return HubError(410, f"The Hub has lost the bytes of {path[:200]!r}: upload the file again")
+
+
 def repo_not_found(repo_id: str) -> HubError:
     return HubError(404, f"Repository not found: {repo_id}", code="RepoNotFound")
 

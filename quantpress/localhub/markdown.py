@@ -3,6 +3,9 @@
 The parser keeps raw HTML in the card, as the public Hub does. A sanitizer then keeps only a short list of tags and
 attributes. The sanitizer is needed because anybody can write a card, and nothing in the card may run in the reader's
 browser.
+
+A text of a few kilobytes can take minutes: the time grows with the square of the nesting, here and in all such
+libraries. So cards are rendered in a process of their own, which the system ends (rendering.py).
 """
 
 from __future__ import annotations

@@ -62,12 +62,19 @@ def check_user(user: str) -> str:
     return user
 
 
-def _path_fault(path: str) -> str | None:
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8. JSON and YAML can hold half of a surrogate pair, which cannot."""
     try:
-        size = len(path.encode())
+        text.encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _path_fault(path: str) -> str | None:
+    if not is_unicode(path):
         return "is not valid Unicode"
-    if size > MAX_PATH_BYTES:
+    if len(path.encode()) > MAX_PATH_BYTES:
         return f"is longer than {MAX_PATH_BYTES} bytes"
     if "\\" in path or _CONTROL.search(path):
         return "holds a backslash or a control character"
@@ -104,13 +111,10 @@ def look_up_path(path: str, commit: str) -> str:
 
 def check_ref_name(name: str) -> str:
     """Returns the name of a branch or tag, unchanged. Raises HubError (400) if the name is invalid."""
-    try:
-        too_long = len(name.encode()) > MAX_REF_BYTES
-    except UnicodeEncodeError:
-        too_long = True
     segments = name.split("/")
     if (
-        too_long
+        not is_unicode(name)
+        or len(name.encode()) > MAX_REF_BYTES
         or name == "@"
         or name.startswith("-")
         or segments[0] == "refs"
@@ -129,6 +133,11 @@ def is_commit(revision: str) -> bool:
 
 def check_sha256(oid: str) -> str:
     """Returns an object's id, unchanged. Raises HubError (400) if the id is not 64 lower-case hexadecimal digits."""
-    if not isinstance(oid, str) or _SHA256.fullmatch(oid) is None:
+    if not isinstance(oid, str) or not is_sha256(oid):
         raise bad_request(f"Not a SHA-256: {str(oid)[:100]!r}")
     return oid
+
+
+def is_sha256(text: str) -> bool:
+    """Whether the text is 64 lower-case hexadecimal digits."""
+    return _SHA256.fullmatch(text) is not None

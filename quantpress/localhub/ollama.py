@@ -31,7 +31,10 @@ _LONGEST_NAME = 256
 
 
 def manifest(files: Mapping[str, TreeEntry], store: ObjectStore, tag: str) -> dict[str, Any] | None:
-    """Returns the manifest of the image for a tag, or None if the repo has no file for the tag."""
+    """Returns the manifest of the image for a tag, or None if the repo has no file for the tag.
+
+    Raises OSError if the file's object is lost.
+    """
     path = ollama_takes(files, tag)
     if path is None:
         return None
@@ -59,7 +62,11 @@ def find_config(files: Mapping[str, TreeEntry], store: ObjectStore, digest: str)
 def _configs(files: Mapping[str, TreeEntry], store: ObjectStore) -> Iterator[bytes]:
     for path, entry in files.items():
         if is_model(path):
-            yield _config(entry, _layers(files, path), store)
+            try:
+                config = _config(entry, _layers(files, path), store)
+            except OSError:  # a lost object costs its own image, and not the others of the repo
+                continue
+            yield config
 
 
 def _layers(files: Mapping[str, TreeEntry], path: str) -> list[dict[str, Any]]:

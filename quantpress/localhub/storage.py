@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantpress.files import fsync_folder
-from quantpress.localhub.names import check_sha256
+from quantpress.localhub.names import check_sha256, is_sha256
 
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -40,7 +40,8 @@ class ObjectStore:
         self._objects.mkdir(parents=True, exist_ok=True)
         self.incoming.mkdir(parents=True, exist_ok=True)
         for leftover in self.incoming.iterdir():
-            with suppress(FileNotFoundError):  # a server or another command can be at work in this folder
+            # A server or another command can be at work in this folder. Folders are not the Hub's.
+            with suppress(FileNotFoundError, IsADirectoryError):
                 if leftover.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
                     leftover.unlink()
 
@@ -129,5 +130,5 @@ class ObjectStore:
         fsync_folder(target.parent)
 
     def stored(self) -> list[Path]:
-        """Returns the paths of all objects."""
-        return [path for shard in self._objects.iterdir() for path in shard.iterdir()]
+        """Returns the paths of all objects. Anything else that lies between them is left alone."""
+        return [path for path in self._objects.glob("??/*") if is_sha256(path.name)]

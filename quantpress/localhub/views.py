@@ -15,15 +15,15 @@ import jinja2
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from quantpress.localhub import history, repos
+from quantpress.localhub import history
 from quantpress.localhub.addresses import Handler
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
-from quantpress.localhub.description import Description, describe
+from quantpress.localhub.description import CARD_PATH, Description, describe, describe_all
 from quantpress.localhub.errors import HubError
 from quantpress.localhub.history import DEFAULT_BRANCH
-from quantpress.localhub.markdown import render_card
 from quantpress.localhub.modelcard import texts
+from quantpress.localhub.rendering import CardNotShown
 
 _HEADERS = {
     # These pages have no scripts. An image in a card may come from any address.
@@ -81,15 +81,22 @@ def _describe(call: Call, db: sqlite3.Connection) -> Description:
 def _index(call: Call) -> Response:
     words = " ".join(call.query("search")).lower().split()
     with reading(call.hub.root) as db:
-        identity = call.identity(db)
-        descriptions = [
-            describe(db, call.hub.store, repo, history.resolve(db, repo, DEFAULT_BRANCH))
-            for repo in repos.list_repos(db, "model")
-            if identity is not None or not repo.private
-        ]
+        known = call.identity(db) is not None
+        descriptions = list(describe_all(db, call.hub.store, "model", private=known))
     shown = [d for d in descriptions if all(word in d.repo.repo_id.lower() for word in words)]
     shown.sort(key=lambda d: d.commit.created_at, reverse=True)
     return _page("index.html", models=shown, search=" ".join(words), texts=texts)
+
+
+def _card(call: Call, description: Description, files: str) -> tuple[str, str]:
+    """Returns the repo's card as HTML, and a sentence for the reader if there is no HTML."""
+    entry = description.files.get(CARD_PATH)
+    if entry is None:
+        return "", "This repo has no card."
+    try:
+        return call.hub.cards.html(call.hub.store.path(entry.sha256), files), ""
+    except CardNotShown as error:
+        return "", str(error)
 
 
 def _model(call: Call) -> Response:
@@ -98,14 +105,15 @@ def _model(call: Call) -> Response:
         description = _describe(call, db)
         refs = history.list_refs(db, description.repo)
         commits = history.log(db, description.repo, description.commit.oid)
-    files = f"/{description.repo.repo_id}/resolve/{_segment(revision)}/"
+    card, no_card = _card(call, description, f"/{description.repo.repo_id}/resolve/{_segment(revision)}/")
     return _page(
         "model.html",
         model=description,
         revision=revision,
         refs=refs,
         commits=commits,
-        card=render_card(description.card.text, files),
+        card=card,
+        no_card=no_card,
         texts=texts,
         endpoint=call.endpoint,
     )

@@ -12,7 +12,7 @@ from quantpress.localhub import auth, collections, repos
 from quantpress.localhub.collections import Collection
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading, writing
-from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.errors import bad_request
 
 #: A listing shows only this many items of each collection, as on the public Hub.
 _LISTED_ITEMS = 4
@@ -25,13 +25,12 @@ def _json(db: sqlite3.Connection, call: Call, found: Collection, most: int | Non
             "_id": item.id,
             "position": position,
             "type": "model",
-            "id": f"{item.namespace}/{item.name}",
+            "id": item.repo_id,
             "author": item.namespace,
             "private": item.private,
             **({} if item.note is None else {"note": {"text": item.note, "html": ""}}),
         }
-        for position, item in enumerate(collections.items(db, found))
-        if known or not item.private
+        for position, item in enumerate(collections.items(db, found, private=known))
     ]
     return {
         "slug": found.slug,
@@ -55,7 +54,7 @@ def _found(db: sqlite3.Connection, call: Call) -> Collection:
     """
     found = collections.get(db, call.param("namespace"), call.param("slug"))
     if found.private and call.identity(db) is None:
-        raise HubError(404, f"Collection not found: {found.slug}")
+        raise collections.not_found(call.param("namespace"), call.param("slug"))
     return found
 
 
@@ -69,11 +68,9 @@ def _description(body: dict[str, Any], current: str | None) -> str | None:
 
 def _list(call: Call) -> Response:
     wanted = [item.removeprefix("models/") for item in call.query("item")]
-    limit = next(iter(call.query("limit")), "")
     with reading(call.hub.root) as db:
         known = call.identity(db) is not None
-        found = [each for each in collections.find(db, call.query("owner"), wanted) if known or not each.private]
-        shown = found[: int(limit)] if limit.isdecimal() else found
+        shown = collections.find(db, call.query("owner"), wanted, private=known)[: call.limit()]
         # The answer holds no positions, because the client numbers the collections of a listing itself.
         return JSONResponse([_json(db, call, each, _LISTED_ITEMS) for each in shown])
 

@@ -10,7 +10,7 @@ from quantpress.localhub import auth, history
 from quantpress.localhub.addresses import repo_routes
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
-from quantpress.localhub.errors import entry_not_found
+from quantpress.localhub.errors import entry_not_found, object_lost
 from quantpress.localhub.history import TreeEntry
 from quantpress.localhub.names import look_up_path
 
@@ -55,6 +55,8 @@ def _resolve(call: Call) -> Response:
         entry = history.read_tree(db, commit.tree).get(path)
     if entry is None:
         raise entry_not_found(f"Entry not found: {path}", commit.oid)
+    if call.hub.store.size(entry.sha256) != entry.size:
+        raise object_lost(path)
     headers = _headers(entry, commit.oid)
     if call.request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from quantpress.localhub import auth
 from quantpress.localhub.addresses import repo_address, repo_routes
 from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, read_body, text_field
 from quantpress.localhub.database import reading
@@ -41,8 +42,24 @@ def _signed(call: Call, path: str, fields: dict[str, str | int]) -> str:
     return call.endpoint + call.hub.signer.sign(path, fields)
 
 
-def _upload_action(call: Call, upload: str, oid: str, size: int, multipart: bool) -> dict[str, Any]:
-    whole: dict[str, str | int] = {"upload": upload, "size": size}
+async def _check_address(request: Request) -> dict[str, str]:
+    """Returns the fields of a signed address.
+
+    Raises HubError (403) if this Hub did not make the address, or if the address or the token behind it has ended.
+    """
+    hub, fields = hub_of(request), dict(request.query_params)
+    hub.signer.check(request.scope["path"], fields)
+
+    def check_token() -> None:
+        with reading(hub.root) as db:
+            auth.require_token(db, fields.get("by", ""))
+
+    await run_in_threadpool(check_token)
+    return fields
+
+
+def _upload_action(call: Call, oid: str, whole: dict[str, str | int], multipart: bool) -> dict[str, Any]:
+    size = int(whole["size"])
     if not multipart or size <= _PART_BYTES:
         return {"href": _signed(call, f"/lfs/{oid}", {**whole, "offset": 0, "length": size})}
     part = max(_PART_BYTES, math.ceil(size / _MAX_PARTS))
@@ -62,6 +79,7 @@ def _batch(call: Call) -> Response:
     objects = body.get("objects")
     if not isinstance(objects, list) or len(objects) > _MAX_OBJECTS:
         raise bad_request(f"'objects' must be a list of at most {_MAX_OBJECTS}")
+    token_id = call.require_write().token_id
     with reading(call.hub.root) as db:
         repo = call.repo_to_write(db)
     transfers = body.get("transfers")
@@ -75,7 +93,9 @@ def _batch(call: Call) -> Response:
             answer["error"] = {"code": upload.status, "message": upload.message}
         else:
             answer["actions"] = {
-                "upload": _upload_action(call, upload, answer["oid"], answer["size"], multipart),
+                "upload": _upload_action(
+                    call, answer["oid"], {"upload": upload, "size": answer["size"], "by": token_id}, multipart
+                ),
                 "verify": {"href": verify, "header": {}},
             }
     return JSONResponse({"transfer": "multipart" if multipart else "basic", "objects": answers}, media_type=_MEDIA_TYPE)
@@ -95,10 +115,8 @@ async def _receive(request: Request) -> tuple[str, dict[str, str], str]:
 
     Returns the object's id, the address's fields and the checksum (CRC-32) of the bytes.
     """
-    oid, fields = request.path_params["oid"], dict(request.query_params)
-    hub = hub_of(request)
-    hub.signer.check(request.scope["path"], fields)
-    checksum = await hub.uploads.receive_part(
+    oid, fields = request.path_params["oid"], await _check_address(request)
+    checksum = await hub_of(request).uploads.receive_part(
         fields["upload"], oid, int(fields["size"]), request.stream(), int(fields["offset"]), int(fields["length"])
     )
     return oid, fields, checksum
@@ -116,12 +134,10 @@ async def _put_whole(request: Request) -> Response:
 
 
 async def _complete(request: Request) -> Response:
-    oid, fields = request.path_params["oid"], dict(request.query_params)
-    hub = hub_of(request)
-    hub.signer.check(request.scope["path"], fields)
+    oid, fields = request.path_params["oid"], await _check_address(request)
     if parse_object(await read_body(request)).get("oid") != oid:
         raise bad_request("The completion names another object")
-    await run_in_threadpool(hub.uploads.finish, fields["upload"], oid, int(fields["size"]))
+    await run_in_threadpool(hub_of(request).uploads.finish, fields["upload"], oid, int(fields["size"]))
     return JSONResponse({}, media_type=_MEDIA_TYPE)
 
 

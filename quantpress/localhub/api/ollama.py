@@ -11,7 +11,7 @@ from starlette.routing import Route
 from quantpress.localhub import auth, history
 from quantpress.localhub.context import Call, endpoint
 from quantpress.localhub.database import reading
-from quantpress.localhub.errors import HubError, entry_not_found
+from quantpress.localhub.errors import HubError, entry_not_found, object_lost
 from quantpress.localhub.history import DEFAULT_BRANCH, TreeEntry
 from quantpress.localhub.ollama import MANIFEST_TYPE, find_config, manifest
 from quantpress.record.clients import is_part
@@ -33,7 +33,10 @@ def _manifest(call: Call) -> Response:
     with reading(call.hub.root) as db:
         files = _files(call, db)
     tag = call.param("tag")
-    found = manifest(files, call.hub.store, tag)
+    try:
+        found = manifest(files, call.hub.store, tag)
+    except OSError as error:
+        raise object_lost(tag) from error
     if found is None:
         # Ollama shows the field "error" of the answer (server/images.go, pullModelManifest).
         raise HubError(400, f"The specified tag is not available in the repository: {tag[:100]}")
@@ -49,6 +52,8 @@ def _blob(call: Call) -> Response:
     headers = {**_HEADERS, "Docker-Content-Digest": digest}
     entry = next((entry for entry in files.values() if f"sha256:{entry.sha256}" == digest), None)
     if entry is not None:
+        if call.hub.store.size(entry.sha256) != entry.size:
+            raise object_lost(entry.path)
         return FileResponse(call.hub.store.path(entry.sha256), headers=headers, media_type="application/octet-stream")
     config = find_config(files, call.hub.store, digest)
     if config is None:

@@ -12,9 +12,8 @@ from quantpress.localhub.addresses import api_routes, repo_address
 from quantpress.localhub.commits import found_repo, regular_entry
 from quantpress.localhub.context import Call, endpoint, text_field
 from quantpress.localhub.database import reading, writing
-from quantpress.localhub.description import describe, repo_json
+from quantpress.localhub.description import describe, describe_all, repo_json
 from quantpress.localhub.errors import HubError, bad_request
-from quantpress.localhub.history import DEFAULT_BRANCH, resolve
 from quantpress.localhub.repos import Gated, RepoType
 from quantpress.localhub.uploadmode import git_attributes
 
@@ -143,18 +142,15 @@ def _list(call: Call) -> Response:
     with reading(call.hub.root) as db:
         identity = call.identity(db)
         visible = [
-            repo_json(describe(db, call.hub.store, repo, resolve(db, repo, DEFAULT_BRANCH)), with_sizes=False)
-            for repo in repos.list_repos(db, call.repo_type)
-            if identity is not None or not repo.private
+            repo_json(description, with_sizes=False)
+            for description in describe_all(db, call.hub.store, call.repo_type, private=identity is not None)
         ]
     found = [info for info in visible if _matches(call, info)]
     key = next(iter(call.query("sort")), "lastModified")
     if key not in ("lastModified", "createdAt"):
         key = "lastModified"  # this Hub does not count downloads, likes or trends
     found.sort(key=lambda info: str(info[key]), reverse=call.query("direction") != ["1"])
-    limit = next(iter(call.query("limit")), "")
-    if limit.isdecimal():
-        found = found[: int(limit)]
+    found = found[: call.limit()]
     expand = _expand(call)
     if not expand:
         for info in found:

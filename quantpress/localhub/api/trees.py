@@ -84,7 +84,7 @@ def _paths_info(call: Call) -> Response:
         commit = call.commit(db, repo)
         items = _items(history.read_tree(db, commit.tree))
         chosen = [items[path] for path in dict.fromkeys(form.get("paths", [])) if path in items]
-        if form.get("expand", [""])[0].lower() in ("1", "true"):
+        if form.get("expand", [""])[:1] in (["1"], ["true"], ["True"]):
             chosen = _with_last_commits(db, repo, commit, chosen)
     return JSONResponse(chosen)
 
