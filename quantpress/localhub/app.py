@@ -16,6 +16,7 @@ from quantpress.localhub.api import account, collections, commit, files, lfs, ol
 from quantpress.localhub.collections import prepare
 from quantpress.localhub.context import Hub, error_response
 from quantpress.localhub.database import initialise
+from quantpress.localhub.deadlines import USUAL, BodyDeadline, Deadlines
 from quantpress.localhub.errors import HubError, is_disk_full, no_room
 from quantpress.localhub.hosts import KnownHost
 
@@ -53,7 +54,7 @@ def _client_left(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
 
-def create_app(root: Path, names: Collection[str] = ()) -> Starlette:
+def create_app(root: Path, names: Collection[str] = (), deadlines: Deadlines = USUAL) -> Starlette:
     """Returns the application of the Hub in the folder ``root``. Makes the folder if it does not exist.
 
     The Hub answers to the host names ``names``, to ``localhost`` and to any IP address.
@@ -75,7 +76,11 @@ def create_app(root: Path, names: Collection[str] = ()) -> Starlette:
             *collections.ROUTES,
             *views.ROUTES,
         ],
-        middleware=[Middleware(KnownHost, names=names), Middleware(RawPath)],
+        middleware=[
+            Middleware(KnownHost, names=names),
+            Middleware(RawPath),
+            Middleware(BodyDeadline, deadlines=deadlines),
+        ],
         exception_handlers={
             HubError: error_response,
             OSError: _disk_full,

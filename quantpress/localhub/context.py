@@ -27,9 +27,10 @@ from quantpress.localhub.signing import Signer
 from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploads import Uploads
 
-# Before a commit, a preupload request lists the files to be committed. With 256 files and 512 bytes of each, its body
-# has about 300 kB. The body of a request to validate a card is smaller.
-MAX_BODY_BYTES = 8 * 1024 * 1024
+# The most bytes of a body. A small one holds the fields of one thing, such as a repo or a branch. A list holds the
+# names of at most 1,000 files. A card to be validated has at most 2 MiB, in JSON up to three times as much. Before a
+# commit, a preupload request lists 256 files with 512 bytes of each, in about 300 kB.
+SMALL_BODY, LIST_BODY, LARGE_BODY = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
 
 
 class Hub:
@@ -141,6 +142,16 @@ class Call:
         revision = self.param("revision") if "revision" in self.request.path_params else "main"
         return history.resolve(db, repo, revision)
 
+    def require_known(self) -> Identity:
+        """Returns the user and the role of the client's token. Raises HubError (401) for a missing or unknown token."""
+        with reading(self.hub.root) as db:
+            return auth.require_identity(self.identity(db))
+
+    def require_no_wrong_token(self) -> None:
+        """Raises HubError (401) if the client sent an unknown token. A client without a token is welcome."""
+        with reading(self.hub.root) as db:
+            self.identity(db)
+
     def require_write(self) -> Identity:
         """Returns the user and the role of the client's token.
 
@@ -194,9 +205,11 @@ def text_field(source: dict[str, Any], key: str, default: str | None = None) -> 
     return value
 
 
-async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Reads the body. Raises HubError (413) as soon as the body exceeds ``limit`` bytes."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """Reads the body. Raises HubError (413) as soon as the body exceeds ``limit`` bytes, or says that it will."""
     body = bytearray()
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise HubError(413, f"The body is larger than {limit} bytes")
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
@@ -210,13 +223,25 @@ def hub_of(request: Request) -> Hub:
 
 
 def endpoint(handler: Callable[[Call], Response]) -> Handler:
-    """Makes a route's handler from a plain function.
+    """Makes a route's handler from a plain function, which it runs in a thread. The request's body is not read."""
 
-    The handler reads the request's body first, then runs the function in a thread.
+    async def serve(request: Request) -> Response:
+        return await run_in_threadpool(handler, Call(hub_of(request), request, b""))
+
+    return serve
+
+
+def body_endpoint(
+    handler: Callable[[Call], Response], allow: Callable[[Call], object], limit: int = SMALL_BODY
+) -> Handler:
+    """Makes a route's handler from a plain function that needs the request's body, of at most ``limit`` bytes.
+
+    The body is read only after ``allow`` has returned, so that clients who may not send it cannot fill the memory.
     """
 
     async def serve(request: Request) -> Response:
-        call = Call(hub_of(request), request, await read_body(request))
+        await run_in_threadpool(allow, Call(hub_of(request), request, b""))
+        call = Call(hub_of(request), request, await read_body(request, limit))
         return await run_in_threadpool(handler, call)
 
     return serve

@@ -99,6 +99,7 @@ def serve(root: Path, host: str, port: int, names: Collection[str] = ()) -> None
     import uvicorn
 
     from quantpress.localhub.app import create_app
+    from quantpress.localhub.deadlines import USUAL, server_config
 
     class AnnouncedServer(uvicorn.Server):
         """Prints the address as soon as the server listens at the address and handles signals."""
@@ -120,13 +121,7 @@ def serve(root: Path, host: str, port: int, names: Collection[str] = ()) -> None
         # When the last connection closes, SQLite merges the write-ahead log into the database. This connection stays
         # open, so that SQLite does not do this after each request.
         keeper.execute("PRAGMA user_version")
-        config = uvicorn.Config(
-            create_app(root, {host, *names}),
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=5,
-            lifespan="off",
-        )
+        config = server_config(create_app(root, {host, *names}), USUAL)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         AnnouncedServer(config).run(sockets=[listener])
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from quantpress.localhub import auth
 from quantpress.localhub.addresses import api_routes
-from quantpress.localhub.context import Call, endpoint, text_field
+from quantpress.localhub.context import LARGE_BODY, Call, body_endpoint, endpoint, text_field
 from quantpress.localhub.database import reading
 from quantpress.localhub.frontmatter import CardInvalid
 from quantpress.localhub.modelcard import faults, parse_card
@@ -50,9 +50,6 @@ def _auth_check_write(call: Call) -> Response:
 
 
 def _validate_yaml(call: Call) -> Response:
-    """Validates a card for a client that has a token. Reading YAML costs time, and huggingface_hub sends its token."""
-    with reading(call.hub.root) as db:
-        auth.require_identity(call.identity(db))
     errors, warnings = [], []
     try:
         card = parse_card(text_field(call.json(), "content"))
@@ -71,9 +68,12 @@ def _validate_yaml(call: Call) -> Response:
     )
 
 
+# Reading YAML costs time, so it takes a token. huggingface_hub sends the token here.
+_VALIDATE_YAML = body_endpoint(_validate_yaml, Call.require_known, LARGE_BODY)
+
 ROUTES = [
     Route("/api/whoami-v2", endpoint(_whoami), methods=["GET"]),
-    Route("/api/validate-yaml", endpoint(_validate_yaml), methods=["POST"]),
+    Route("/api/validate-yaml", _VALIDATE_YAML, methods=["POST"]),
     *api_routes("/auth-check", endpoint(_auth_check), ["GET"]),
     *api_routes("/auth-check/write", endpoint(_auth_check_write), ["GET"]),
 ]

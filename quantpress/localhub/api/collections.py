@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from quantpress.localhub import auth, collections, repos
 from quantpress.localhub.collections import Collection
-from quantpress.localhub.context import Call, endpoint, text_field
+from quantpress.localhub.context import Call, body_endpoint, endpoint, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.errors import bad_request
 
@@ -152,11 +152,11 @@ _ONE = "/api/collections/{namespace}/{slug}"
 
 ROUTES = [
     Route("/api/collections", endpoint(_list), methods=["GET"]),
-    Route("/api/collections", endpoint(_create), methods=["POST"]),
+    Route("/api/collections", body_endpoint(_create, Call.require_write), methods=["POST"]),
     Route(_ONE, endpoint(_get), methods=["GET"]),
-    Route(_ONE, endpoint(_change), methods=["PATCH"]),
+    Route(_ONE, body_endpoint(_change, Call.require_write), methods=["PATCH"]),
     Route(_ONE, endpoint(_delete), methods=["DELETE"]),
-    Route(f"{_ONE}/items", endpoint(_add), methods=["POST"]),
-    Route(f"{_ONE}/items/{{item}}", endpoint(_change_item), methods=["PATCH"]),
+    Route(f"{_ONE}/items", body_endpoint(_add, Call.require_write), methods=["POST"]),
+    Route(f"{_ONE}/items/{{item}}", body_endpoint(_change_item, Call.require_write), methods=["PATCH"]),
     Route(f"{_ONE}/items/{{item}}", endpoint(_remove_item), methods=["DELETE"]),
 ]

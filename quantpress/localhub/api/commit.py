@@ -28,7 +28,7 @@ from quantpress.localhub.commits import (
     regular_entry,
     require_stored,
 )
-from quantpress.localhub.context import Call, Hub, endpoint, hub_of, parse_object, text_field
+from quantpress.localhub.context import LARGE_BODY, Call, Hub, body_endpoint, hub_of, parse_object, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.names import check_path
@@ -38,6 +38,7 @@ from quantpress.localhub.uploadmode import LARGE_FILE, is_lfs
 # longer line must be an LFS object.
 _MAX_LINE_BYTES = 4 * LARGE_FILE // 3 + 65536
 _MAX_OPERATIONS = 25_000
+_MAX_MESSAGE = 64 * 1024  # every listing of commits has all of them
 
 
 def _file_size(value: object) -> int:
@@ -140,10 +141,13 @@ async def _commit(request: Request) -> Response:
             raise HubError(413, f"A commit has at most {_MAX_OPERATIONS} operations")
     if header is None:
         raise bad_request("The commit has no header")
+    title, message = text_field(header, "summary"), text_field(header, "description", "")
+    if len(title) + len(message) > _MAX_MESSAGE:
+        raise bad_request(f"The summary and the description of a commit have at most {_MAX_MESSAGE} characters")
     wanted = CommitRequest(
         branch=call.param("revision"),
-        title=text_field(header, "summary"),
-        message=text_field(header, "description", ""),
+        title=title,
+        message=message,
         author=identity.user,
         operations=operations,
         parent=text_field(header, "parentCommit") if header.get("parentCommit") is not None else None,
@@ -167,6 +171,6 @@ async def _commit(request: Request) -> Response:
 
 
 ROUTES = [
-    *api_routes("/preupload/{revision}", endpoint(_preupload), ["POST"]),
+    *api_routes("/preupload/{revision}", body_endpoint(_preupload, Call.require_write, LARGE_BODY), ["POST"]),
     *api_routes("/commit/{revision}", _commit, ["POST"]),
 ]

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from quantpress.localhub import auth
 from quantpress.localhub.addresses import repo_address, repo_routes
-from quantpress.localhub.context import Call, endpoint, hub_of, parse_object, read_body, text_field
+from quantpress.localhub.context import LIST_BODY, Call, body_endpoint, hub_of, parse_object, read_body, text_field
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import HubError, bad_request
 from quantpress.localhub.names import check_sha256
@@ -135,15 +135,15 @@ async def _put_whole(request: Request) -> Response:
 
 async def _complete(request: Request) -> Response:
     oid, fields = request.path_params["oid"], await _check_address(request)
-    if parse_object(await read_body(request)).get("oid") != oid:
+    if parse_object(await read_body(request, LIST_BODY)).get("oid") != oid:
         raise bad_request("The completion names another object")
     await run_in_threadpool(hub_of(request).uploads.finish, fields["upload"], oid, int(fields["size"]))
     return JSONResponse({}, media_type=_MEDIA_TYPE)
 
 
 ROUTES = [
-    *repo_routes(".git/info/lfs/objects/batch", endpoint(_batch), ["POST"]),
-    *repo_routes(".git/info/lfs/objects/verify", endpoint(_verify), ["POST"]),
+    *repo_routes(".git/info/lfs/objects/batch", body_endpoint(_batch, Call.require_write, LIST_BODY), ["POST"]),
+    *repo_routes(".git/info/lfs/objects/verify", body_endpoint(_verify, Call.require_write), ["POST"]),
     Route("/lfs/{oid}", _put_whole, methods=["PUT"]),
     Route("/lfs/{oid}/part", _put_part, methods=["PUT"]),
     Route("/lfs/{oid}/complete", _complete, methods=["POST"]),

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from quantpress.localhub import history
 from quantpress.localhub.addresses import api_routes
-from quantpress.localhub.context import Call, endpoint, text_field
+from quantpress.localhub.context import Call, body_endpoint, endpoint, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.history import DEFAULT_BRANCH, Ref
 
@@ -83,9 +83,9 @@ def _commits(call: Call) -> Response:
 
 ROUTES = [
     *api_routes("/refs", endpoint(_refs), ["GET"]),
-    *api_routes("/branch/{branch}", endpoint(_create_branch), ["POST"]),
+    *api_routes("/branch/{branch}", body_endpoint(_create_branch, Call.require_write), ["POST"]),
     *api_routes("/branch/{branch}", endpoint(_delete_branch), ["DELETE"]),
-    *api_routes("/tag/{revision}", endpoint(_create_tag), ["POST"]),
+    *api_routes("/tag/{revision}", body_endpoint(_create_tag, Call.require_write), ["POST"]),
     *api_routes("/tag/{revision}", endpoint(_delete_tag), ["DELETE"]),
     *api_routes("/commits/{revision}", endpoint(_commits), ["GET"]),
 ]

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from quantpress.localhub import repos
 from quantpress.localhub.addresses import api_routes, repo_address
 from quantpress.localhub.commits import found_repo, regular_entry
-from quantpress.localhub.context import Call, endpoint, text_field
+from quantpress.localhub.context import Call, body_endpoint, endpoint, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.description import describe, describe_all, repo_json
 from quantpress.localhub.errors import HubError, bad_request
@@ -162,12 +162,12 @@ def _list(call: Call) -> Response:
 
 
 ROUTES = [
-    Route("/api/repos/create", endpoint(_create), methods=["POST"]),
-    Route("/api/repos/delete", endpoint(_delete), methods=["DELETE"]),
-    Route("/api/repos/move", endpoint(_move), methods=["POST"]),
+    Route("/api/repos/create", body_endpoint(_create, Call.require_write), methods=["POST"]),
+    Route("/api/repos/delete", body_endpoint(_delete, Call.require_write), methods=["DELETE"]),
+    Route("/api/repos/move", body_endpoint(_move, Call.require_write), methods=["POST"]),
     Route("/api/models", endpoint(_list), methods=["GET"]),
     Route("/api/datasets", endpoint(_list), methods=["GET"]),
     *api_routes("", endpoint(_info), ["GET"]),
     *api_routes("/revision/{revision}", endpoint(_info), ["GET"]),
-    *api_routes("/settings", endpoint(_settings), ["PUT"]),
+    *api_routes("/settings", body_endpoint(_settings, Call.require_write), ["PUT"]),
 ]

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from quantpress.localhub import gitobjects, history
 from quantpress.localhub.addresses import api_routes
-from quantpress.localhub.context import Call, endpoint
+from quantpress.localhub.context import LIST_BODY, Call, body_endpoint, endpoint
 from quantpress.localhub.database import reading
 from quantpress.localhub.errors import entry_not_found
 from quantpress.localhub.history import Commit, TreeEntry
@@ -92,5 +92,5 @@ def _paths_info(call: Call) -> Response:
 ROUTES = [
     *api_routes("/tree/{revision}", endpoint(_tree), ["GET"]),
     *api_routes("/tree/{revision}/{path:path}", endpoint(_tree), ["GET"]),
-    *api_routes("/paths-info/{revision}", endpoint(_paths_info), ["POST"]),
+    *api_routes("/paths-info/{revision}", body_endpoint(_paths_info, Call.require_no_wrong_token, LIST_BODY), ["POST"]),
 ]
