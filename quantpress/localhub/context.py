@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -27,10 +27,16 @@ from quantpress.localhub.signing import Signer
 from quantpress.localhub.storage import ObjectStore
 from quantpress.localhub.uploads import Uploads
 
+_Result = TypeVar("_Result")
+
 # The most bytes of a body. A small one holds the fields of one thing, such as a repo or a branch. A list holds the
 # names of at most 1,000 files. A card to be validated has at most 2 MiB, in JSON up to three times as much. Before a
 # commit, a preupload request lists 256 files with 512 bytes of each, in about 300 kB.
 SMALL_BODY, LIST_BODY, LARGE_BODY = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
+
+# Requests without a token take at most this many of the 40 threads, so that many costly ones (such as trees with the
+# last commit of each file) do not hold up clients with a token.
+_THREADS_FOR_STRANGERS = 8
 
 
 class Hub:
@@ -42,6 +48,7 @@ class Hub:
         self.uploads = Uploads(self.store)
         self.signer = Signer(signing_key(root))
         self.cards = Cards()
+        self.strangers = CapacityLimiter(_THREADS_FOR_STRANGERS)
 
 
 @dataclass(frozen=True)
@@ -222,11 +229,17 @@ def hub_of(request: Request) -> Hub:
     return hub
 
 
+async def _in_thread(function: Callable[[Call], _Result], call: Call) -> _Result:
+    # A wrong token does not help a stranger: it is refused as soon as the function looks at it.
+    stranger = call.request.headers.get("authorization") is None
+    return await to_thread.run_sync(function, call, limiter=call.hub.strangers if stranger else None)
+
+
 def endpoint(handler: Callable[[Call], Response]) -> Handler:
     """Makes a route's handler from a plain function, which it runs in a thread. The request's body is not read."""
 
     async def serve(request: Request) -> Response:
-        return await run_in_threadpool(handler, Call(hub_of(request), request, b""))
+        return await _in_thread(handler, Call(hub_of(request), request, b""))
 
     return serve
 
@@ -240,9 +253,9 @@ def body_endpoint(
     """
 
     async def serve(request: Request) -> Response:
-        await run_in_threadpool(allow, Call(hub_of(request), request, b""))
+        await _in_thread(allow, Call(hub_of(request), request, b""))
         call = Call(hub_of(request), request, await read_body(request, limit))
-        return await run_in_threadpool(handler, call)
+        return await _in_thread(handler, call)
 
     return serve
 

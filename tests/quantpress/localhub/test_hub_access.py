@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,32 @@ def test_the_hub_answers_only_to_its_own_names(tmp_path: Path, host: str, status
     assert answer.status_code == status
     if status == 421:
         assert "start it with --name" in answer.headers["X-Error-Message"]
+
+
+def test_strangers_do_not_hold_up_clients_with_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(tmp_path)
+    token = auth.create_token(tmp_path, "press", "write")
+    go_on = threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        go_on.wait(60)
+        return []
+
+    monkeypatch.setattr("quantpress.localhub.collections.find", slow)
+
+    async def ask() -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            strangers = [asyncio.create_task(client.get("/api/collections")) for _ in range(60)]
+            await asyncio.sleep(0.5)
+            try:
+                async with asyncio.timeout(20):
+                    answer = await client.get("/api/whoami-v2", headers={"Authorization": f"Bearer {token}"})
+            finally:
+                go_on.set()
+                await asyncio.gather(*strangers)
+            return answer.status_code
+
+    assert asyncio.run(ask()) == 200
 
 
 def test_an_upload_address_is_given_to_writers_only(live_hub: LiveHub) -> None:
