@@ -158,15 +158,17 @@ def _torchao_config(parameters: Parameters) -> Any:
     from torchao import quantization
     from torchao.quantization.quantize_.workflows import IntxChooseQParamsAlgorithm
 
-    config = getattr(quantization, parameters["config"])
-    if parameters["config"] == "IntxWeightOnlyConfig":
+    # The parameters can come from a manifest, so they never choose freely what is called.
+    name = next(scheme.config for scheme in _SCHEMES.values() if scheme.config == parameters["config"])
+    config = getattr(quantization, name)
+    if name == "IntxWeightOnlyConfig":
         return config(
-            weight_dtype=getattr(torch, parameters["weight_dtype"]),
+            weight_dtype={"int4": torch.int4}[parameters["weight_dtype"]],  # type: ignore[attr-defined]
             granularity=quantization.PerGroup(parameters["group_size"]),
             mapping_type=quantization.MappingType[parameters["mapping_type"]],
             intx_choose_qparams_algorithm=IntxChooseQParamsAlgorithm[parameters["choose_qparams"]],
         )
-    if parameters["config"] == "Int4WeightOnlyConfig":
+    if name == "Int4WeightOnlyConfig":
         return config(
             group_size=parameters["group_size"],
             int4_packing_format=parameters["packing_format"].lower(),

@@ -63,9 +63,9 @@ def parse_object(content: bytes, name: str) -> dict[str, Any]:
     return found
 
 
-def problem_of(value: object, deepest: int = DEEPEST) -> str | None:
+def problem_of(value: object, deepest: int = DEEPEST, largest_number: int | None = None) -> str | None:
     """Returns why a value that was read from JSON is refused, or None: it is nested too deep, or a text in it has half
-    of a character. Does not recurse."""
+    of a character. Or a whole number is larger than ``largest_number``, if that is given. Does not recurse."""
     level = [value]
     for _ in range(deepest + 1):
         inner: list[object] = []
@@ -78,6 +78,8 @@ def problem_of(value: object, deepest: int = DEEPEST) -> str | None:
                     inner += each
                 case str() if _HALF.search(each):
                     return "has a text that is not UTF-8"
+                case int() if largest_number is not None and abs(each) > largest_number:
+                    return f"has a number beyond {largest_number}"
         if not inner:
             return None
         level = inner

@@ -28,6 +28,7 @@ from quantpress.cli.commands.options import (
 from quantpress.errors import BadInput, QuantpressError
 from quantpress.hub.token import hold_token
 from quantpress.repo_id import check_repo_id
+from quantpress.terminal import say
 
 app = typer.Typer(
     help="Quantize, measure and publish every model of a catalog.",
@@ -46,10 +47,10 @@ def main() -> None:
         app()
     except QuantpressError as error:
         for line in str(error).splitlines():
-            typer.echo(f"quantpress: {line}" if not line.startswith("  ") else line, err=True)
+            say(f"quantpress: {line}" if not line.startswith("  ") else line, error=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("quantpress: interrupted", err=True)
+        say("quantpress: interrupted", error=True)
         sys.exit(130)
 
 
@@ -58,10 +59,10 @@ def check(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False)
     """Validates the catalog: file, line, what is wrong."""
     loaded, _ = load(catalog)
     if as_json:
-        typer.echo(json.dumps({"catalog": str(catalog), "models": [line.repo for line in loaded.models]}))
+        say(json.dumps({"catalog": str(catalog), "models": [line.repo for line in loaded.models]}))
     else:
         count = len(loaded.models)
-        typer.echo(f"{catalog}: {count} {'model' if count == 1 else 'models'}, no mistakes")
+        say(f"{catalog}: {count} {'model' if count == 1 else 'models'}, no mistakes")
 
 
 @app.command()
@@ -74,7 +75,7 @@ def schema(out: Annotated[Path, typer.Option(help="file to write")] = Path("cata
         write_text(out, json.dumps(catalog_schema(), indent=2) + "\n")
     except OSError as error:
         raise BadInput(f"{out}: cannot be written ({error.strerror}); give another file by --out") from None
-    typer.echo(f"{out} written")
+    say(f"{out} written")
 
 
 @app.command()
@@ -97,7 +98,7 @@ def plan(
     orphaned = find_orphans(loaded, settings, both.target) if only is None and formats is None else []
     if as_json:
         steps = [step for each in plans for step in each.steps] + orphaned
-        typer.echo(json.dumps([step.model_dump(mode="json") for step in steps], indent=2))
+        say(json.dumps([step.model_dump(mode="json") for step in steps], indent=2))
     else:
         print_plan(plans, orphaned, storage_used(both.target, settings.namespace), settings)
 
@@ -127,7 +128,7 @@ def run(
         raise QuantpressError(f"the nightly flow ended as {state.name}: {state.message}")
     done: list[ModelReport] = reports
     if as_json:
-        typer.echo(json.dumps([report.model_dump(mode="json") for report in done], indent=2))
+        say(json.dumps([report.model_dump(mode="json") for report in done], indent=2))
     else:
         print_results(done, settings)
     if state.is_failed():
@@ -152,7 +153,7 @@ def verify(
     loader = Loader(settings.compute_device(), settings.thread_count())
     found = download_and_check(target_hub(settings), repo, revision, loader, settings.home)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        say(json.dumps(asdict(found), indent=2))
     else:
         print_verification(found)
     bad, mute = ([each for each in part if each.problem] for part in (found.files, found.variants))
@@ -213,7 +214,7 @@ def toolchain_list(as_json: JsonOption = False) -> None:
         }
         for each, there in found
     ]
-    typer.echo(json.dumps(rows, indent=2))
+    say(json.dumps(rows, indent=2))
 
 
 @toolchain.command("install")
@@ -225,7 +226,7 @@ def toolchain_install(name: Annotated[str, typer.Argument(help="a name from `qua
     wanted = toolchain_named(name)
     with shown() as progress:
         made = wanted.install(progress)
-    typer.echo(f"{made.version} in {made.folder}")
+    say(f"{made.version} in {made.folder}")
 
 
 def prepare_prefect() -> None:

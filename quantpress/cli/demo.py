@@ -21,6 +21,7 @@ from quantpress.hub.client import hub_client
 from quantpress.localhub.auth import revoke_tokens
 from quantpress.localhub.server import RunningHub, running_hub
 from quantpress.record.names import model_name
+from quantpress.terminal import say
 from quantpress.toolchain.llama_cpp import install
 from quantpress.toolchain.progress import shown
 
@@ -42,13 +43,13 @@ def main() -> int:
         revoke_tokens(hub.root, "press")
         token = hub.create_token("press", "write")
         upload_source(hub, token, model, source)
-        print(f"Embedded Hub at {hub.endpoint} with {source}; pressing {CATALOG}", flush=True)
+        say(f"Embedded Hub at {hub.endpoint} with {source}; pressing {CATALOG}")
         command = [sys.executable, "-m", "quantpress", "run", "--catalog", str(CATALOG)]
         code = subprocess.run(command, env=press_environment(hub, token, HOME), check=False).returncode
     if code == 0:
-        print(f"\n{model_name(source)} is published. It took {(time.monotonic() - started) / 60:.1f} minutes.")
-        print(f"Look at it: .venv/bin/quantpress hub --root {HOME / 'hub'} --port {PORT}")
-        print(f"then open http://127.0.0.1:{PORT}")
+        say(f"\n{model_name(source)} is published. It took {(time.monotonic() - started) / 60:.1f} minutes.")
+        say(f"Look at it: .venv/bin/quantpress hub --root {HOME / 'hub'} --port {PORT}")
+        say(f"then open http://127.0.0.1:{PORT}")
     return code
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rich.console import Console
 from rich.table import Table
 
 from quantpress.plan.steps import WORK, ModelPlan, Step
@@ -12,6 +11,7 @@ from quantpress.record.measurement import Evaluation
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.record.verification import Verification
 from quantpress.settings import Settings
+from quantpress.terminal import console
 from quantpress.toolchain.registry import Installed, Toolchain
 
 
@@ -26,29 +26,29 @@ def print_plan(plans: list[ModelPlan], orphaned: list[Step], stored: int | None,
     Below the tables, prints the repos that are no longer in the catalog (``orphaned``), and how many bytes the
     namespace holds (``stored``). If there is work, also prints the number of steps of each kind and the estimated cost.
     """
-    console = Console(markup=False)
+    terminal = console()
     for plan in plans:
         table = Table(title=plan.line.repo, title_justify="left")
         for column in ("action", "format", "variant", "reason"):
             table.add_column(column, overflow="fold")
         for step in plan.steps:
             table.add_row(step.action, step.format, step.variant, step.reason)
-        console.print(table)
+        terminal.print(table)
     for step in orphaned:
-        console.print(f"{step.repo_id}: {step.reason}", soft_wrap=True)
+        terminal.print(f"{step.repo_id}: {step.reason}", soft_wrap=True)
     if stored is not None:
-        console.print(f"{settings.namespace} holds {megabytes(stored)} on {settings.target_endpoint}.", soft_wrap=True)
+        terminal.print(f"{settings.namespace} holds {megabytes(stored)} on {settings.target_endpoint}.", soft_wrap=True)
     if not any(plan.has_work for plan in plans):
-        console.print("Nothing to do.")
+        terminal.print("Nothing to do.")
         return
     steps = [step for plan in plans for step in plan.steps]
     counts = Counter(step.action for step in steps)
-    console.print(f"To do: {', '.join(f'{counts[action]} {action}' for action in WORK if counts[action])}.")
+    terminal.print(f"To do: {', '.join(f'{counts[action]} {action}' for action in WORK if counts[action])}.")
     estimates = [step.estimate for step in steps if step.estimate is not None]
     if not estimates:
         return
     minutes = sum(estimate.core_seconds for estimate in estimates) / settings.thread_count() / 60
-    console.print(
+    terminal.print(
         f"{len(estimates)} variants to make: about {minutes:.0f} min on {settings.thread_count()} cores, "
         f"upload {megabytes(sum(estimate.upload for estimate in estimates))}, "
         f"disk {megabytes(max(plan.disk_needed(settings) for plan in plans))}, "
@@ -61,22 +61,22 @@ def print_results(reports: list[ModelReport], settings: Settings) -> None:
     prints why variants were withheld, and what else was committed."""
     rows = [row for report in reports for row in report.variants]
     committed = [line for report in reports for line in report.committed]
-    console = Console(markup=False)
+    terminal = console()
     if not rows and not committed:
-        console.print("Nothing was made." if any(report.failures for report in reports) else "Nothing to do.")
+        terminal.print("Nothing was made." if any(report.failures for report in reports) else "Nothing to do.")
     for repo_id in dict.fromkeys(row.repo_id for row in rows):
-        console.print(_figures(repo_id, [row for row in rows if row.repo_id == repo_id]))
-        console.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
+        terminal.print(_figures(repo_id, [row for row in rows if row.repo_id == repo_id]))
+        terminal.print(f"{settings.target_endpoint}/{repo_id}", soft_wrap=True)
     for row in rows:
         if row.withheld:
-            console.print(row.withheld, soft_wrap=True)
+            terminal.print(row.withheld, soft_wrap=True)
     for line in committed:
-        console.print(f"Committed: {line}", soft_wrap=True)
+        terminal.print(f"Committed: {line}", soft_wrap=True)
 
 
 def print_variants(title: str, rows: list[VariantReport]) -> None:
     """Prints a table with one row per variant and its figures."""
-    Console(markup=False).print(_figures(title, rows))
+    console().print(_figures(title, rows))
 
 
 def _figures(title: str, rows: list[VariantReport]) -> Table:
@@ -102,31 +102,31 @@ def print_verification(found: Verification) -> None:
 
     A client here is a program, such as Ollama, that chooses a file by a tag.
     """
-    console = Console(markup=False)
+    terminal = console()
     for file in found.files:
         style = "red" if file.problem else "green"
-        console.print(f"{file.path}  {megabytes(file.size)}  {file.problem or 'ok'}", style=style, soft_wrap=True)
+        terminal.print(f"{file.path}  {megabytes(file.size)}  {file.problem or 'ok'}", style=style, soft_wrap=True)
     for spoken in found.variants:
         style = "red" if spoken.problem else "green"
         said = spoken.failure or f"loads and writes: {' '.join(spoken.text.split())}"
-        console.print(f"{spoken.variant}  {said}", style=style, soft_wrap=True)
+        terminal.print(f"{spoken.variant}  {said}", style=style, soft_wrap=True)
     for each in found.resolved:
         style = "red" if each.problem else "yellow" if each.note else "green"
         said = each.problem or each.note or f"takes {each.path} for {each.tag}"
-        console.print(f"{each.client}  {said}", style=style, soft_wrap=True)
+        terminal.print(f"{each.client}  {said}", style=style, soft_wrap=True)
 
 
 def print_toolchains(found: list[tuple[Toolchain, Installed | None]]) -> None:
     """Prints one line per toolchain: version and folder, or the command that installs the toolchain."""
-    console = Console(markup=False)
+    terminal = console()
     for each, there in found:
         state = f"{there.version}  {there.folder}" if there else f"missing: quantpress toolchain install {each.name}"
-        console.print(f"{each.name}  (for {each.purpose})  {state}", soft_wrap=True)
+        terminal.print(f"{each.name}  (for {each.purpose})  {state}", soft_wrap=True)
 
 
 def print_evaluation(found: Evaluation) -> None:
     """Prints one figure per line, each with its unit."""
-    console = Console(markup=False)
+    terminal = console()
     protocol, divergence = found.protocol, found.divergence
     lines = [f"perplexity        {found.perplexity:.4f} ± {found.perplexity_error:.4f}"]
     if divergence is not None:
@@ -145,4 +145,4 @@ def print_evaluation(found: Evaluation) -> None:
         f"version {protocol.version}"
     )
     for line in lines:
-        console.print(line, soft_wrap=True)
+        terminal.print(line, soft_wrap=True)

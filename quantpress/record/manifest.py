@@ -7,14 +7,16 @@ an entry for every variant of the repo. The manifest on another branch has only 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from quantpress.errors import Unreadable
 from quantpress.record.base import Record
+from quantpress.record.bounds import FilePath, Finite, Name, PathPart, Repo, Sha256, Size, Values
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Recipe
+from quantpress.text import one_line
 
 MANIFEST_FILE = "quantpress.json"
 #: The key of an artifact's details that says how the source's weights were stored, if they were quantized already.
@@ -24,18 +26,18 @@ SOURCE_WEIGHTS = "source_weights"
 class File(Record):
     """A published file. ``path`` is its path in the repo, ``size`` is in bytes, ``sha256`` is in hex."""
 
-    path: str
-    size: int
-    sha256: str
+    path: FilePath
+    size: Size
+    sha256: Sha256
 
 
 class Artifact(Record):
     """The files of one variant, and what these files really contain (see :class:`quantizers.protocol.Output`)."""
 
-    files: list[File]
-    bits_per_weight: float
-    tensor_types: dict[str, int]
-    details: dict[str, Any] = {}
+    files: Annotated[list[File], Field(min_length=1)]
+    bits_per_weight: Finite
+    tensor_types: dict[Name, Size]
+    details: Values = {}
 
     @property
     def size(self) -> int:
@@ -70,17 +72,17 @@ class Entry(Record):
     """
 
     recipe: Recipe
-    fingerprint: str
-    branch: str
+    fingerprint: Sha256
+    branch: Name
     status: Literal["published", "withheld", "retracted"]
     retraction: str | None = None
     artifact: Artifact
     evaluation: Evaluation
     verdict: Verdict
-    seconds: float
-    peak_memory_bytes: int
-    peak_device_memory_bytes: int | None = None
-    verified: str | None = None
+    seconds: Finite
+    peak_memory_bytes: Size
+    peak_device_memory_bytes: Size | None = None
+    verified: Name | None = None
     problems: list[str] = []
 
     @property
@@ -93,8 +95,8 @@ class Alias(Record):
     ``same_as``."""
 
     recipe: Recipe
-    fingerprint: str
-    same_as: str
+    fingerprint: Sha256
+    same_as: Name
 
     @property
     def variant(self) -> str:
@@ -111,8 +113,8 @@ class SourceRecord(Record):
     catalog's reason to publish although the licence seems to forbid it.
     """
 
-    repo: str
-    sha: str
+    repo: Repo
+    sha: PathPart
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
@@ -132,7 +134,7 @@ class Earlier(Record):
     source of this state. ``changed`` lists the files that are different in the source of the next state.
     """
 
-    tag: str
+    tag: Name
     source: SourceRecord
     changed: list[str]
 
@@ -167,8 +169,8 @@ class Manifest(Record):
     """
 
     schema_version: Literal[1] = 1
-    format: str
-    model_name: str
+    format: PathPart
+    model_name: PathPart
     source: SourceRecord
     toolchain: dict[str, str]
     baselines: list[Evaluation]
@@ -214,7 +216,7 @@ def parse_manifest(text: str | bytes, where: str) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = one_line(".".join(str(part) for part in first["loc"]))
         raise Unreadable(
             f"{where}: {MANIFEST_FILE} is not a manifest of this version ({place}: {first['msg']}); "
             "rename or delete the repo, then press the model again"

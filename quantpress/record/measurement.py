@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from quantpress.record.base import Record
+from quantpress.record.bounds import Finite, Name, Sha256, Size
 
 #: The program that loads a model, to measure it or to let it write text.
 Engine = Literal["transformers", "llama.cpp", "exllamav3", "exllamav2"]
@@ -37,10 +38,10 @@ class Protocol(Record):
     Figures are compared only if all five fields are equal.
     """
 
-    text: str
-    text_sha256: str
-    n_ctx: int = 512
-    windows: int
+    text: Name
+    text_sha256: Sha256
+    n_ctx: Size = 512
+    windows: Size
     version: int = PROTOCOL_VERSION
 
 
@@ -83,17 +84,17 @@ class Evaluation(Record):
     engine_version: str
     perplexity: Figure
     perplexity_error: Figure
-    scored_tokens: int
-    non_finite: int = 0
-    token_sha256: str
+    scored_tokens: Size
+    non_finite: Size = 0
+    token_sha256: Sha256
     divergence: Divergence | None = None
-    seconds: float
-    peak_memory_bytes: int
+    seconds: Finite
+    peak_memory_bytes: Size
     tokens_per_second: float
     sample: str | None = None
     generation_tokens_per_second: float | None = None
-    weights_bytes: int | None = None
-    peak_device_memory_bytes: int | None = None
+    weights_bytes: Size | None = None
+    peak_device_memory_bytes: Size | None = None
     dtype: str | None = None
     runner: str | None = None
 

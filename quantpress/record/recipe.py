@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from quantpress.record.base import Record
+from quantpress.record.bounds import Name, PathPart, Repo, Sha256, Size, Values
 
 
 class Calibration(Record):
@@ -16,21 +17,21 @@ class Calibration(Record):
     tokens.
     """
 
-    text: str
-    sha256: str
-    samples: int
-    length: int
+    text: Name
+    sha256: Sha256
+    samples: Size
+    length: Size
 
 
 class Recipe(Record):
     """The inputs of a variant. Two variants with equal recipes are the same variant."""
 
-    format: str
-    variant: str
-    source: str
-    source_sha: str
-    quantizer: str
-    parameters: dict[str, Any]
+    format: PathPart
+    variant: Name
+    source: Repo
+    source_sha: PathPart
+    quantizer: Name
+    parameters: Values
     calibration: Calibration
 
     @property

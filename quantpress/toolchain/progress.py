@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from quantpress.terminal import console, say
+
 #: A function that is called with a description of the work, the steps done and the total of steps. If the total is not
 #: known, it is 0.
 Progress = Callable[[str, int, int], None]
@@ -52,17 +54,16 @@ def plain_lines(write: Callable[[str], None], clock: Callable[[], float] = time.
 def shown() -> Iterator[Progress]:
     """Yields a :data:`Progress` for standard error: a Rich bar if standard error is a terminal, else plain lines."""
     if not sys.stderr.isatty():
-        yield plain_lines(lambda line: print(line, file=sys.stderr, flush=True))
+        yield plain_lines(lambda line: say(line, error=True))
         return
     from rich import progress as rich_progress
-    from rich.console import Console
 
     bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(error=True),
     )
     tasks: dict[str, rich_progress.TaskID] = {}
 

@@ -17,6 +17,7 @@ from quantpress.errors import ChildFailed
 from quantpress.machine.cause import cause_of_exit, cause_of_kill
 from quantpress.machine.child import child_environment
 from quantpress.machine.process import dies_with_parent
+from quantpress.terminal import say
 
 #: llama.cpp reads defaults of its options from environment variables with these prefixes. The tool must not see them,
 #: because a recipe must not depend on them.
@@ -79,6 +80,6 @@ def run_tool(
 def _take(raw: bytes, lines: list[str], on_line: Callable[[str], None]) -> None:
     line = raw.decode(errors="replace")
     if line:
-        print(line, flush=True)
+        say(line)
     lines.append(line)
     on_line(line)

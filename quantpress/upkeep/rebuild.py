@@ -39,6 +39,7 @@ from quantpress.settings import Settings
 from quantpress.source.source import Source, fetch, look_up_source
 from quantpress.toolchain.progress import plain_lines
 from quantpress.toolchain.registry import install_on_demand
+from quantpress.upkeep.parameters import require_known
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -105,7 +106,7 @@ def rebuild(
     manifest = _read_manifest(hubs.target, order.repo_id, order.revision)
     entry = _entry(manifest, order.repo_id, order.variant)
     recipe = entry.recipe
-    chosen = quantizer(recipe.format, recipe.parameters.get("backend"))
+    chosen = quantizer(recipe.format, str(recipe.parameters.get("backend") or "") or None)
     other_tools = differing_tools(chosen, manifest, recipe)
     if other_tools and not order.any_toolchain:
         raise BadInput(
@@ -228,6 +229,7 @@ def find_text(wanted: Calibration, texts: Iterable[Path], folder: Path, archive:
 def _variant(chosen: Quantizer, entry: Entry, source: Source, settings: Settings) -> Variant:
     """Returns the variant with the parameters of the recipe, even if the format's defaults have changed."""
     now = chosen.variant(entry.variant, source.config)
+    require_known(chosen, entry.recipe, source.config)
     if now.needs_cuda and settings.compute_device() != "cuda":
         raise Refused(f"{entry.variant} can be made only on a machine with a CUDA GPU")
     return now.model_copy(update={"parameters": entry.recipe.parameters, "branch": entry.branch})

@@ -10,6 +10,7 @@ import typer
 
 from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
 from quantpress.errors import QuantpressError
+from quantpress.terminal import say
 
 
 def quantize(
@@ -36,10 +37,10 @@ def quantize(
         loaded or Catalog(models=[]),
         settings,
         lambda: source_hub(settings),
-        lambda what: typer.echo(what, err=True),
+        lambda what: say(what, error=True),
     )
     if as_json:
-        typer.echo(json.dumps([row.model_dump(mode="json") for row in done.rows], indent=2))
+        say(json.dumps([row.model_dump(mode="json") for row in done.rows], indent=2))
     elif done.rows:
         print_variants(str(out), done.rows)
     if done.failures:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, by_comma, load_optional
+from quantpress.terminal import say
 
 
 def evaluate(
@@ -38,11 +39,11 @@ def evaluate(
     targets = find_target(model, both), find_target(base, both) if base else None
     archive = None
     if settings.evaluation_text is None:
-        archive = fetch_if_reachable(settings, lambda what: typer.echo(f"quantpress: {what}", err=True))
+        archive = fetch_if_reachable(settings, lambda what: say(f"quantpress: {what}", error=True))
     text = evaluation_text(settings.evaluation_text, settings.home / "texts", archive)
     found = measure(targets[0], text, settings, targets[1])
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        say(found.model_dump_json(indent=2))
     else:
         print_evaluation(found)
 
@@ -65,4 +66,4 @@ def report(
     _, settings = load_optional(catalog)
     manifests = read_manifests(target_hub(settings), settings.namespace, model)
     for line in write_report(manifests, settings, wanted, out):
-        typer.echo(line)
+        say(line)

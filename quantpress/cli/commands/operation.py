@@ -6,10 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import typer
-
 from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, load_optional
 from quantpress.errors import QuantpressError
+from quantpress.terminal import say
 
 
 def deploy(as_json: JsonOption = False) -> None:
@@ -19,10 +18,10 @@ def deploy(as_json: JsonOption = False) -> None:
 
     done = register()
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in done], indent=2))
+        say(json.dumps([asdict(each) for each in done], indent=2))
         return
     for each in done:
-        typer.echo(f"{each.kind} {each.name}: {each.change}")
+        say(f"{each.kind} {each.name}: {each.change}")
 
 
 def doctor(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False) -> None:
@@ -32,12 +31,12 @@ def doctor(catalog: CatalogOption = DEFAULT_CATALOG, as_json: JsonOption = False
 
     findings = examine(*load_optional(catalog))
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in findings], indent=2))
+        say(json.dumps([asdict(each) for each in findings], indent=2))
     else:
         for each in findings:
             state = "ok" if each.there else "MISSING" if each.needed else "absent"
             remedy = f"; {each.remedy}" if each.remedy else ""
-            typer.echo(f"{state:7}  {each.area:9}  {each.name}: {each.detail}{remedy}")
+            say(f"{state:7}  {each.area:9}  {each.name}: {each.detail}{remedy}")
     lacking = [each.name for each in findings if each.lacking]
     if lacking:
         raise QuantpressError(f"missing: {', '.join(lacking)}")
@@ -49,8 +48,8 @@ def check_hub(root: Path) -> None:
 
     faults = 0
     for fault in check_objects(root):
-        typer.echo(str(fault))
+        say(str(fault))
         faults += 1
     if faults:
         raise QuantpressError(f"{root}: objects that are wrong or missing: {faults}; upload their files again")
-    typer.echo(f"{root}: every object is of its hash")
+    say(f"{root}: every object is of its hash")

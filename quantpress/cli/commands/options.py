@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from quantpress.terminal import say
+
 if TYPE_CHECKING:
     from quantpress.catalog.schema import Catalog
     from quantpress.settings import Settings
@@ -33,7 +35,7 @@ def load(path: Path) -> tuple[Catalog, Settings]:
     from quantpress.settings import load_settings
 
     for mistake in mistakes():
-        typer.echo(f"quantpress: {mistake}", err=True)
+        say(f"quantpress: {mistake}", error=True)
     catalog = load_catalog(path)
     return catalog, load_settings(catalog.settings)
 

@@ -11,6 +11,7 @@ import typer
 
 from quantpress.cli.commands.options import DEFAULT_CATALOG, CatalogOption, JsonOption, from_fields, load_optional
 from quantpress.errors import QuantpressError
+from quantpress.terminal import say
 
 
 def retract(
@@ -27,12 +28,12 @@ def retract(
     _, settings = load_optional(catalog)
     done = withdraw(hubs(settings), repo, variant, reason, settings)
     for warning in done.warnings:
-        typer.echo(f"quantpress: {warning}", err=True)
+        say(f"quantpress: {warning}", error=True)
     if as_json:
-        typer.echo(json.dumps(asdict(done), indent=2))
+        say(json.dumps(asdict(done), indent=2))
         return
     for branch, commit in done.commits.items():
-        typer.echo(f"{repo}@{branch}: {variant} is retracted, commit {commit}")
+        say(f"{repo}@{branch}: {variant} is retracted, commit {commit}")
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ def rebuild(asked: RebuildOptions) -> None:
         any_toolchain=asked.any_toolchain,
         out=asked.out,
     )
-    done = make_again(hubs(settings), order, settings, lambda what: typer.echo(what, err=True))
+    done = make_again(hubs(settings), order, settings, lambda what: say(what, error=True))
     if asked.as_json:
-        typer.echo(json.dumps(asdict(done), indent=2))
+        say(json.dumps(asdict(done), indent=2))
     else:
         for difference in done.other_tools:
-            typer.echo(f"another toolchain: {difference}")
+            say(f"another toolchain: {difference}")
         for file in done.files:
-            typer.echo(f"{file.path}  {'equal' if file.equal else 'different'}  {file.rebuilt or 'was not made'}")
+            say(f"{file.path}  {'equal' if file.equal else 'different'}  {file.rebuilt or 'was not made'}")
     if done.different:
         raise QuantpressError(
             f"{asked.variant} of {asked.repo}: {len(done.different)} of {len(done.files)} files are not what the "

@@ -30,20 +30,25 @@ HOSTILE = (
 
 
 def test_hostile_names_stay_text() -> None:
+    """No record that is read holds such names of repositories, variants and files. The cards do not rely on it."""
     source = samples.source(
-        repo=HOSTILE,
         license="other",
         license_name=HOSTILE,
         license_link="javascript:alert(1)",
         language=[HOSTILE],
         pipeline_tag=HOSTILE,
         tags=[HOSTILE, "fine"],
-    )
+    ).model_copy(update={"repo": HOSTILE})
+    entry = samples.entry("gguf", "Q8_0", bits=8.5, divergence=0.001)
+    files = [file.model_copy(update={"path": HOSTILE + ".gguf"}) for file in entry.artifact.files]
+    artifact = entry.artifact.model_copy(update={"files": files, "tensor_types": {HOSTILE: 5}})
+    recipe = entry.recipe.model_copy(update={"variant": HOSTILE})
     entries = [
-        samples.entry("gguf", HOSTILE, bits=8.5, divergence=0.001, files=[HOSTILE + ".gguf"], types={HOSTILE: 5}),
+        entry.model_copy(update={"recipe": recipe, "artifact": artifact}),
         samples.entry("gguf", "Q4_0", bits=4.6, divergence=0.02, withheld=HOSTILE),
     ]
-    manifest = samples.gguf(source=source, model_name=HOSTILE, entries=entries, toolchain={HOSTILE: HOSTILE})
+    manifest = samples.gguf(source=source, entries=entries, toolchain={HOSTILE: HOSTILE})
+    manifest = manifest.model_copy(update={"model_name": HOSTILE})
     text = card(manifest, chat_template=CHATML)
     data = front_matter_of(text)
     flat = re.sub(r"\s+", " ", HOSTILE).replace("\u202e", "")

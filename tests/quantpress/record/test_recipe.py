@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantpress.record.bounds import LARGEST_NUMBER
 from quantpress.record.recipe import Calibration, Recipe, canonical_json
 
 RECIPE = Recipe(
@@ -21,7 +22,7 @@ RECIPE = Recipe(
 )
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
+    st.none() | st.booleans() | st.integers(-LARGEST_NUMBER, LARGEST_NUMBER) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )

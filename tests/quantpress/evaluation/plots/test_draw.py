@@ -89,7 +89,8 @@ def test_a_divergence_of_zero_or_below_is_drawn(tmp_path: Path) -> None:
 
 def test_dollar_signs_and_newlines_in_names_are_text(tmp_path: Path) -> None:
     names = {"$\\frac{": 4.6, "a\nb" * 50: 8.5}
-    plot_perplexity(samples.gguf(names, model_name="$x\n" * 90), tmp_path / "x.png")
+    manifest = samples.gguf(names).model_copy(update={"model_name": "$x\n" * 90})
+    plot_perplexity(manifest, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
