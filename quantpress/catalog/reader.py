@@ -19,6 +19,7 @@ from quantpress.catalog.schema import (
     suggestion,
 )
 from quantpress.errors import BadInput
+from quantpress.text import one_line
 
 KeyPath = tuple[str | int, ...]
 
@@ -103,7 +104,7 @@ def _model_at(place: KeyPath) -> type[BaseModel]:
 def _dotted(place: KeyPath) -> str:
     text = ""
     for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        text += f"[{part}]" if isinstance(part, int) else f".{one_line(part)}"
     return text.lstrip(".")
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quantpress.catalog.reader import load_catalog, parse_catalog, schema
+from quantpress.catalog.schema import Defaults, ModelLine
 from quantpress.errors import BadInput, Refused
+from tests.support.foreign import objects
 
 
 def mistake(text: str) -> str:
@@ -113,6 +116,7 @@ def test_a_missing_file_says_which_option() -> None:
         load_catalog(Path("nowhere.yaml"))
 
 
+@pytest.mark.foreign
 @given(st.text(max_size=200))
 def test_any_text_is_a_catalog_or_one_clear_error(text: str) -> None:
     try:
@@ -121,6 +125,25 @@ def test_any_text_is_a_catalog_or_one_clear_error(text: str) -> None:
         assert all(line.startswith("c:") for line in str(error).splitlines())
 
 
+LINES = objects(*ModelLine.model_fields, *Defaults.model_fields, parts=("calibration", "gates", "variants", "backends"))
+
+
+@pytest.mark.foreign
+@given(
+    st.one_of(
+        objects("models", "defaults", "settings"),
+        LINES.map(lambda line: {"models": [{"repo": "up/M"} | line]}),
+        LINES.map(lambda line: {"models": ["up/M"], "defaults": line}),
+    )
+)
+def test_any_object_is_a_catalog_or_one_clear_error(catalog: dict[str, Any]) -> None:
+    try:
+        parse_catalog(json.dumps(catalog), "c")
+    except BadInput as error:
+        assert all(said.startswith("c:") for said in str(error).splitlines())
+
+
+@pytest.mark.foreign
 @given(st.text(alphabet="ab./\\-~:$ \n", min_size=1, max_size=12))
 def test_no_repo_id_leaves_its_folder(repo: str) -> None:
     try:

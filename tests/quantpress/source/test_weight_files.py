@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
@@ -145,7 +145,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@pytest.mark.foreign
 @given(names=st.sets(NAMES), named=JSON, index=st.one_of(JSON, st.fixed_dictionaries({"weight_map": JSON})))
 def test_any_index_gives_names_of_files_that_are_there_or_a_reason(names: set[str], named: Any, index: Any) -> None:
     try:
