@@ -9,14 +9,14 @@ import pytest
 
 from quantpress.localhub.server import running_hub
 from tests.support.broken_sources import BROKEN, healthy
-from tests.support.operating import Operator
+from tests.support.operating import Operator, PrefectServer
 from tests.support.planned import Press
 
 HEALTHY = [f"up/Healthy-{number}" for number in range(20)]
 
 
 @pytest.fixture(scope="module")
-def forty(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_api: str) -> Iterator[Operator]:
+def forty(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_api: PrefectServer) -> Iterator[Operator]:
     """The forty sources are on a Hub, and broken ones stand between healthy ones in the catalog."""
     folder = tmp_path_factory.mktemp("forty")
     with running_hub(folder / "hub") as hub:

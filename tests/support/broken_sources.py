@@ -107,6 +107,15 @@ def _doubling(tokenizer: dict[str, Any]) -> dict[str, Any]:
     return tokenizer | {"normalizer": {"type": "Sequence", "normalizers": [rule] * 40}}
 
 
+def _lost_shard(files: Files) -> Files:
+    """Splits the weights in two, and leaves the second part out."""
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    index = {"weight_map": {name: second if "mlp" in name else first for name in _SHAPES}}
+    kept = {name: each for name, each in _weights(0).items() if "mlp" not in name}
+    parts = {first: save(kept, {"format": "pt"}), "model.safetensors.index.json": json.dumps(index).encode()}
+    return _without("model.safetensors")(files) | parts
+
+
 def _header(text: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
@@ -126,14 +135,7 @@ BROKEN = (
     Broken("Quantized", "quantiz", _config(quantization_config={"quant_method": "gptq", "bits": 4})),
     Broken("Template", "chat_template.json", _file("chat_template.json", b"[")),
     Broken("LongTemplate", "template", _file("chat_template.jinja", b"x" * 2_000_000)),
-    Broken(
-        "LostShard",
-        "model-00002-of-00002.safetensors",
-        _file(
-            "model.safetensors.index.json",
-            json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}).encode(),
-        ),
-    ),
+    Broken("LostShard", "model-00002-of-00002.safetensors", _lost_shard),
     Broken("NoHead", "lm_head.weight", _config(tie_word_embeddings=False), planned=False),
     Broken(
         "MissingTensors",
