@@ -22,6 +22,7 @@ from quantpress.press.deadlines import of_model
 from quantpress.press.model import leave_idle
 from quantpress.record.report import ModelReport
 from quantpress.settings import Settings, load_settings
+from quantpress.terminal import print_plain_logs
 
 #: Seconds after which a night gives up what it has not begun or finished. The next night goes on from the manifests.
 _WEEK = 604_800
@@ -34,6 +35,7 @@ def nightly(
     """Makes everything that the catalog asks for and the Hub does not have yet. ``only`` limits the run to one model,
     and ``formats`` limits it to some formats."""
     hold_token()
+    print_plain_logs("prefect")
     log = get_run_logger()
     try:
         plans = plan(catalog, only, formats)

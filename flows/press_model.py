@@ -24,6 +24,7 @@ from quantpress.press.model import press_model as pressed
 from quantpress.press.model_stages import ModelStages
 from quantpress.record.report import ModelReport, VariantReport
 from quantpress.settings import Settings, load_settings
+from quantpress.terminal import print_plain_logs
 
 #: The stages of a model as tasks.
 _STAGES = ModelStages(
@@ -50,6 +51,7 @@ def press_model(
     """Presses one model of the catalog: makes and publishes its variants. ``formats`` limits the run to some formats.
     ``upload_budget`` is the bytes that this model may upload. This number replaces the setting ``upload_budget``."""
     hold_token()
+    print_plain_logs("prefect")
     settings = load_settings(load_catalog(Path(catalog)).settings)
     if upload_budget is not None:
         settings = settings.model_copy(update={"upload_budget": upload_budget})

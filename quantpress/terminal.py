@@ -1,4 +1,4 @@
-"""Prints to the terminal. Everything that the command line prints passes here.
+"""Prints to the terminal. Everything that the command line and the flows print passes here.
 
 A name, a message or a model's text can come from a stranger. Control characters in it could clear the screen, forge
 lines, or set the clipboard. So they are taken out, and characters that hide or reorder text too. Line breaks and tabs
@@ -7,6 +7,7 @@ stay.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -35,3 +36,18 @@ def console(*, error: bool = False) -> Console:
                 yield Segment(text if control else plain_lines(text), style, control)
 
     return PlainConsole(markup=False, emoji=False, stderr=error)
+
+
+class PlainRecords(logging.Filter):
+    """Makes the message of each log record plain, as :func:`say` does."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = plain_lines(record.getMessage()), ()
+        return True
+
+
+def print_plain_logs(logger: str) -> None:
+    """Makes what ``logger`` prints plain. A second call changes nothing."""
+    for handler in logging.getLogger(logger).handlers:
+        if not any(isinstance(each, PlainRecords) for each in handler.filters):
+            handler.addFilter(PlainRecords())

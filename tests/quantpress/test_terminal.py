@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from quantpress.cli.tables import print_verification
 from quantpress.errors import BadInput
 from quantpress.record.clients import Resolved
 from quantpress.record.verification import Spoken, Verification, VerifiedFile
-from quantpress.terminal import console, say
+from quantpress.terminal import console, print_plain_logs, say
 
 #: Clears the screen, sets the clipboard, and turns the text around.
 EVIL = "\x1b[2Ja\x1b]52;c;ZXZpbA==\x07b\x9b31m\u202ec\r"
@@ -49,6 +51,18 @@ def test_a_table_keeps_its_own_codes(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("TERM", "xterm")
     console().print("sound", style="red")
     assert capsys.readouterr().out == "\x1b[31msound\x1b[0m\n"
+
+
+def test_a_log_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("tests.terminal")
+    handler = logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    for _ in range(2):
+        print_plain_logs("tests.terminal")
+    logger.getChild("run").warning("%s is blocked: %d", EVIL, 5)
+    logger.removeHandler(handler)
+    assert capsys.readouterr().err.replace("\n", "|") == "[2Ja]52;c;ZXZpbA==b31mc| is blocked: 5|"
+    assert len(handler.filters) == 1
 
 
 @given(st.text())

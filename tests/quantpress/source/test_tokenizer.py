@@ -14,6 +14,8 @@ from quantpress.errors import Refused
 from quantpress.source.safety import check_folder
 from quantpress.source.source import chat_template
 from quantpress.source.tokenizer import FILES, check_tokenizer_files
+from quantpress.source.weights import WeightsJob
+from quantpress.source.weights import main as check
 from tests.support.foreign import objects
 
 CONFIG = json.dumps({"model_type": "llama"})
@@ -50,6 +52,15 @@ def test_a_malformed_tokenizer_is_found_when_the_source_is_there(tmp_path: Path)
     (tmp_path / "tokenizer.json").write_text('{"added_tokens": {"id": 5}}')
     with pytest.raises(Refused, match=r"^its tokenizer\.json has a wrong added_tokens \(Input should be"):
         check_tokenizer_files(tmp_path)
+
+
+def test_the_check_of_the_weights_reads_the_tokenizer_too(tmp_path: Path) -> None:
+    """The cards and Ollama's files are made after the long work. So a press reads their files before it."""
+    (tmp_path / "tokenizer.json").write_text("[]")
+    job = tmp_path / "job"
+    job.write_text(WeightsJob(source=tmp_path).model_dump_json())
+    with pytest.raises(Refused, match=r"^its tokenizer\.json is not a JSON object$"):
+        check(job, tmp_path / "result")
 
 
 def test_what_transformers_writes_is_read(tmp_path: Path) -> None:
