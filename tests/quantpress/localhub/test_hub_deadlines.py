@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
 def _until_closed(connection: socket.socket) -> tuple[bytes, float]:
     """Reads until the server closes. Returns what came, and after how many seconds it closed."""
     started, received = time.monotonic(), b""
-    connection.settimeout(30)
+    connection.settimeout(120)
     try:
         while chunk := connection.recv(1 << 20):
             received += chunk
@@ -67,17 +68,17 @@ def _head(address: str, length: int, token: str | None = None, method: str = "PO
 def test_half_a_header_is_not_waited_for(address: tuple[str, int, Path], sent: bytes) -> None:
     with socket.create_connection(address[:2]) as connection:
         connection.sendall(sent)
-        assert _until_closed(connection)[1] < 15
+        assert _until_closed(connection)[1] < 60
 
 
 def test_a_header_that_drips_is_not_waited_for(address: tuple[str, int, Path]) -> None:
     started = time.monotonic()
     with socket.create_connection(address[:2]) as connection, pytest.raises(OSError, match=r"reset|pipe"):
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
-        while time.monotonic() - started < 30:
+        while time.monotonic() - started < 120:
             connection.sendall(b"a")
             time.sleep(0.2)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 def test_half_a_body_is_answered_with_408(address: tuple[str, int, Path]) -> None:
@@ -87,7 +88,7 @@ def test_half_a_body_is_answered_with_408(address: tuple[str, int, Path]) -> Non
             connection.sendall(_head(path, 1000, token) + b'{"a"')
             received, seconds = _until_closed(connection)
         assert received.startswith(b"HTTP/1.1 408 "), received[:200]
-        assert seconds < 15
+        assert seconds < 60
 
 
 def test_an_answer_that_nobody_reads_is_given_up(address: tuple[str, int, Path]) -> None:
@@ -109,7 +110,7 @@ def test_an_answer_that_nobody_reads_is_given_up(address: tuple[str, int, Path])
         connection.sendall(_head("/press/big/resolve/main/big.bin", 0, None, "GET"))
         time.sleep(5)
         received, seconds = _until_closed(connection)
-    assert len(received) < 40_000_000 and seconds < 15
+    assert len(received) < 40_000_000 and seconds < 60
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -118,7 +119,7 @@ def test_who_may_not_write_is_answered_before_the_body(live_hub: LiveHub, path: 
     host, _, port = live_hub.hub.endpoint.removeprefix("http://").partition(":")
     refused = {None: b"401", live_hub.read_token: b"403"} if path != POSTS[0] else {None: b"401"}
     for token, status in refused.items():
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(_head(path, 8_000_000, token))
             assert connection.recv(65536).split()[1] == status
 
@@ -127,18 +128,23 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(live_hub: LiveHub
     host, _, port = live_hub.hub.endpoint.removeprefix("http://").partition(":")
     for path, length in (("/api/repos/create", 100_000), ("/api/models/press/m/paths-info/main", 2_000_000),
                          ("/api/validate-yaml", 10_000_000)):  # fmt: skip
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(_head(path, length, live_hub.write_token))
             assert connection.recv(65536).split()[1] == b"413"
 
 
 def test_many_idle_connections_are_bounded_and_pass(address: tuple[str, int, Path]) -> None:
+    """The Hub closes what is beyond its bound at once, and the others when their header does not come."""
     idle = [socket.create_connection(address[:2]) for _ in range(450)]
-    time.sleep(4)  # the deadline for a header is 1 s here
-    with socket.create_connection(address[:2]) as connection:
-        connection.sendall(_head("/api/models", 0, None, "GET"))
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    deadline = time.monotonic() + 60
+    answer = b""
+    while not answer.startswith(b"HTTP/1.1 200 ") and time.monotonic() < deadline:
+        with socket.create_connection(address[:2], timeout=60) as connection, suppress(ConnectionError):
+            connection.sendall(_head("/api/models", 0, None, "GET"))
+            answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200 ")
     for each in idle:
+        assert _until_closed(each)[0] == b""
         each.close()
 
 
