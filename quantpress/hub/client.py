@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 #: An address with a query. If the address is for an upload or a download, the query holds a signature.
+#: What huggingface_hub says, as a plain ValueError, if a Hub refuses a file before its bytes are sent
+#: (_commit_api._upload_files). The Hub's own words follow a backtick. One file's words are enough.
+_REFUSED_FILE = re.compile(r"LFS batch API returned errors:\n.*`(.+)")
 _QUERY = re.compile(r"""(https?://[^\s?'"<>]*)\?[^\s'"<>]*""")
 
 
@@ -80,6 +83,11 @@ def explained(endpoint: str, what: str) -> Iterator[None]:
         answer = next((line.strip() for line in said.splitlines() if line.strip()), type(found).__name__)
         kind = Unreachable if _concerns_the_hub(found) else QuantpressError
         raise kind(f"{what} on {endpoint}: {answer}") from None
+    except ValueError as error:
+        refused = _REFUSED_FILE.search(str(error))
+        if refused is None:
+            raise
+        raise QuantpressError(f"{what} on {endpoint}: {refused[1]}") from None
 
 
 def _concerns_the_hub(error: Exception) -> bool:

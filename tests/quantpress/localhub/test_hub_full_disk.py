@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from huggingface_hub import HfApi
 
+from quantpress.errors import QuantpressError
+from quantpress.hub.client import explained
 from quantpress.localhub import partial
 from quantpress.localhub.database import initialise
 from quantpress.localhub.errors import HubError
@@ -149,12 +151,15 @@ def test_objects_leave_room_for_the_database(disk: Path, live: Callable[[Running
         client.create("n")
 
 
-def test_the_client_says_why(disk: Path) -> None:
+def test_the_press_says_why_in_one_line(disk: Path) -> None:
     with running_hub(disk / "hub") as hub:
         api = HfApi(endpoint=hub.endpoint, token=hub.create_token("press", "write"))
         api.create_repo("press/m")
-        with pytest.raises(Exception, match="No room on the Hub's disk: 41943040 bytes wanted"):
+        with pytest.raises(QuantpressError) as caught, explained(hub.endpoint, "publishing press/m"):
             api.upload_file(path_or_fileobj=FIRST + SECOND, path_in_repo="x.gguf", repo_id="press/m")
+        said = f"publishing press/m on {hub.endpoint}: No room on the Hub's disk: 41943040 bytes wanted, "
+        assert str(caught.value).startswith(said)
+        assert "\n" not in str(caught.value)
 
 
 class Clock:
