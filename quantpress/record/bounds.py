@@ -41,6 +41,8 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
 Name = Annotated[str, AfterValidator(_one_line)]
 #: A name that is one part of a path.
 PathPart = Annotated[Name, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+#: A format's name. A comparison has the name "all formats" instead.
+FormatName = Annotated[Name, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
 #: The path of a file in a repository.
 FilePath = Annotated[Name, AfterValidator(_within)]
 #: A repository, ``namespace/name``.

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from quantpress.errors import Unreadable
 from quantpress.record.base import Record
-from quantpress.record.bounds import FilePath, Finite, Name, PathPart, Repo, Sha256, Size, Values
+from quantpress.record.bounds import FilePath, Finite, FormatName, Name, PathPart, Repo, Sha256, Size, Values
 from quantpress.record.measurement import Evaluation
 from quantpress.record.recipe import Recipe
 from quantpress.text import one_line
@@ -169,7 +169,7 @@ class Manifest(Record):
     """
 
     schema_version: Literal[1] = 1
-    format: PathPart
+    format: FormatName
     model_name: PathPart
     source: SourceRecord
     toolchain: dict[str, str]

@@ -78,7 +78,7 @@ def require_weight_files(
             f"it has neither {_SINGLE} nor {_INDEX}, and transformers reads no other weights: "
             "ask upstream for the index"
         )
-    raise Refused("no safetensors: pickle checkpoints are refused; ask upstream for safetensors")
+    raise Refused("no safetensors: pickle checkpoints are refused; save it as safetensors, or ask upstream to")
 
 
 def weight_paths(folder: Path) -> list[Path]:

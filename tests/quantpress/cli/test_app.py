@@ -155,7 +155,10 @@ def test_a_folder_that_holds_no_model_is_refused(call: Caller, tmp_path: Path) -
     (tmp_path / "pickled" / "pytorch_model.bin").touch()
     code, _, err = call("quantize", "pickled", "--out", "out")
     assert code == 1
-    assert err == "quantpress: pickled: no safetensors: pickle checkpoints are refused; save it as safetensors\n"
+    assert err == (
+        "quantpress: pickled: no safetensors: pickle checkpoints are refused; "
+        "save it as safetensors, or ask upstream to\n"
+    )
     (tmp_path / "pickled" / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}')
     code, _, err = call("quantize", "pickled", "--out", "out")
     assert err == "quantpress: its config.json has an auto_map: code from model repositories is never run\n"

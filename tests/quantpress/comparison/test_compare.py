@@ -239,7 +239,8 @@ def test_the_html_page_links_repositories_and_variants_as_the_markdown_does() ->
 def test_names_from_the_hub_are_text() -> None:
     name = '"><script>alert(1)</script>|`x`'
     entry = samples.entry("gguf", name, bits=8.5, divergence=0.004)
-    found = compare_formats({GGUF: gguf(entries=[entry]).model_copy(update={"model_name": "<img src=x onerror=y>"})})
+    runner = entry.evaluation.model_copy(update={"runner": "<img src=x onerror=y>"})
+    found = compare_formats({GGUF: gguf(entries=[entry.model_copy(update={"evaluation": runner})])})
 
     tags = Tags()
     tags.feed(as_html(found, Place("press")))

@@ -144,7 +144,7 @@ def test_a_changed_small_file_is_found_by_its_hash(upstream: Upstream, tmp_path:
 def test_pickles_are_refused_in_the_plan(upstream: Upstream) -> None:
     repo = upstream.put("Pickles", {"config.json": MODEL["config.json"], "pytorch_model.bin": b"\x80\x04."})
     assert upstream.refusal(repo) == (
-        "blocked: no safetensors: pickle checkpoints are refused; ask upstream for safetensors"
+        "blocked: no safetensors: pickle checkpoints are refused; save it as safetensors, or ask upstream to"
     )
 
 
