@@ -7,7 +7,10 @@ described in https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Ids are 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
+
+_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:[0-9a-f]{64}\nsize [0-9]+\n")
 
 
 def _object_id(kind: str, body: bytes) -> str:
@@ -21,6 +24,11 @@ def blob_id(content: bytes) -> str:
 def lfs_pointer(sha256: str, size: int) -> bytes:
     """Returns the LFS pointer, which git stores in place of a large file. ``size`` is the file's size in bytes."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def is_lfs_pointer(data: bytes) -> bool:
+    """Returns whether ``data`` is a pointer as :func:`lfs_pointer` writes it."""
+    return bool(_POINTER.fullmatch(data))
 
 
 def tree_ids(blobs: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from quantpress.localhub.commits import (
 from quantpress.localhub.context import LARGE_BODY, Call, Hub, body_endpoint, hub_of, parse_object, text_field
 from quantpress.localhub.database import reading, writing
 from quantpress.localhub.errors import HubError, bad_request
+from quantpress.localhub.gitobjects import is_lfs_pointer
 from quantpress.localhub.names import check_path
 from quantpress.localhub.uploadmode import LARGE_FILE, is_lfs
 
@@ -81,6 +82,10 @@ def _operation(hub: Hub, key: str, value: dict[str, Any]) -> Operation:
             content = text_field(value, "content")
             encoding = value.get("encoding", "utf-8")
             data = _decoded(content) if encoding == "base64" else content.encode()
+            # Git has the same id for a pointer and for the LFS file that it points to. A tree with the pointer as a
+            # regular file would take the place of each tree with the real file.
+            if is_lfs_pointer(data):
+                raise bad_request("A file of the commit is the pointer of an LFS file: upload the file itself")
             hub.uploads.require_room(len(data))
             return Add(regular_entry(hub.store, text_field(value, "path"), data))
         case "lfsFile":

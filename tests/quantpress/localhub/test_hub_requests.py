@@ -44,6 +44,16 @@ def test_fields_may_be_missing_or_empty(live_hub: LiveHub, fields: dict[str, Any
     assert (answer.status, answer.json()) == (200, [])
 
 
+def test_the_pointer_of_a_large_file_is_no_file(live_hub: LiveHub) -> None:
+    """Git gives the pointer and the large file one id, so a tree with the pointer would stand for the file's tree."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 11000000\n"
+    refused = live_hub.commit({"key": "file", "value": {"path": "tokenizer.json", "content": pointer}})
+    assert refused.status == 400
+    assert "upload the file itself" in str(refused.json())
+    text = {"path": "notes.txt", "content": f"{pointer}That is a pointer.\n"}
+    assert live_hub.commit({"key": "file", "value": text}).status == 200
+
+
 def test_half_of_a_surrogate_pair_is_refused(live_hub: LiveHub) -> None:
     token = live_hub.write_token
     for header in ({"summary": HALF}, {"summary": "x", "description": HALF}, {"summary": "x", "parentCommit": HALF}):
