@@ -7,6 +7,7 @@ of the model (such as the language model of a larger model).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeGuard
 
@@ -111,9 +112,9 @@ def is_count(value: object) -> TypeGuard[int]:
 
 def values_of(config: Mapping[str, Any], key: str) -> Iterator[Any]:
     """Yields the values of ``key`` in ``config`` and in all mappings inside ``config``, outermost first."""
-    inner = [config]
+    inner = deque([config])
     while inner:
-        part = inner.pop(0)
+        part = inner.popleft()
         if key in part:
             yield part[key]
         inner += [value for value in part.values() if isinstance(value, Mapping)]
