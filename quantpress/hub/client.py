@@ -16,10 +16,10 @@ from quantpress.settings import DEFAULT_PATIENCE, HUGGING_FACE
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-#: An address with a query. If the address is for an upload or a download, the query holds a signature.
 #: What huggingface_hub says, as a plain ValueError, if a Hub refuses a file before its bytes are sent
 #: (_commit_api._upload_files). The Hub's own words follow a backtick. One file's words are enough.
 _REFUSED_FILE = re.compile(r"LFS batch API returned errors:\n.*`(.+)")
+#: An address with a query. If the address is for an upload or a download, the query holds a signature.
 _QUERY = re.compile(r"""(https?://[^\s?'"<>]*)\?[^\s'"<>]*""")
 
 
