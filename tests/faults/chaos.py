@@ -163,7 +163,8 @@ class Chaos:
         if disk_trap is not None and was_full:
             self.full_disks.append(disk_trap.instant)
         if press.returncode == 0:
-            return True
+            # If only the comparison had no room, the press warns and succeeds. The next press makes the comparison.
+            return not was_full
         if was_full and press.returncode == 1:
             # The batch that asks for room and the requests that bring bytes say it in different words.
             last = self.operator.log.read_text().splitlines()[-1]
