@@ -35,7 +35,7 @@ def nightly(
     """Makes everything that the catalog asks for and the Hub does not have yet. ``only`` limits the run to one model,
     and ``formats`` limits it to some formats."""
     hold_token()
-    print_plain_logs("prefect")
+    print_plain_logs()
     log = get_run_logger()
     try:
         plans = plan(catalog, only, formats)

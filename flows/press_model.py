@@ -51,7 +51,7 @@ def press_model(
     """Presses one model of the catalog: makes and publishes its variants. ``formats`` limits the run to some formats.
     ``upload_budget`` is the bytes that this model may upload. This number replaces the setting ``upload_budget``."""
     hold_token()
-    print_plain_logs("prefect")
+    print_plain_logs()
     settings = load_settings(load_catalog(Path(catalog)).settings)
     if upload_budget is not None:
         settings = settings.model_copy(update={"upload_budget": upload_budget})

@@ -46,8 +46,11 @@ class PlainRecords(logging.Filter):
         return True
 
 
-def print_plain_logs(logger: str) -> None:
-    """Makes what ``logger`` prints plain. A second call changes nothing."""
-    for handler in logging.getLogger(logger).handlers:
+def print_plain_logs() -> None:
+    """Makes what the root logger prints plain. Prefect prints the lines of all its loggers there (its logging.yml).
+
+    A second call changes nothing.
+    """
+    for handler in logging.getLogger().handlers:
         if not any(isinstance(each, PlainRecords) for each in handler.filters):
             handler.addFilter(PlainRecords())
