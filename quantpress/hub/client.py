@@ -99,8 +99,10 @@ def _concerns_the_hub(error: Exception) -> bool:
     match error:
         case HubFailed():
             return error.status is None or error.status in _OF_THE_HUB
-        case LocalEntryNotFoundError() | FileMetadataError():
-            return True  # no connection, and an answer without the headers of a Hub
+        case FileMetadataError():
+            return True  # an answer without the headers of a Hub
+        case LocalEntryNotFoundError():  # no connection, or an answer such as 500 about this file
+            return not isinstance(error.__cause__, HfHubHTTPError) or _concerns_the_hub(error.__cause__)
         case HfHubHTTPError():
             return error.response.status_code in _OF_THE_HUB
     return isinstance(error, http_library().HTTPError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from quantpress.hub.hubs import Hubs
 from quantpress.plan.make import plan_catalog
 from quantpress.plan.orphans import find_orphans
 from quantpress.settings import Settings
-from tests.support.planned import CONFIG, Press, running_press
+from tests.support.planned import CONFIG, WEIGHTS, Press, running_press
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,19 @@ def test_a_hub_that_is_down_still_stops_the_plan(press: Press) -> None:
     press.source("up/Odd")
     with pytest.raises(QuantpressError, match=r"looking up up/Odd on .*: 503 of the Hub"):
         replace(press, api=Odd(press.api, answered(503))).plan("up/Odd", "up/Sound")
+
+
+def test_a_file_that_a_hub_lost_blocks_its_model_alone(press: Press) -> None:
+    """The Hub answers 500 about this file. The client then says that it has no connection."""
+    config = json.dumps(CONFIG | {"note": "lost"}).encode()
+    press.put("up/Lost", {"config.json": config, "model.safetensors": WEIGHTS})
+    press.source("up/Found")
+    sha256 = hashlib.sha256(config).hexdigest()
+    (press.hub.root / "objects" / sha256[:2] / sha256).unlink()
+    lost, found = press.plan("up/Lost", "up/Found", variants={"gguf": ["Q8_0"]})
+    assert [step.action for step in lost.steps] == ["block"]
+    assert lost.steps[0].reason.startswith(f"blocked: looking up up/Lost on {press.api.endpoint}: ")
+    assert [step.action for step in found.steps] == ["press"]
 
 
 def test_whatever_happens_to_one_of_our_repos_blocks_its_format(press: Press, tmp_path: Path) -> None:
