@@ -101,7 +101,7 @@ def _concerns_the_hub(error: Exception) -> bool:
             return error.status is None or error.status in _OF_THE_HUB
         case FileMetadataError():
             return True  # an answer without the headers of a Hub
-        case LocalEntryNotFoundError():  # no connection, or an answer such as 500 about this file
+        case LocalEntryNotFoundError():  # no connection, or an answer about this file alone
             return not isinstance(error.__cause__, HfHubHTTPError) or _concerns_the_hub(error.__cause__)
         case HfHubHTTPError():
             return error.response.status_code in _OF_THE_HUB

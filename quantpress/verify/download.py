@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpress.errors import QuantpressError
 from quantpress.files import git_sha1_of, sha256_of, stays_within
+from quantpress.hub.patience import HubFailed
 from quantpress.record.manifest import File
 from quantpress.record.verification import VerifiedFile
 
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 _UNSAFE = "has a name that leads out of the repo's folder: it was not downloaded"
+#: The status codes with which a Hub says that it has no right bytes of a file any more. The embedded Hub answers 410.
+_LOST = (HTTPStatus.GONE, HTTPStatus.INTERNAL_SERVER_ERROR)
 #: A file counts as damaged only if this many downloads had the wrong size. The first time, the connection can have cut
 #: the file.
 _ATTEMPTS = 2
 
 
 class _Damaged(QuantpressError):
-    """Raised if a downloaded file has another size than the Hub lists."""
+    """Raised if a downloaded file has another size than the Hub lists, or if the Hub cannot serve the file."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ class FreshCopy:
         for _ in range(_ATTEMPTS):
             try:
                 return Path(self.api.hf_hub_download(self.repo_id, path, revision=self.commit, cache_dir=self.cache))
-            except OSError as error:
+            except (OSError, HubFailed) as error:
+                if (status := _status(error)) in _LOST:
+                    raise _Damaged(f"is not served: the Hub answers {status}, so it lost or damaged it") from None
                 # huggingface_hub raises a plain OSError without an errno only if the size is wrong.
                 if type(error) is not OSError or error.errno is not None:
                     raise
@@ -97,6 +103,17 @@ class FreshCopy:
             return VerifiedFile(file.path, file.size, _difference(file, self.get(file.path)))
         except _Damaged as error:
             return VerifiedFile(file.path, file.size, str(error))
+
+
+def _status(error: Exception) -> int | None:
+    """Returns the status code of the answer that made a download fail, or None if there was no answer.
+
+    If the Hub refuses one file, the client says that it has no connection. The answer is the error's cause.
+    """
+    if isinstance(error, HubFailed):
+        return error.status
+    response = getattr(error.__cause__, "response", None)
+    return None if response is None else int(response.status_code)
 
 
 def _difference(file: File, local: Path) -> str:

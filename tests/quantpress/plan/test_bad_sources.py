@@ -126,7 +126,7 @@ def test_a_hub_that_is_down_still_stops_the_plan(press: Press) -> None:
 
 
 def test_a_file_that_a_hub_lost_blocks_its_model_alone(press: Press) -> None:
-    """The Hub answers 500 about this file. The client then says that it has no connection."""
+    """The Hub answers 410 about this file. The client then says that it has no connection."""
     config = json.dumps(CONFIG | {"note": "lost"}).encode()
     press.put("up/Lost", {"config.json": config, "model.safetensors": WEIGHTS})
     press.source("up/Found")
